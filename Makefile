@@ -1,0 +1,27 @@
+# `make sweep` is the main job, `make test` the tests; both set up everything they need.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: sweep test check clean
+
+sweep: $(VENV)/ready          ## the default study: make sweep ARGS="guidance.scale=1,2 model=gpt2"
+	$(RUN) -m cfg_lab.sweep $(ARGS)
+
+test: check                   ## lint, types, then every test: make test ARGS="-m 'not real'"
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/ready          ## ruff and pyright
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+clean:                        ## remove the environment; results and the cache stay
+	rm -rf $(VENV)
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "cfg_lab needs Python 3.11 or later; set PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,281 @@
+"""The state of a batch and what happens to it at a step: admit, forward, guide, sample, record, release."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cfg_lab.decoding.columns import Columns, Prefix
+from cfg_lab.decoding.trace import measure
+from cfg_lab.guidance import Guidance
+from cfg_lab.records import Completion, FinishReason, Request, Trace
+from cfg_lab.sampling import Greedy, Sampler, position_keys
+
+Context = tuple[int, ...]
+
+
+class CausalModel(Protocol):
+    """What the decoder asks of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def context_length(self) -> int: ...
+
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns) -> Tensor:
+        """Run ids [rows, q] at positions [rows, q], writing keys and values to the columns.
+
+        mask [rows, width] bool says which columns a row may look at, its own included; None is plain
+        causal attention from column 0. Returns the last position's logits, [rows, vocab] float32.
+        """
+        ...
+
+
+class NotANumberError(RuntimeError):
+    """The model's logits are not numbers. `model`, `request` and `step` say where."""
+
+    def __init__(self, model: str, request: Request, step: int) -> None:
+        super().__init__(
+            f"model {model!r} gave logits that are not numbers at step {step} of the prompt with token ids "
+            f"{list(request.positive[:8])}…; a wider dtype (model.dtype=float32) may help"
+        )
+        self.model, self.request, self.step = model, request, step
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request being decoded: its rows (one a context, while it is live) and what has come so far."""
+
+    request: Request
+    rows: list[int] = field(default_factory=list[int])
+    tokens: list[int] = field(default_factory=list[int])
+    trace: list[list[float]] = field(default_factory=list[list[float]])
+
+    @property
+    def contexts(self) -> list[Context]:
+        """What each row has to have seen: the context of its branch and the new tokens."""
+        contexts = [self.request.positive, *(branch.ids for branch in self.request.branches)]
+        return [(*context, *self.tokens) for context in contexts] if self.tokens else contexts
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row once all new tokens are there."""
+        return max(map(len, self.contexts)) + self.request.max_new_tokens - len(self.tokens)
+
+    def finish_reason(self) -> FinishReason | None:
+        request = self.request
+        if self.tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(self.tokens)):
+            return "stop"
+        return "length" if len(self.tokens) == request.max_new_tokens else None
+
+    def completion(self, reason: FinishReason) -> Completion:
+        guided, positive, negative, entropy, divergence, scale = map(tuple, zip(*self.trace, strict=True))
+        trace = Trace(
+            guided=guided,
+            positive=positive,
+            negative=negative,
+            entropy=entropy,
+            divergence=divergence,
+            scale=scale,
+        )
+        return Completion(request=self.request, tokens=tuple(self.tokens), finish_reason=reason, trace=trace)
+
+
+@dataclass(eq=False)
+class Group:
+    """Live sequences alike in guidance, sampler and number of branches: one call a step serves them all."""
+
+    guidance: Guidance | None
+    sampler: Sampler
+    sequences: list[Sequence]
+    positive: Tensor  # [members] row numbers
+    negatives: Tensor  # [members, branches] row numbers
+    weights: Tensor  # [members, branches] float32
+    keys: Tensor  # [members] noise keys
+    steps: Tensor  # [members] new tokens so far
+
+
+@dataclass(eq=False)
+class Chosen:
+    """The outcome of a step for one group."""
+
+    group: Group
+    tokens: Tensor  # [members]
+    trace: Tensor  # [members, 6], in the order of Trace's fields
+
+
+class Batch:
+    """Live sequences, the waiting ones, and the key-value buffer the live ones share."""
+
+    def __init__(self, model: CausalModel, max_rows: int, waiting: Iterable[Sequence]) -> None:
+        self.model = model
+        self.waiting = deque(waiting)
+        self.live: list[Sequence] = []
+        self.groups: list[Group] = []
+        self.owners: list[tuple[Sequence, int]] = []  # of each live row: its sequence and branch
+        rows = min(max_rows, sum(sequence.request.rows for sequence in self.waiting))
+        longest = max(sequence.longest for sequence in self.waiting)
+        # The longest sequence always fits; the slack makes it rare that the buffer has to be moved.
+        self.columns = Columns(rows, longest + max(64, longest // 4), model.device)
+        self.next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
+        self.prefixes: dict[Context, Prefix] = {}
+        self.wanted = Counter(context[:-1] for sequence in self.waiting for context in sequence.contexts)
+
+    def widest(self) -> int:
+        """Rows the widest unfinished request needs."""
+        return max(sequence.request.rows for sequence in [*self.live, *self.waiting])
+
+    def admit(self) -> None:
+        """Give free rows to waiting sequences.
+
+        A context's last token is not prefilled but fed at the next step, so that the step treats new and
+        old rows alike.
+        """
+        free = self.columns.rows - self.columns.live
+        newcomers: list[Sequence] = []
+        while self.waiting and self.waiting[0].request.rows <= free:
+            newcomers.append(self.waiting.popleft())
+            free -= newcomers[-1].request.rows
+        if not newcomers:
+            return
+        self.live += newcomers
+        contexts = [context for sequence in newcomers for context in sequence.contexts]
+        self._prefill({context[:-1] for context in contexts} - self.prefixes.keys())
+        rows = self.columns.admit([self.prefixes[context[:-1]] for context in contexts])
+        self.next_ids[rows.start : rows.stop, 0] = torch.tensor([context[-1] for context in contexts])
+        for row, owner in zip(rows, _owners(newcomers), strict=True):
+            owner[0].rows.append(row)
+            self.owners.append(owner)
+        self._forget(contexts)
+        self._regroup()
+
+    def forward(self) -> Tensor:
+        """Run the model on every live row: logits [rows, vocab] float32."""
+        columns = self.columns
+        logits = self.model.forward(
+            self.next_ids[: columns.live], columns.positions(), columns.mask(), columns
+        )
+        columns.advance()
+        return logits
+
+    def guide_and_sample(self, logits: Tensor) -> list[Chosen]:
+        """Combine each sequence's branches into one distribution and choose its next token."""
+        log_probs = logits.log_softmax(-1)  # [rows, vocab], normalised before and after combining
+        chosen: list[Chosen] = []
+        for group in self.groups:
+            positive = log_probs[group.positive]  # [members, vocab]
+            negatives = log_probs[group.negatives]  # [members, branches, vocab]
+            guided = positive
+            if group.guidance is not None:
+                combined = group.guidance.combine(positive, negatives, group.weights, group.steps)
+                guided = combined.log_softmax(-1)
+            tokens = group.sampler.choose(guided, position_keys(group.keys, group.steps))
+            trace = measure(guided, positive, negatives, group.weights, tokens)
+            chosen.append(Chosen(group, tokens, trace))
+        return chosen
+
+    def record(self, chosen: list[Chosen]) -> None:
+        """Append the chosen tokens and their trace to the sequences, and feed them to the rows."""
+        for choice in chosen:
+            group = choice.group
+            for sequence, token, numbers in zip(
+                group.sequences, choice.tokens.tolist(), choice.trace.tolist(), strict=True
+            ):
+                step = len(sequence.tokens)
+                if math.isnan(numbers[0]):
+                    raise NotANumberError(self.model.name, sequence.request, step)
+                scale = group.guidance.scale_at(step) if group.guidance is not None else 1.0
+                sequence.tokens.append(token)
+                sequence.trace.append([*numbers, scale])
+            self.next_ids[group.positive, 0] = choice.tokens
+            self.next_ids[group.negatives, 0] = choice.tokens[:, None].expand_as(group.negatives)
+            group.steps += 1
+
+    def release(self) -> list[Completion]:
+        """Free the rows of finished sequences; live rows stay without gaps."""
+        reasons = [(sequence, sequence.finish_reason()) for sequence in self.live]
+        finished = [sequence.completion(reason) for sequence, reason in reasons if reason]
+        if not finished:
+            return []
+        self.live = [sequence for sequence, reason in reasons if not reason]
+        freed = [row for sequence, reason in reasons if reason for row in sequence.rows]
+        for row in sorted(freed, reverse=True):
+            last = self.columns.drop(row)  # the last row now stands at `row`
+            self.next_ids[row] = self.next_ids[last]
+            self.owners[row] = self.owners[last]
+            sequence, branch = self.owners.pop()
+            sequence.rows[branch] = row
+        self._regroup()
+        return finished
+
+    def _prefill(self, missing: set[Context]) -> None:
+        """Compute keys and values of contexts, padded on the right, where causal attention never looks."""
+        self.prefixes.setdefault((), [])
+        for chunk in _chunks(sorted(missing - {()}, key=len)):
+            width = len(chunk[-1])
+            ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in chunk])
+            positions = torch.arange(width).expand(len(chunk), -1)
+            scratch = Columns(len(chunk), width, self.model.device, live=len(chunk))
+            self.model.forward(ids.to(self.model.device), positions.to(self.model.device), None, scratch)
+            for row, context in enumerate(chunk):
+                self.prefixes[context] = scratch.prefix(row, len(context))
+
+    def _forget(self, contexts: list[Context]) -> None:
+        """Drop the prefixes of admitted contexts that no waiting sequence will need."""
+        for context in contexts:
+            prefix = context[:-1]
+            self.wanted[prefix] -= 1
+            if not self.wanted[prefix]:
+                self.prefixes.pop(prefix, None)
+
+    def _regroup(self) -> None:
+        """Work out, at every change of membership, which sequences are guided and sampled together."""
+        alike: dict[tuple[Guidance | None, Sampler, int], list[Sequence]] = defaultdict(list)
+        for sequence in self.live:
+            request = sequence.request
+            guidance = request.guidance if request.branches else None
+            alike[guidance, request.sampling or Greedy(), request.rows].append(sequence)
+        self.groups = [
+            Group(guidance, sampler, members, *_tensors(members, self.model.device))
+            for (guidance, sampler, _), members in alike.items()
+        ]
+
+
+def _tensors(members: list[Sequence], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """positive, negatives, weights, keys and steps of a Group."""
+    rows = torch.tensor([sequence.rows for sequence in members], device=device)
+    weights = [[branch.weight for branch in sequence.request.branches] for sequence in members]
+    return (
+        rows[:, 0],
+        rows[:, 1:],
+        torch.tensor(weights, dtype=torch.float32, device=device),
+        torch.tensor([sequence.request.noise_key for sequence in members], device=device),
+        torch.tensor([len(sequence.tokens) for sequence in members], device=device),
+    )
+
+
+def _owners(sequences: list[Sequence]) -> Iterator[tuple[Sequence, int]]:
+    for sequence in sequences:
+        sequence.rows = []
+        for branch in range(sequence.request.rows):
+            yield sequence, branch
+
+
+def _chunks(contexts: list[Context], tokens: int = 8192) -> Iterator[list[Context]]:
+    """Contexts, sorted by length, in chunks of at most so many padded tokens."""
+    chunk: list[Context] = []
+    for context in contexts:
+        if chunk and len(context) * (len(chunk) + 1) > tokens:
+            yield chunk
+            chunk = []
+        chunk.append(context)
+    if chunk:
+        yield chunk

@@ -1,0 +1,117 @@
+"""The key-value buffer of a batch: rows × columns, allocated once and written in place.
+
+Every live row writes the same column at a step, so a step is one dense forward whatever the rows' ages:
+
+              column  0 1 2 3 4 5 6 7            rows     live rows are 0..live-1, without gaps
+    row 0             . . a b c d e|             low      first column any live row uses
+    row 1             . . . . p q r|             now      column written next
+    row 2             . x y z u v w|             start    first column of each row
+
+A row that started later has the columns before its start masked, and its positions count from its start.
+Moving all live rows left or right keeps every distance, so nothing has to be computed again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Prefix = list[tuple[Tensor, Tensor]]
+"""Keys and values of one context, a pair a layer, each [heads, length, head_dim]; empty for no tokens."""
+
+
+class Columns:
+    """Keys and values of all layers, each [rows, heads, columns, head_dim].
+
+    Layers are allocated when the first keys and values come, so that their shapes need not be known and
+    may differ from layer to layer.
+    """
+
+    def __init__(self, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
+        self.rows, self.columns = rows, columns
+        self.live, self.low, self.now = live, 0, 0
+        self.start = torch.zeros(rows, dtype=torch.long, device=device)
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self._numbers = torch.arange(columns, device=device)
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store what the model computed for columns [now, now + q) and return all it may look at.
+
+        keys and values [live, heads, q, head_dim] -> [live, heads, now + q - low, head_dim], views.
+        """
+        self._reserve(layer, keys, values)
+        end = self.now + keys.shape[2]
+        found: list[Tensor] = []
+        for buffer, new in zip(self.layers[layer], (keys, values), strict=True):
+            buffer[: self.live, :, self.now : end] = new
+            found.append(buffer[: self.live, :, self.low : end])
+        return found[0], found[1]
+
+    def positions(self) -> Tensor:
+        """Position in each live row of the column written next, [live, 1]."""
+        return self.now - self.start[: self.live, None]
+
+    def mask(self) -> Tensor:
+        """Which of the columns [low, now] each live row may look at, [live, now + 1 - low] bool."""
+        return self._numbers[self.low : self.now + 1] >= self.start[: self.live, None]
+
+    def admit(self, prefixes: list[Prefix]) -> range:
+        """Make rows live, one a prefix, each right-aligned before the column written next."""
+        lengths = [prefix[0][0].shape[1] if prefix else 0 for prefix in prefixes]
+        if not self.live:
+            self.low = self.now = max(lengths)
+        elif self.now < max(lengths):
+            self._move(max(lengths) - self.now)
+        rows = range(self.live, self.live + len(prefixes))
+        for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
+            self.start[row] = self.now - length
+            for layer, (keys, values) in enumerate(prefix):
+                self._reserve(layer, keys[None], values[None])
+                self.layers[layer][0][row, :, self.now - length : self.now] = keys
+                self.layers[layer][1][row, :, self.now - length : self.now] = values
+        self.live = rows.stop
+        self.low = int(self.start[: self.live].min())
+        return rows
+
+    def advance(self) -> None:
+        """A column has been written; where the buffer is now full, move left what is still in use."""
+        self.now += 1
+        if self.now == self.columns:
+            self.low = int(self.start[: self.live].min())
+            self._move(-self.low)
+
+    def drop(self, row: int) -> int:
+        """Free a row: the last live row takes its place, and its old number is returned."""
+        last = self.live - 1
+        if row != last:
+            start = int(self.start[last])
+            for buffer in (buffer for layer in self.layers for buffer in layer):
+                buffer[row, :, start : self.now] = buffer[last, :, start : self.now]
+            self.start[row] = self.start[last]
+        self.live = last
+        self.low = int(self.start[:last].min()) if last else self.now
+        return last
+
+    def prefix(self, row: int, length: int) -> Prefix:
+        """A copy of the first `length` columns of a row."""
+        return [
+            (keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in self.layers
+        ]
+
+    def _move(self, by: int) -> None:
+        """Move all live rows by that many columns; distances stay, so nothing is computed again."""
+        for buffer in (buffer for layer in self.layers for buffer in layer):
+            moved = buffer[: self.live, :, self.low : self.now].clone()  # the two places may overlap
+            buffer[: self.live, :, self.low + by : self.now + by] = moved
+        self.start[: self.live] += by
+        self.low += by
+        self.now += by
+
+    def _reserve(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Allocate a layer like these keys and values [·, heads, ·, head_dim] unless it is there."""
+        if layer == len(self.layers):
+            # Zeros, not empty: a masked column still takes part as 0 × value, and 0 × NaN is NaN.
+            allocated = [
+                new.new_zeros(self.rows, new.shape[1], self.columns, new.shape[3]) for new in (keys, values)
+            ]
+            self.layers.append((allocated[0], allocated[1]))

@@ -1,0 +1,25 @@
+"""Is a text toxic?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cfg_lab.records import Text
+
+
+@dataclass(frozen=True)
+class Toxicity:
+    """Probability that a text is profane or abusive, in [0, 1]; NaN for empty texts.
+
+    alt-profanity-check's linear model on words and characters, trained on human labels of 200,000 forum
+    comments and tweets; fast, and blind to veiled insults.
+    """
+
+    def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
+        from profanity_check import predict_prob  # loads its model when imported
+
+        written = [text.text for text in texts if text.text.strip()]
+        found = iter(predict_prob(written) if written else [])
+        return {"toxicity": [float(next(found)) if text.text.strip() else math.nan for text in texts]}

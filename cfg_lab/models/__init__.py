@@ -1,0 +1,16 @@
+"""Models, from any source, behind one small class. The only place that knows transformers."""
+
+from cfg_lab.models.classifier import load_classifier
+from cfg_lab.models.embedder import Embedder, load_embedder
+from cfg_lab.models.language_model import LanguageModel, PromptFormat, from_transformers
+from cfg_lab.models.load import load_model
+
+__all__ = [
+    "Embedder",
+    "LanguageModel",
+    "PromptFormat",
+    "from_transformers",
+    "load_classifier",
+    "load_embedder",
+    "load_model",
+]

@@ -1,0 +1,163 @@
+"""A causal language model with its tokenizer: text in and out for people, columns for the decoder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import torch
+import xxhash
+from torch import Tensor
+
+from cfg_lab.decoding import Columns
+from cfg_lab.models.column_cache import ColumnCache
+from cfg_lab.records import InputError
+
+PromptFormat = Literal["auto", "chat", "plain"]
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """A causal LM of transformers.
+
+    Args:
+        name: what reports call it.
+        load: gives the transformers model; called when the weights are first needed, for planning a sweep
+            takes only tokenizer and config.
+        tokenizer: None for a model that is only given token ids.
+        config: the transformers config.
+        prompt_format: "chat" renders prompts with the tokenizer's chat template, "plain" takes them as
+            they are, "auto" is chat where there is a template.
+    """
+
+    name: str
+    load: Callable[[], Any]
+    tokenizer: Any
+    config: Any
+    prompt_format: PromptFormat = "auto"
+
+    def __post_init__(self) -> None:
+        if self.prompt_format not in get_args(PromptFormat):
+            raise InputError(
+                f"model.prompt_format must be one of {', '.join(get_args(PromptFormat))}, got {self.prompt_format!r}"
+            )
+        if self.prompt_format == "chat" and not self._has_template:
+            raise InputError(
+                f"model.prompt_format=chat, but model {self.name!r} has no chat template; "
+                "use plain, or an instruction-tuned model"
+            )
+
+    @cached_property
+    def module(self) -> Any:
+        """The transformers model in evaluation mode."""
+        module = self.load().eval()
+        self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
+        return module
+
+    def unload(self) -> None:
+        """Give the weights' memory back; they are loaded again when needed."""
+        self.__dict__.pop("module", None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.device
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model can see; a large number where its config sets no limit."""
+        return int(getattr(self.config, "max_position_embeddings", None) or 1 << 30)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the exact weights: a hash of every parameter and of the config that uses them."""
+        digest = xxhash.xxh3_128()
+        config = {key: value for key, value in self.config.to_dict().items() if not key.startswith("_")}
+        config.pop("transformers_version", None)
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns) -> Tensor:
+        """See `cfg_lab.decoding.CausalModel.forward`."""
+        module = self.module
+        output = module(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=ColumnCache(columns, self.config.get_text_config().num_hidden_layers),
+            use_cache=True,
+            logits_to_keep=1,
+            **({"position_ids": positions} if self._takes_positions else {}),
+        )
+        return output.logits[:, -1].float()
+
+    # Text
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts are rendered with the chat template."""
+        return self.prompt_format != "plain" and self._has_template
+
+    @property
+    def _has_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a text: the tokenizer's EOS and those the model's generation config names."""
+        named = getattr(self.config, "eos_token_id", None)
+        ids = [
+            *(named if isinstance(named, list) else [named]),
+            getattr(self.tokenizer, "eos_token_id", None),
+        ]
+        return frozenset(int(token) for token in ids if token is not None)
+
+    @property
+    def bos(self) -> tuple[int, ...]:
+        """The beginning-of-sequence token (some models use their EOS for it).
+
+        Raises:
+            InputError: the model has neither.
+        """
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return (int(token),)
+        raise InputError(f"model {self.name!r} has no beginning-of-sequence token; use another negative")
+
+    def encode(self, text: str, system: str | None = None) -> tuple[int, ...]:
+        """Token ids of a prompt as the model is meant to see it.
+
+        Args:
+            text: an instruction for chat models, else a text to continue; "" is an empty user turn, or BOS.
+            system: system message; None leaves the template's own default. Only for chat models.
+        """
+        if not self.chat:
+            if system is not None:
+                raise InputError(
+                    f"prompts.system is {system!r}, but model {self.name!r} is used without a chat template; "
+                    "leave system unset"
+                )
+            return tuple(self.tokenizer(text).input_ids) or self.bos
+        messages = [{"role": "user", "content": text}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of new tokens, special tokens left out."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+
+def from_transformers(
+    model: Any, tokenizer: Any = None, *, prompt_format: PromptFormat = "auto"
+) -> LanguageModel:
+    """Wrap a causal LM that is already in memory; it is used as it is, on its device and in its dtype."""
+    name = model.config.name_or_path or type(model).__name__
+    return LanguageModel(name, lambda: model, tokenizer, model.config, prompt_format)

@@ -1,0 +1,87 @@
+"""Finding a model by name: a config of the lab, a folder, or a Hugging Face hub id."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from cfg_lab.models.language_model import LanguageModel, PromptFormat
+from cfg_lab.models.packaged import PACKAGED, packaged_model
+from cfg_lab.paths import CONFIG, option_names
+from cfg_lab.records import InputError
+
+logging.disable_progress_bar()
+
+
+def load_model(
+    name: str, *, dtype: str = "auto", device: str = "auto", prompt_format: PromptFormat = "auto"
+) -> LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Args:
+        name: an option of conf/model ("smollm2"), a local folder, or a hub id ("openai-community/gpt2").
+        dtype: a torch dtype ("float32", "bfloat16"); "auto" is bfloat16 on CUDA and float32 on CPU.
+        device: a torch device ("cpu", "cuda:1"); "auto" is CUDA where there is one.
+        prompt_format: "chat", "plain", or "auto": chat where the tokenizer has a template.
+
+    Raises:
+        InputError: there is no such model, dtype or device, or it is not a causal language model.
+    """
+    where, torch_dtype = _device(device), _dtype(dtype, device)
+    source = _source(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model.name is {name!r}, which is neither an option of conf/model "
+            f"({', '.join(option_names('model'))}), nor a folder with a model, nor a reachable hub id: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    load = partial(_weights, source, config, where, torch_dtype)
+    return LanguageModel(name, load, tokenizer, config, prompt_format)
+
+
+def _source(name: str) -> str:
+    """The folder or hub id a name stands for."""
+    if name in PACKAGED:
+        return str(packaged_model(name))
+    if Path(name).is_dir():
+        return name
+    option = CONFIG / "model" / f"{name}.yaml"
+    if option.is_file():
+        return yaml.safe_load(option.read_text())["name"]
+    return name
+
+
+def _weights(source: str, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype)
+    return model.to(device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"model.device is {name!r}, which this machine does not have; use auto or cpu"
+        ) from error
+    return device
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if _device(device).type == "cuda" else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"model.dtype must be auto, float32, bfloat16 or float16, got {name!r}")
+    return dtype

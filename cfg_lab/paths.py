@@ -1,0 +1,25 @@
+"""Where the lab's own files are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+CONFIG = next(
+    (folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()), _PACKAGE
+)
+"""The Hydra configs: inside an installed package, beside it in a checkout."""
+
+
+def cache() -> Path:
+    """What was fetched and converted: CFG_LAB_CACHE, by default a folder in the user's cache."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfg_lab"
+    return Path(os.environ.get("CFG_LAB_CACHE") or fallback).expanduser()
+
+
+def option_names(group: str) -> list[str]:
+    """Names of the options of a config group, as a user writes them."""
+    folder = CONFIG / group
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))

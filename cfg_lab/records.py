@@ -1,0 +1,183 @@
+"""The values that flow through the lab: prompts go in, requests are decoded, completions are scored.
+
+All are frozen. Token ids are plain tuples of int, so a record hashes, compares and prints as itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cfg_lab.guidance import Guidance
+    from cfg_lab.sampling import Sampler
+
+FinishReason = Literal["stop", "length"]
+
+
+class InputError(ValueError):
+    """Something the user wrote is wrong. The message names the key, the value and what would be right;
+    the command line shows it without a traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text to continue or an instruction to follow.
+
+    Attributes:
+        id: unique in its set; names the prompt in every table.
+        text: what the model is asked.
+        negative: its own negative prompt, weighted phrases ("sad:0.8, bleak"), used by ``negatives=own``.
+        attribute: what guidance away from `negative` should bring; a label for reports.
+        system: system message for chat models; None leaves the model's own default.
+        reference: a known good answer, for metrics that compare with one.
+    """
+
+    id: str
+    text: str
+    negative: str | None = None
+    attribute: str | None = None
+    system: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One negative context the model runs on at every step.
+
+    Attributes:
+        ids: token ids of the context.
+        weight: finite; its share among the request's negatives. Below zero it attracts.
+    """
+
+    ids: tuple[int, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One text to decode, as token ids.
+
+    Attributes:
+        positive: the context to continue, at least one token.
+        negatives: contexts to steer away from, at most one branch each.
+        guidance: the rule that combines the branches; None decodes the positive context alone.
+        sampling: how a token is chosen from the guided distribution; None is greedy.
+        max_new_tokens: at least 1.
+        stop_ids: a token among these ends the text (it is kept as the last token).
+        stop_when: an optional predicate over the new tokens so far; True ends the text. Its repr is part
+            of the request's id.
+        seed, sample: with the positive context they determine the sampling noise, nothing else does.
+    """
+
+    positive: tuple[int, ...]
+    negatives: tuple[Branch, ...] = ()
+    guidance: Guidance | None = None
+    sampling: Sampler | None = None
+    max_new_tokens: int = 128
+    stop_ids: frozenset[int] = frozenset()
+    stop_when: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False)
+    seed: int = 0
+    sample: int = 0
+
+    def __post_init__(self) -> None:
+        for name, ids in [("positive", self.positive), *(("negative", n.ids) for n in self.negatives)]:
+            if not ids:
+                raise InputError(
+                    f"the {name} context is empty; a context has at least one token (BOS will do)"
+                )
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        weights = [negative.weight for negative in self.negatives]
+        if weights and not (all(map(math.isfinite, weights)) and any(weights)):
+            raise InputError(f"weights of negatives must be finite and not all 0, got {weights}")
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The negatives that have to be run: none where guidance is off at every step."""
+        return self.negatives if self.guidance is not None and self.guidance.needs_negatives else ()
+
+    @cached_property
+    def rows(self) -> int:
+        """Cache rows the request occupies: its positive and every negative that runs."""
+        return 1 + len(self.branches)
+
+    def id(self, model_fingerprint: str) -> str:
+        """Content address of the completion: equal ids, equal text. 32 hex digits."""
+        parts = [
+            model_fingerprint,
+            self.positive,
+            [(branch.ids, float(branch.weight)) for branch in self.branches],
+            self.guidance if self.branches else None,
+            self.sampling,
+            self.max_new_tokens,
+            sorted(self.stop_ids),
+            self.stop_when,
+            (self.seed, self.sample) if self.sampling is not None and self.sampling.random else None,
+        ]
+        return blake2b("|".join(map(repr, parts)).encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def noise_key(self) -> int:
+        """A 63-bit key of (seed, positive context, sample).
+
+        Guidance is not in it: requests that differ only in guidance share their noise, so that paired
+        comparisons have less variance (common random numbers).
+        """
+        text = f"{self.seed}|{self.sample}|{','.join(map(str, self.positive))}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What guidance did at each new token. All tuples are as long as the completion; logs are natural.
+
+    Attributes:
+        guided: log-prob of the token under the guided distribution, before temperature and truncation.
+        positive: the same under the positive branch alone.
+        negative: the same under the negatives' weighted mean; NaN where none ran.
+        entropy: of the guided distribution, nats.
+        divergence: KL(positive || negative), nats; of several negatives the weighted mean; NaN where none ran.
+        scale: guidance scale in force, 1 where guidance is off.
+    """
+
+    guided: tuple[float, ...]
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
+    entropy: tuple[float, ...]
+    divergence: tuple[float, ...]
+    scale: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What came of a request: its new tokens (a stop token included), why they end, and how they came about."""
+
+    request: Request
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    trace: Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A completion as a metric sees it.
+
+    Attributes:
+        id: content-addressed; the same for the same model, contexts, guidance, sampling, seed and sample.
+        text: new text only, without stop token or stop string.
+        tokens: ids of the new tokens, a stop token included.
+        log_probs: log-prob of each token under the unguided model given the prompt, nats.
+        finish_reason: "stop" or "length".
+    """
+
+    id: str
+    prompt: Prompt
+    text: str
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    finish_reason: FinishReason

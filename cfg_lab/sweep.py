@@ -1,0 +1,213 @@
+"""The main job, `python -m cfg_lab.sweep`: a grid of Hydra overrides, decoded as one batch.
+
+Hydra's sweeper expands `a=1,2 b=x,y`; the launcher in hydra_plugins hands all points to `run` at once.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import yaml
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from cfg_lab.paths import CONFIG
+from cfg_lab.records import InputError
+
+GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
+"""Config groups that make a cell; metrics and tracking belong to the whole sweep."""
+
+SHARED = ("name", "results_root", "max_rows", "metrics", "tracking")
+
+
+@hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """One cell alone: what launchers other than ours call, such as hydra/launcher=basic."""
+    run_or_exit([config], [[]])
+
+
+def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Run the cells; errors a user can mend are said in a sentence, without a traceback."""
+    from cfg_lab.decoding import NotANumberError
+    from cfg_lab.store import StoreError
+
+    errors = Console(stderr=True)
+    try:
+        return run(configs, overrides)
+    except (InputError, NotANumberError, StoreError) as error:
+        errors.print("error:", style="bold red", end=" ")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("\nstopped. What was finished is kept; the same command goes on from there.")
+        sys.exit(130)
+
+
+def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Decode, score and keep every cell, show a table, and return its rows.
+
+    Args:
+        configs: of each cell, composed.
+        overrides: of each cell, "key=value"; those that differ between cells label them.
+    """
+    from cfg_lab.harness import run as run_study
+
+    console = Console()
+    warnings.showwarning = lambda message, *_: console.print(
+        f"[yellow]warning:[/] {message}", highlight=False
+    )
+    study = _study(configs, _labels(overrides))
+    console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
+    summary = run_study(study, console)
+    rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
+    console.print(_table([cell.label for cell in study.cells], rows, study.metrics))
+    console.print("mean over texts, 95 % interval over prompts", style="dim")
+    root = study.store.root
+    _say_paths(console, {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"})
+    return rows
+
+
+def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Any:
+    """The objects that configs describe. Equal parts of configs become one object."""
+    from cfg_lab.planning import Study
+    from cfg_lab.store import Store
+
+    first = configs[0]
+    for key in SHARED:
+        if any(config[key] != first[key] for config in configs):
+            raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
+    if isinstance(first.max_rows, str) or first.max_rows < 1:
+        raise InputError(f"max_rows must be a whole number of at least 1, got {first.max_rows!r}")
+    parts: dict[str, Any] = {}
+    return Study(
+        name=str(first.name),
+        cells=[_cell(config, label, parts) for config, label in zip(configs, labels, strict=True)],
+        metrics=list(_instantiate(first, "metrics").values()),
+        store=Store(Path(str(first.results_root)) / str(first.name)),
+        tracker=_instantiate(first, "tracking"),
+        max_rows=first.max_rows,
+        record={"config.yaml": _config_record(first, labels), "environment.json": _environment()},
+    )
+
+
+def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Any:
+    from cfg_lab.planning import Cell
+
+    keys = {group: f"{group} {OmegaConf.to_yaml(config[group], sort_keys=True)}" for group in GROUPS}
+    for group, key in keys.items():
+        if key not in parts:
+            parts[key] = _instantiate(config, group)
+    alone = {key: config[key] for key in ("seed", "samples", "max_new_tokens")}
+    return Cell(
+        settings=_settings(config),
+        label=label,
+        model_key=keys["model"],
+        **{group: parts[key] for group, key in keys.items()},
+        **alone,
+        stop=tuple(config.stop),
+    )
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """A cell's config as flat columns: the chosen options, and every plain value under its dotted key."""
+    choices: Mapping[str, str] = config.hydra.runtime.choices
+    settings: dict[str, Any] = {group: choices[group] for group in GROUPS}
+    for group in GROUPS:
+        for key, value in config[group].items():
+            if not key.startswith("_") and not OmegaConf.is_config(value):
+                settings[f"{group}.{key}"] = value
+    return (
+        settings
+        | {key: config[key] for key in ("seed", "samples", "max_new_tokens")}
+        | {"stop": json.dumps(list(config.stop))}
+    )
+
+
+def _instantiate(config: DictConfig, key: str) -> Any:
+    """The object a config node describes; what is wrong with its values is an InputError."""
+    try:
+        return instantiate(config[key], _convert_="all")
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        if isinstance(cause, MissingMandatoryValue):
+            raise InputError(f"{cause.full_key} has no value yet; set {cause.full_key}=…") from error
+        raise InputError(f"{key}: {str(error).splitlines()[0]}") from error
+
+
+def _labels(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Those overrides of each cell that differ between cells."""
+    parsed = [
+        dict(override.lstrip("+~").split("=", 1) for override in some if "=" in override)
+        for some in overrides
+    ]
+    varying = [key for key in parsed[0] if len({cell.get(key) for cell in parsed}) > 1]
+    return [{key: cell[key] for key in varying if key in cell} for cell in parsed]
+
+
+def _config_record(config: DictConfig, labels: Sequence[Mapping[str, str]]) -> str:
+    keys = [str(key) for key in config if key != "hydra"]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
+    command = " ".join(["python -m cfg_lab.sweep", *sys.argv[1:]])
+    return yaml.safe_dump(
+        {"command": command, "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
+    )
+
+
+def _environment() -> str:
+    """What a reader needs to repeat the numbers: versions, revision, machine."""
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return json.dumps(
+        {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "git_revision": revision.stdout.strip() or None,
+            "packages": dict(sorted((one.metadata["Name"], one.version) for one in distributions())),
+        },
+        indent=1,
+    )
+
+
+def _table(
+    labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], metrics: Sequence[Any]
+) -> Table:
+    """A row a cell: its label, and the first column of every metric as mean, interval and n."""
+    shown = [next(iter(metric.score([]))) for metric in metrics]
+    table = Table(header_style="bold", row_styles=["", "on grey11"])
+    for key in labels[0]:
+        table.add_column(key)
+    table.add_column("n", justify="right")
+    for column in shown:
+        table.add_column(column, justify="right")
+    for label, row in zip(labels, rows, strict=True):
+        values = [f"{row[c]:.3g}\n[dim]\\[{row[f'{c}_low']:.3g}, {row[f'{c}_high']:.3g}][/]" for c in shown]
+        table.add_row(*label.values(), str(row["texts"]), *values)
+    return table
+
+
+def _say_paths(console: Console, paths: Mapping[str, Path]) -> None:
+    for what, path in paths.items():
+        if path.exists():
+            console.print(f"{what:8} {path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cast("Callable[[], None]", main)()

@@ -1,0 +1,98 @@
+"""Small seeded models, made on the spot: rotary, absolute positions, sliding window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from cfg_lab.models import LanguageModel, from_transformers
+
+os.environ["WANDB_SILENT"] = "true"
+VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
+CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}[system]be kind[end]{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 256,
+    "eos_token_id": 257,
+    "initializer_range": 0.6,  # spreads the logits: near-ties would make greedy comparisons a lottery
+}
+KINDS: dict[str, Callable[[], Any]] = {
+    "rotary": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "sliding": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6)),
+    "absolute": lambda: GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=256,
+            bos_token_id=256,
+            eos_token_id=257,
+            initializer_range=0.6,
+        )
+    ),
+}
+
+
+def make_model(kind: str, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return KINDS[kind]().eval()
+
+
+def make_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: number for number, character in enumerate([*alphabet, "<s>", "</s>", "<pad>"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    if chat:
+        fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+@pytest.fixture(scope="session", params=list(KINDS))
+def tiny(request: pytest.FixtureRequest) -> LanguageModel:
+    """Each kind of model in turn."""
+    return from_transformers(make_model(request.param), make_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def rotary() -> LanguageModel:
+    return from_transformers(make_model("rotary"), make_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model on disk, as a user would name one; it has a chat template."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_model("rotary").save_pretrained(folder)
+    make_tokenizer(chat=True).save_pretrained(folder)
+    return folder
