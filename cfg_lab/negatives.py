@@ -54,8 +54,8 @@ def parse_phrases(text: str) -> tuple[Phrase, ...]:
     Phrases are separated by commas; a weight follows a colon and is 1 without one. A backslash takes the
     next character literally. Full-width punctuation (，：、；) is understood.
 
-    >>> parse_phrases("ugly:0.8, low resolution, a 3\\:1 ratio:-.5")
-    (Phrase(text='ugly', weight=0.8), Phrase(text='low resolution', weight=1.0), Phrase(text='a 3:1 ratio', weight=-0.5))
+    >>> parse_phrases("ugly:0.8, a 3\\:1 ratio")
+    (Phrase(text='ugly', weight=0.8), Phrase(text='a 3:1 ratio', weight=1.0))
 
     Raises:
         InputError: an empty phrase or a weight that is not a finite number; says at which position.
@@ -78,7 +78,8 @@ def parse_phrases(text: str) -> tuple[Phrase, ...]:
 
 def _split(text: str, separators: str) -> list[str]:
     r"""Split at separators that no backslash escapes."""
-    parts, current, escaped = [], "", False
+    parts: list[str] = []
+    current, escaped = "", False
     for character in text:
         if not escaped and character in separators:
             parts.append(current)

@@ -62,6 +62,7 @@ class Bar:
             rate = task.completed / (now - self.begun)
             left = (total - task.completed) / rate if rate else 0
             self.console.print(
-                f"{self.what} {task.completed:,.0f}/{total:,.0f} {self.unit}, {rate:.0f} a second, about {left:.0f} s left",
+                f"{self.what} {task.completed:,.0f}/{total:,.0f} {self.unit}, "
+                f"{rate:.0f} a second, about {left:.0f} s left",
                 highlight=False,
             )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cfg_lab.records import InputError, Prompt
 
@@ -72,7 +72,7 @@ def from_dataset(
         config: the dataset's configuration, where it has several.
         column, system, limit: as in `from_file`.
     """
-    from datasets import load_dataset
+    from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
 
     try:
         records: Any = load_dataset(name, config, split=split)
@@ -90,9 +90,14 @@ def _renamed(records: Iterable[Mapping[str, Any]], column: str, where: str) -> l
     for record in records:
         if column not in record:
             raise InputError(f"prompts.column is {column!r}, but {where} has {', '.join(map(str, record))}")
-        known = {key: value for key, value in record.items() if key in _FIELDS and value not in (None, "")}
+        known = {key: value for key, value in record.items() if key in _FIELDS and not _missing(value)}
         renamed.append({**known, "text": record[column]})
     return renamed
+
+
+def _missing(value: object) -> bool:
+    """How the formats say that there is nothing: null, an empty cell, NaN."""
+    return value is None or value == "" or value != value
 
 
 def _checked(
@@ -105,15 +110,15 @@ def _checked(
         unknown = [str(key) for key in record if key not in _FIELDS]
         if unknown:
             raise InputError(
-                f"{where}: prompt {number} has an unknown field {unknown[0]!r}; fields are {', '.join(_FIELDS)}"
+                f"{where}: prompt {number} has an unknown field {unknown[0]!r}; "
+                f"fields are {', '.join(_FIELDS)}"
             )
         text = record.get("text")
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{where}: prompt {number} has no text, got {text!r}")
-        values = {"id": str(number), "system": system, **record}
-        prompts.append(
-            Prompt(**{key: None if value is None else str(value) for key, value in values.items()})
-        )
+        values: dict[str, Any] = {"id": number, "system": system, **record}
+        texts: dict[str, Any] = {key: None if value is None else str(value) for key, value in values.items()}
+        prompts.append(Prompt(**texts))
     if not prompts:
         raise InputError(f"{where} has no prompts; it needs at least one")
     seen: set[str] = set()
@@ -130,12 +135,12 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record: Any = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"prompts.path: line {number} of {path} is not JSON: {error}") from None
         if not isinstance(record, dict):
             raise InputError(f"prompts.path: line {number} of {path} must be a JSON object, got {line[:60]}")
-        records.append(record)
+        records.append(cast("dict[str, Any]", record))
     return records
 
 

@@ -141,7 +141,7 @@ class Trace:
         positive: the same under the positive branch alone.
         negative: the same under the negatives' weighted mean; NaN where none ran.
         entropy: of the guided distribution, nats.
-        divergence: KL(positive || negative), nats; of several negatives the weighted mean; NaN where none ran.
+        divergence: KL(positive || negative), nats; of several negatives their weighted mean, NaN where none.
         scale: guidance scale in force, 1 where guidance is off.
     """
 
@@ -155,7 +155,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What came of a request: its new tokens (a stop token included), why they end, and how they came about."""
+    """What came of a request: its new tokens (a stop token included), why they end, how they came about."""
 
     request: Request
     tokens: tuple[int, ...]

@@ -134,8 +134,8 @@ class Store:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise StoreError(
-                f"could not write {path}: {error.strerror or error}. What was finished before is kept: make room, "
-                "then run the same command again"
+                f"could not write {path}: {error.strerror or error}. What was finished before is kept: "
+                "make room, then run the same command again"
             ) from error
         return path
 
@@ -157,7 +157,8 @@ class Store:
     def scored(self) -> set[tuple[str, str]]:
         """(text, scorer) pairs that have scores."""
         table = self._read("scores", SCORES, ["text", "scorer"])
-        return set(zip(table["text"].to_pylist(), table["scorer"].to_pylist(), strict=True))
+        texts, scorers = (map(str, table[name].to_pylist()) for name in ("text", "scorer"))
+        return set(zip(texts, scorers, strict=True))
 
     def scores(self) -> pd.DataFrame:
         """A row a text, a column a score; where several scorers gave a column, the one written last."""
@@ -180,8 +181,6 @@ class Store:
 
     def _read(self, folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         tables = [self._table(path, columns) for path in self._shards(folder)]
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in columns])
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def _shards(self, folder: str) -> list[Path]:
@@ -192,11 +191,11 @@ class Store:
 
     def _table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         try:
-            return pq.read_table(path, columns=columns, partitioning=None)
+            return pq.read_table(path, columns=columns, partitioning=None)  # pyright: ignore[reportArgumentType]
         except (pa.ArrowException, OSError) as error:
             raise StoreError(
-                f"{path} is damaged or cut short ({str(error).splitlines()[0]}). Nothing else is lost: delete "
-                "this file and run the same command again, which makes anew only what it held"
+                f"{path} is damaged or cut short ({str(error).splitlines()[0]}). Nothing else is lost: "
+                "delete this file and run the same command again, which makes anew only what it held"
             ) from error
 
 

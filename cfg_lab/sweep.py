@@ -65,9 +65,11 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     from cfg_lab.harness import run as run_study
 
     console = Console()
-    warnings.showwarning = lambda message, *_: console.print(
-        f"[yellow]warning:[/] {message}", highlight=False
-    )
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
+
+    warnings.showwarning = show
     study = _study(configs, _labels(overrides))
     console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
     summary = run_study(study, console)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# Before the libraries are imported, for they read it then: no test waits for a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_SILENT"] = "true"
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +27,6 @@ from transformers import (
 
 from cfg_lab.models import LanguageModel, from_transformers
 
-os.environ["WANDB_SILENT"] = "true"
 VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
 CHAT_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}[system]be kind[end]{% endif %}"

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -186,9 +186,9 @@ class Batch:
         """Append the chosen tokens and their trace to the sequences, and feed them to the rows."""
         for choice in chosen:
             group = choice.group
-            for sequence, token, numbers in zip(
-                group.sequences, choice.tokens.tolist(), choice.trace.tolist(), strict=True
-            ):
+            tokens = cast("list[int]", choice.tokens.tolist())
+            traces = cast("list[list[float]]", choice.trace.tolist())
+            for sequence, token, numbers in zip(group.sequences, tokens, traces, strict=True):
                 step = len(sequence.tokens)
                 if math.isnan(numbers[0]):
                     raise NotANumberError(self.model.name, sequence.request, step)
@@ -201,12 +201,19 @@ class Batch:
 
     def release(self) -> list[Completion]:
         """Free the rows of finished sequences; live rows stay without gaps."""
-        reasons = [(sequence, sequence.finish_reason()) for sequence in self.live]
-        finished = [sequence.completion(reason) for sequence, reason in reasons if reason]
+        finished: list[Completion] = []
+        unfinished: list[Sequence] = []
+        freed: list[int] = []
+        for sequence in self.live:
+            reason = sequence.finish_reason()
+            if reason is None:
+                unfinished.append(sequence)
+            else:
+                finished.append(sequence.completion(reason))
+                freed += sequence.rows
         if not finished:
             return []
-        self.live = [sequence for sequence, reason in reasons if not reason]
-        freed = [row for sequence, reason in reasons if reason for row in sequence.rows]
+        self.live = unfinished
         for row in sorted(freed, reverse=True):
             last = self.columns.drop(row)  # the last row now stands at `row`
             self.next_ids[row] = self.next_ids[last]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from cfg_lab.records import InputError, Text
 
@@ -52,7 +52,8 @@ def _value(computed: dict[str, Any], column: str, module: str) -> float:
             f"metrics.evaluate.column is {column!r}, but {module} computes {', '.join(map(str, computed))}"
         )
     value = computed[column]
-    return float(value[0] if isinstance(value, list | tuple) else value)
+    first = cast("list[Any]", value)[0] if isinstance(value, list) else value  # some give a value a text
+    return float(first)
 
 
 @lru_cache(maxsize=8)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from cfg_lab.records import Text
 
@@ -18,8 +19,8 @@ class Toxicity:
     """
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        from profanity_check import predict_prob  # loads its model when imported
+        import profanity_check  # loads its model when imported
 
         written = [text.text for text in texts if text.text.strip()]
-        found = iter(predict_prob(written) if written else [])
+        found: Iterator[float] = iter(cast("Any", profanity_check).predict_prob(written) if written else [])
         return {"toxicity": [float(next(found)) if text.text.strip() else math.nan for text in texts]}

@@ -43,7 +43,8 @@ class LanguageModel:
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
             raise InputError(
-                f"model.prompt_format must be one of {', '.join(get_args(PromptFormat))}, got {self.prompt_format!r}"
+                f"model.prompt_format must be one of {', '.join(get_args(PromptFormat))}, "
+                f"got {self.prompt_format!r}"
             )
         if self.prompt_format == "chat" and not self._has_template:
             raise InputError(
@@ -110,13 +111,11 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a text: the tokenizer's EOS and those the model's generation config names."""
-        named = getattr(self.config, "eos_token_id", None)
-        ids = [
-            *(named if isinstance(named, list) else [named]),
-            getattr(self.tokenizer, "eos_token_id", None),
-        ]
-        return frozenset(int(token) for token in ids if token is not None)
+        """Tokens that end a text: the model's and the tokenizer's EOS."""
+        named: int | list[int] | None = getattr(self.config, "eos_token_id", None)
+        ids = named if isinstance(named, list) else [named]
+        own: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        return frozenset(token for token in [*ids, own] if token is not None)
 
     @property
     def bos(self) -> tuple[int, ...]:

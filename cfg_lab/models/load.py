@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -36,8 +36,8 @@ def load_model(
     where, torch_dtype = _device(device), _dtype(dtype, device)
     source = _source(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = AutoConfig.from_pretrained(source)
+        tokenizer = cast("Any", AutoTokenizer).from_pretrained(source)
+        config = cast("Any", AutoConfig).from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
             f"model.name is {name!r}, which is neither an option of conf/model "
@@ -61,7 +61,7 @@ def _source(name: str) -> str:
 
 
 def _weights(source: str, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype)
     return model.to(device)
 
 

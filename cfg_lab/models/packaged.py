@@ -12,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ def fetch(package: Package, into: Path) -> Path:
 
 
 @contextmanager
-def _made_once(folder: Path) -> Iterator[Path | None]:
+def _made_once(folder: Path) -> Generator[Path | None]:
     """Give a working folder that becomes `folder` when all went well; None where it is already there."""
     if folder.is_dir():
         yield None

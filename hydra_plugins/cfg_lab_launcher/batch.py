@@ -35,7 +35,8 @@ class GridSweeper(BasicSweeper):
     """Hydra's own grid, in one piece, and without writing or composing anything before the launcher does."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        assert self.launcher is not None and self.hydra_context is not None
+        assert self.launcher is not None
+        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)

@@ -1,0 +1,79 @@
+"""The architecture: imports point down only, and some libraries enter by one door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "cfg_lab"
+FLOORS = [
+    {"records", "paths", "guidance", "sampling", "stats"},
+    {"decoding"},
+    {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress"},
+    {"planning", "harness", "generation"},
+    {"sweep"},
+]
+DOORS = {"transformers": {"models"}, "wandb": {"tracking"}, "hydra": {"sweep"}, "evaluate": {"metrics"}}
+# Within a floor: harness runs what planning plans; within floor 0 values build on each other.
+NEIGHBOURS = {("harness", "planning")}
+
+
+def unit(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, also inside functions, but not for type checking only."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    typing_only = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "cfg_lab":
+                found |= {f"cfg_lab.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {unit(path) for path in FILES} == set().union(*FLOORS)
+
+
+def test_imports_point_down() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    for path in FILES:
+        here = unit(path)
+        for module in imports(path):
+            if not module.startswith("cfg_lab.") or (there := module.split(".")[1]) == here:
+                continue
+            down = floor[there] < floor[here] or floor[here] == 0 == floor[there]
+            assert down or (here, there) in NEIGHBOURS, f"{path.name} (floor {floor[here]}) imports {module}"
+
+
+def test_libraries_enter_by_one_door() -> None:
+    for path in FILES:
+        for library, doors in DOORS.items():
+            if any(module.split(".")[0] == library for module in imports(path)):
+                assert unit(path) in doors, f"{path} imports {library}"
+
+
+def test_importing_the_package_is_cheap_and_every_name_is_there() -> None:
+    code = (
+        "import sys, cfg_lab; heavy = {'torch', 'transformers', 'pandas', 'hydra'} & set(sys.modules);"
+        "assert not heavy, heavy; [getattr(cfg_lab, name) for name in cfg_lab.__all__]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

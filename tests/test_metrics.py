@@ -1,0 +1,158 @@
+"""Metrics give what their docstrings say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+from cfg_lab import Prompt
+from cfg_lab.metrics import (
+    Classifier,
+    Diversity,
+    EvaluateModule,
+    Length,
+    Perplexity,
+    Sentiment,
+    Toxicity,
+    scorer_key,
+)
+from cfg_lab.metrics.sentiment import HEAD
+from cfg_lab.models import load_classifier, load_embedder
+from cfg_lab.records import InputError, Text
+from tests.conftest import VOCABULARY, make_tokenizer
+
+
+def text(words: str, **changes: Any) -> Text:
+    log_probs = (-1.0,) * len(words.split())
+    values = {
+        "id": words,
+        "prompt": Prompt(id="1", text="?"),
+        "text": words,
+        "tokens": tuple(range(len(log_probs))),
+        "log_probs": log_probs,
+        "finish_reason": "stop",
+    }
+    return Text(**{**values, **changes})
+
+
+def test_perplexity_counts_the_text_and_not_the_stop_token() -> None:
+    one = text("aé b", tokens=(5, 6, 2), log_probs=(-math.log(2), -math.log(8)))
+    scores = Perplexity().score([one, text("")])
+    assert scores["perplexity"][0] == pytest.approx(4)  # geometric mean of 2 and 8
+    assert scores["bits_per_byte"][0] == pytest.approx(4 / 5)  # 1 + 3 bits over 5 bytes of UTF-8
+    assert math.isnan(scores["perplexity"][1])
+
+
+def test_diversity() -> None:
+    scores = Diversity().score([text("The cat, the CAT. The dog!"), text("so " * 10), text("one two")])
+    assert scores["distinct_1"] == pytest.approx([3 / 6, 1 / 10, 1])
+    assert scores["distinct_2"] == pytest.approx([3 / 5, 1 / 9, 1])
+    assert scores["repeated_4"][:2] == pytest.approx([0, 6 / 7])
+    assert math.isnan(scores["repeated_4"][2])
+
+
+def test_length_and_degenerate_texts_are_counted() -> None:
+    texts = [
+        text("one two"),
+        text(" "),
+        text("so so so", tokens=(4, 4, 4)),
+        text("x", finish_reason="length"),
+    ]
+    scores = Length().score(texts)
+    assert scores["length"] == [2, 0, 3, 1]
+    assert scores["stopped"] == [1, 1, 1, 0]
+    assert scores["degenerate"] == [0, 1, 1, 0]
+
+
+def test_sentiment_and_its_card() -> None:
+    metric = Sentiment(load_embedder)
+    good, bad, none = metric.score(
+        [text("A wonderful, happy day."), text("A terrible, sad waste."), text("")]
+    )["sentiment"]
+    assert good > 0.9
+    assert bad < 0.1
+    assert math.isnan(none)
+    card = json.loads(HEAD.read_text())
+    assert card["held_out"]["all"]["accuracy"] > 0.8 > card["majority_class"]
+    assert card["held_out"]["all"]["n"] > 3000
+
+
+def test_sentiment_does_not_depend_on_the_batch() -> None:
+    words = [f"{word} day" * length for length in (1, 9, 3) for word in ("good ", "bad ", "long ")]
+    metric = Sentiment(load_embedder)
+    together = metric.score([text(one) for one in words])["sentiment"]
+    assert together == pytest.approx([metric.score([text(one)])["sentiment"][0] for one in words], abs=1e-5)
+
+
+def test_toxicity() -> None:
+    scores = Toxicity().score([text("You are a fucking idiot"), text("Have a nice day"), text(" ")])[
+        "toxicity"
+    ]
+    assert scores[0] > 0.9
+    assert scores[1] < 0.2
+    assert math.isnan(scores[2])
+
+
+def test_every_metric_scores_nothing() -> None:
+    for metric in (Perplexity(), Diversity(), Length(), Toxicity(), Sentiment(load_embedder)):
+        assert all(values == [] for values in metric.score([]).values())
+
+
+def test_an_evaluate_module_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "shout.py"
+    path.write_text(
+        "import datasets\nimport evaluate\n"
+        "class Shout(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        features = datasets.Features({'predictions': datasets.Value('string'),"
+        " 'references': datasets.Value('string')})\n"
+        "        return evaluate.MetricInfo(description='', citation='', features=features)\n"
+        "    def _compute(self, predictions, references, mark='!'):\n"
+        "        return {'shout': sum(p.count(mark) for p in predictions) / len(predictions[0])}\n"
+    )
+    answered = Prompt(id="1", text="?", reference="x")
+    metric = EvaluateModule(str(path), "shout")
+    scores = metric.score([text("no!!", prompt=answered), text("quiet", prompt=answered), text("unscored!")])
+    assert scores["shout"][:2] == [0.5, 0]
+    assert math.isnan(scores["shout"][2])
+    other = EvaluateModule(str(path), "shout", {"mark": "n"})
+    assert other.score([text("no!!", prompt=answered)])["shout"] == [0.25]
+    assert scorer_key(other) != scorer_key(metric)
+    with pytest.raises(InputError, match=r"column is 'loud', but .* computes shout"):
+        EvaluateModule(str(path), "loud").score([text("a", prompt=answered)])
+
+
+def test_a_module_or_classifier_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"metrics\.evaluate\.module is 'no_such_metric'"):
+        EvaluateModule("no_such_metric", "x").score([])
+    with pytest.raises(InputError, match="'no/such-model' is neither a folder with a classifier"):
+        Classifier("no/such-model", "good", load_classifier).score([])
+
+
+def test_a_classifier_by_folder(tmp_path: Path) -> None:
+    config = DistilBertConfig(
+        vocab_size=VOCABULARY,
+        dim=32,
+        hidden_dim=64,
+        n_heads=4,
+        n_layers=1,
+        id2label={0: "bad", 1: "good"},
+        label2id={"bad": 0, "good": 1},
+    )
+    DistilBertForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(tmp_path)
+    good, bad = (
+        Classifier(str(tmp_path), label, load_classifier).score([text("hello there"), text("")])["classifier"]
+        for label in ("good", "bad")
+    )
+    assert good[0] + bad[0] == pytest.approx(1, abs=1e-5)
+    assert math.isnan(good[1])
+    with pytest.raises(InputError, match="has no label 'fine'; it has bad, good"):
+        Classifier(str(tmp_path), "fine", load_classifier).score([])

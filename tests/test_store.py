@@ -1,0 +1,93 @@
+"""Shards are whole or not there; what is finished is never lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cfg_lab.records import InputError
+from cfg_lab.store import COMPLETIONS, Store, StoreError, load_results
+
+
+def row(number: int) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        field.name: [1, 2] if pa.types.is_list(field.type) and field.type.value_type == pa.int32() else None
+        for field in COMPLETIONS
+    }
+    return {**values, "id": f"id{number}", "text": f"text {number}", "trace_guided": [-0.5, float("nan")]}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new")
+    assert store.completion_ids() == set()
+    store.add_completions([row(1), row(2)])
+    store.add_completions([row(3)])
+    assert store.completion_ids() == {"id1", "id2", "id3"}
+    read = store.completions().set_index("id")
+    assert read.loc["id3", "text"] == "text 3"
+    assert list(read.loc["id1", "tokens"]) == [1, 2]
+
+
+def test_the_same_shard_twice_is_one(tmp_path: Path) -> None:
+    """Two sweeps that decode the same text keep it once."""
+    first, second = Store(tmp_path), Store(tmp_path)
+    first.add_completions([row(1), row(2)])
+    second.add_completions([row(2), row(3)])
+    second.add_completions([row(1), row(2)])
+    assert sorted(first.completions()["id"]) == ["id1", "id2", "id3"]
+    assert len(list((tmp_path / "completions").iterdir())) == 2
+
+
+def test_the_score_written_last_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add_scores([{"text": "a", "scorer": "old", "column": "x", "value": 1.0}])
+    store.add_scores([{"text": "a", "scorer": "new", "column": "x", "value": 2.0}])
+    assert store.scores().loc["a", "x"] == 2
+    assert store.scored() == {("a", "old"), ("a", "new")}
+
+
+@pytest.mark.parametrize("left", [0, 10, 400])
+def test_a_shard_cut_short_is_named_and_the_rest_is_there(tmp_path: Path, left: int) -> None:
+    store = Store(tmp_path)
+    damaged, whole = store.add_completions([row(1)]), store.add_completions([row(2)])
+    damaged.write_bytes(damaged.read_bytes()[:left])
+    with pytest.raises(StoreError, match=rf"{damaged.name} is damaged or cut short .* delete this file"):
+        store.completion_ids()
+    damaged.unlink()
+    assert whole.is_file()
+    assert store.completion_ids() == {"id2"}
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A real one: the kernel refuses to write more than so many bytes a file."""
+    code = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from tests.test_store import row
+from cfg_lab.store import Store, StoreError
+store = Store({str(tmp_path)!r})
+store.add_completions([row(1)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    store.add_completions([row(2)])
+except StoreError as error:
+    sys.exit(f"told: {{error}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "told: could not write" in done.stderr
+    assert "What was finished before is kept: make room" in done.stderr
+    assert Store(tmp_path).completion_ids() == {"id1"}
+    assert len(list((tmp_path / "completions").iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_or_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"results_root/name is .*/file/x'.* choose another results_root"):
+        Store(tmp_path / "file" / "x").check_writable()
+    with pytest.raises(InputError, match="holds no results"):
+        load_results(tmp_path)

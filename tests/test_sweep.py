@@ -1,0 +1,258 @@
+"""The main job from end to end, on a small model, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cfg_lab
+from cfg_lab.records import InputError
+from tests.cli import command, environment, on, shell, sweep
+
+GRID = ["guidance.scale=1,2,3", "negatives=empty,own"]
+
+
+def texts(path: Path) -> pd.DataFrame:
+    frame = cfg_lab.load_results(path)
+    keys = ["negatives", "guidance.scale", "prompt_id", "sample"]
+    return frame.sort_values(keys)[[*keys, "completion", "text", "finish_reason"]].reset_index(drop=True)
+
+
+def test_help_config_and_a_mistyped_key() -> None:
+    helped = shell("--help")
+    assert "guidance.scale=1,1.5,2,3 negatives=empty,own" in helped.stdout
+    assert "negatives: bos, custom, default_system" in helped.stdout
+    assert "scale: 1.5" in shell("--cfg", "job").stdout
+    mistyped = shell("guidance.scal=2")
+    assert mistyped.returncode == 1
+    assert "Key 'scal' is not in struct" in mistyped.stderr
+    assert "Could not find 'negatives/owm'" in shell("negatives=owm").stderr
+
+
+def test_a_sweep_and_the_same_again(tmp_path: Path, tiny_folder: Path) -> None:
+    arguments = [*on(tmp_path, tiny_folder), *GRID]
+    first = shell(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "6 cells" in first.stdout
+    assert "perplexity" in first.stdout
+    assert "summary" in first.stdout
+    root = tmp_path / "results" / "study"
+    frame = cfg_lab.load_results(root)
+    assert len(frame) == 6 * 3 * 2
+    assert frame["perplexity"].notna().all()
+    # scale 1 of both negatives is one decoding, counted in each cell
+    assert frame["completion"].nunique() == (1 + 2 * 2) * 3 * 2
+    shards = {path: path.stat().st_mtime_ns for path in root.glob("[cs]o*/*.parquet")}
+    again = shell(*arguments)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in root.glob("[cs]o*/*.parquet")} == shards
+    assert "decoding" not in again.stdout + again.stderr
+
+
+def test_the_summary_is_the_mean_of_the_texts(tmp_path: Path, tiny_folder: Path) -> None:
+    rows = sweep(*on(tmp_path, tiny_folder), *GRID)
+    root = tmp_path / "results" / "study"
+    frame, summary = cfg_lab.load_results(root), pd.read_parquet(root / "summary.parquet")
+    assert [(row["guidance.scale"], row["negatives"]) for row in rows] == [
+        (scale, negative) for scale in (1, 2, 3) for negative in ("empty", "own")
+    ]
+    for _, row in summary.iterrows():
+        values = frame.loc[frame["cell"] == row["cell"], "perplexity"]
+        assert row["perplexity"] == pytest.approx(values.mean())
+        assert row["perplexity_n"] == row["texts"] == len(values) == 6
+        assert row["perplexity_low"] < row["perplexity"] < row["perplexity_high"]
+    assert (root / "config.yaml").is_file()
+    assert json.loads((root / "environment.json").read_text())["packages"]["torch"]
+
+
+def test_a_larger_grid_decodes_only_what_is_new(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2")
+    root = tmp_path / "results" / "study"
+    before = set(cfg_lab.load_results(root)["completion"])
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2,3")
+    frame = cfg_lab.load_results(root)
+    assert set(frame.loc[frame["guidance.scale"] < 3, "completion"]) == before
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=2", "metrics=[toxicity]")
+    assert cfg_lab.load_results(root).query("`guidance.scale` == 2")["toxicity"].notna().all()
+
+
+def test_killed_at_any_point_and_run_again_it_ends_the_same(tmp_path: Path, tiny_folder: Path) -> None:
+    """SIGKILL, at points spread over the whole run, several times in the same folder."""
+    work = [*GRID, "samples=60", "max_new_tokens=16", "max_rows=48"]  # several shards
+    started = time.monotonic()
+    assert shell(*on(tmp_path, tiny_folder, "whole"), *work).returncode == 0
+    duration = time.monotonic() - started
+    arguments = [*on(tmp_path, tiny_folder, "killed"), *work]
+    chance = random.Random(0)
+    for part in (0.55, 0.7, 0.8, 0.9, 0.97):
+        process = subprocess.Popen(
+            command(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(duration * part * chance.uniform(0.95, 1.05))
+        process.kill()
+        process.wait()
+    assert shell(*arguments).returncode == 0
+    results = tmp_path / "results"
+    pd.testing.assert_frame_equal(texts(results / "killed"), texts(results / "whole"))
+    assert len(texts(results / "whole")) == 6 * 3 * 60
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+    arguments = [*on(tmp_path, tiny_folder), "samples=400", "max_new_tokens=150", "max_rows=8"]
+    process = subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.PIPE, text=True)
+    root = tmp_path / "results" / "study"
+    deadline = time.monotonic() + 120
+    while not (root / "cells").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert len(cfg_lab.load_results(root)) > 0
+
+
+def test_two_sweeps_in_one_folder_at_once(tmp_path: Path, tiny_folder: Path) -> None:
+    arguments = [*on(tmp_path, tiny_folder), *GRID]
+    both = [
+        subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    assert [process.wait(300) for process in both] == [0, 0]
+    sweep(*on(tmp_path, tiny_folder, "alone"), *GRID)
+    results = tmp_path / "results"
+    pd.testing.assert_frame_equal(texts(results / "study"), texts(results / "alone"))
+
+
+def test_weights_and_biases_mirror_a_sweep(tmp_path: Path, tiny_folder: Path) -> None:
+    rows = sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2", "tracking=wandb", "tracking.mode=offline")
+    root = tmp_path / "results" / "study"
+    files = sorted(root.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    for file in files:
+        shown = subprocess.run(
+            [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", str(file)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        (row,) = [row for row in rows if row["cell"] in file.name]
+        assert f"{row['perplexity']:.6f}"[:7] in shown
+        assert "guidance.scale" in shown
+        assert len(list(file.parent.rglob("texts*.table.json"))) == 1
+    again = sorted(root.glob("wandb/offline-run-*"))
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2", "tracking=wandb", "tracking.mode=offline")
+    assert sorted(root.glob("wandb/offline-run-*")) == again
+
+
+def test_a_failing_tracker_never_stops_a_sweep(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no route to wandb")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    rows = sweep(*on(tmp_path, tiny_folder), "guidance.scale=2", "tracking=wandb", "tracking.mode=offline")
+    assert len(rows) == 1
+    assert "tracking failed (ConnectionError: no route to wandb)" in capsys.readouterr().out
+
+
+def test_greedy_has_one_sample_whatever_is_asked(tmp_path: Path, tiny_folder: Path) -> None:
+    (row,) = sweep(*on(tmp_path, tiny_folder), "sampling=greedy", "samples=5")
+    assert row["texts"] == 3
+
+
+def test_stop_strings_end_and_cut_a_text(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(*on(tmp_path, tiny_folder, "free"), "max_new_tokens=40")
+    free = cfg_lab.load_results(tmp_path / "results" / "free")
+    whole = free["text"].iloc[0]
+    stop = whole[5]
+    sweep(*on(tmp_path, tiny_folder, "cut"), "max_new_tokens=40", f"stop=[{json.dumps(stop)}]")
+    cut = cfg_lab.load_results(tmp_path / "results" / "cut").iloc[0]
+    assert cut["text"] == whole[: whole.index(stop)]
+    assert cut["finish_reason"] == "stop"
+
+
+def test_token_ids_of_the_negatives_are_recorded(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(*on(tmp_path, tiny_folder), "negatives.mode=separate")
+    first = cfg_lab.load_results(tmp_path / "results" / "study").iloc[0]
+    model = cfg_lab.load_model(str(tiny_folder))
+    assert [tuple(ids) for ids in first["negative_ids"]] == [
+        model.encode("Text 0 It should be bad."),
+        model.encode("Text 0 It should be dull."),
+    ]
+    assert list(first["negative_weights"]) == [0.1, 1.0]
+
+
+BAD = {
+    "model.name=no/such-model": r"model\.name is 'no/such-model'",
+    "model.prompt_format=haiku": r"model\.prompt_format must be one of",
+    "prompts.path=nowhere.txt": r"prompts\.path is 'nowhere\.txt', which is not a file",
+    "prompts.limit=0": r"prompts\.limit must be at least 1, got 0",
+    "prompts.column=question": r"prompts\.column is 'question', but .* has id, text, negative",
+    "guidance.scale=nan": r"guidance\.scale must be a finite number .* got nan",
+    "guidance.scale=inf": "got inf",
+    "guidance.scale=strong": "got 'strong'",
+    "negatives=custom": r"negatives\.phrases has no value yet",
+    "negatives.template=nothing": r"negatives\.template must be one of",
+    "negatives.mode=both": r"negatives\.mode must be joined or separate",
+    "negatives=default_system": r"prompt 'p0': negatives=default_system does nothing",
+    "max_new_tokens=-1": r"max_new_tokens must be a whole number of at least 1, got -1",
+    "max_new_tokens=many": "got 'many'",
+    "max_new_tokens=250": r"prompt 'p0': .* exceed the 256 tokens that model",
+    "samples=0": r"samples must be a whole number of at least 1, got 0",
+    "seed=-1": r"seed must be a whole number of at least 0, got -1",
+    "max_rows=1": r"max_rows must be at least 2",
+    "max_rows=0": r"max_rows must be a whole number of at least 1, got 0",
+    "sampling.top_p=0": r"sampling\.top_p must be a number in \(0, 1\], got 0",
+    "sampling.top_p=1.5": "got 1.5",
+    "sampling.temperature=0": r"sampling\.temperature must be a number above 0",
+    "metrics=[evaluate]": r"metrics\.evaluate\.module has no value yet",
+    "results_root=/proc/nothing": r"results_root/name is '/proc/nothing/study', where nothing can be written",
+    "name=a,b": r"name cannot vary within a sweep",
+    'stop=[""]': r"stop must be a list of texts",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_bad_input_is_named_and_nothing_is_written(tmp_path: Path, tiny_folder: Path, argument: str) -> None:
+    with pytest.raises(InputError, match=BAD[argument]):
+        sweep(*on(tmp_path, tiny_folder), argument)
+    assert not (tmp_path / "results").exists()
+
+
+def test_bad_input_on_the_command_line_is_one_sentence(tmp_path: Path, tiny_folder: Path) -> None:
+    done = shell(*on(tmp_path, tiny_folder), "guidance.scale=nan", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: guidance.scale must be a finite number")
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["prompts.jsonl"]
+
+
+def test_logits_that_are_not_numbers_name_the_prompt(tmp_path: Path) -> None:
+    import torch
+
+    from cfg_lab.decoding import NotANumberError
+    from tests.conftest import make_model, make_tokenizer
+
+    model = make_model("rotary")
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.nan
+    folder = tmp_path / "broken"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    with pytest.raises(
+        NotANumberError, match=r"broken \(prompt p0\)' gave logits that are not numbers at step 0"
+    ):
+        sweep(*on(tmp_path, folder))
