@@ -42,6 +42,9 @@ def run(study: Study, console: Console) -> pd.DataFrame:
             model.unload()
     study.store.check_writable()
     missing = _missing(study, plans)
+    asked = len({text.completion for planned in plans.values() for text in planned})
+    if there := asked - sum(map(len, missing.values())):
+        console.print(f"{there} of {asked} texts are in {study.store.root} already", highlight=False)
     if any(missing.values()):
         for metric in study.metrics:
             metric.score([])  # what it needs and cannot get is known now, not after hours of decoding

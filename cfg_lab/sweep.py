@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 import yaml
@@ -25,6 +25,10 @@ from rich.table import Table
 
 from cfg_lab.paths import CONFIG
 from cfg_lab.records import InputError
+
+if TYPE_CHECKING:
+    from cfg_lab.metrics import Metric
+    from cfg_lab.planning import Cell, Study
 
 GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
 """Config groups that make a cell; metrics and tracking belong to the whole sweep."""
@@ -74,14 +78,13 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
     summary = run_study(study, console)
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    console.print(_table([cell.label for cell in study.cells], rows, study.metrics))
-    console.print("mean over texts, 95 % interval over prompts", style="dim")
+    console.print(_fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
     root = study.store.root
     _say_paths(console, {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"})
     return rows
 
 
-def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Any:
+def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Study:
     """The objects that configs describe. Equal parts of configs become one object."""
     from cfg_lab.planning import Study
     from cfg_lab.store import Store
@@ -104,7 +107,7 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
     )
 
 
-def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Any:
+def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Cell:
     from cfg_lab.planning import Cell
 
     keys = {group: f"{group} {OmegaConf.to_yaml(config[group], sort_keys=True)}" for group in GROUPS}
@@ -188,21 +191,46 @@ def _environment() -> str:
     )
 
 
-def _table(
-    labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], metrics: Sequence[Any]
+def _fitting_table(
+    labels: Sequence[Mapping[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Metric],
+    console: Console,
 ) -> Table:
-    """A row a cell: its label, and the first column of every metric as mean, interval and n."""
-    shown = [next(iter(metric.score([]))) for metric in metrics]
-    table = Table(header_style="bold", row_styles=["", "on grey11"])
+    """The table with the first column of as many metrics as the terminal is wide enough for, at least one."""
+    columns = [next(iter(metric.score([]))) for metric in metrics]
+    unbounded = console.options.update(width=10_000)
+    shown = len(columns)
+    while (
+        shown > 1
+        and _table(labels, rows, columns, shown).__rich_measure__(console, unbounded).maximum > console.width
+    ):
+        shown -= 1
+    return _table(labels, rows, columns, shown)
+
+
+def _table(
+    labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
+) -> Table:
+    """A row a cell: what tells it from the others, n, and mean and interval of the first `shown` columns."""
+    left = f"; {', '.join(columns[shown:])}: see summary.parquet" if columns[shown:] else ""
+    table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
-        table.add_column(key)
+        table.add_column(key.removeprefix("guidance."))
     table.add_column("n", justify="right")
-    for column in shown:
-        table.add_column(column, justify="right")
+    for column in columns[:shown]:
+        table.add_column(column, justify="right", no_wrap=True)
     for label, row in zip(labels, rows, strict=True):
-        values = [f"{row[c]:.3g}\n[dim]\\[{row[f'{c}_low']:.3g}, {row[f'{c}_high']:.3g}][/]" for c in shown]
-        table.add_row(*label.values(), str(row["texts"]), *values)
+        table.add_row(
+            *label.values(), str(row["texts"]), *(_estimate(row, column) for column in columns[:shown])
+        )
+    table.caption = f"mean over n texts, [95 % interval] over prompts{left}"
     return table
+
+
+def _estimate(row: Mapping[str, Any], column: str) -> str:
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return f"{row[column]:.3g}\n[dim]\\[{low:.3g}, {high:.3g}][/]"
 
 
 def _say_paths(console: Console, paths: Mapping[str, Path]) -> None:
