@@ -152,6 +152,19 @@ class Trace:
     divergence: tuple[float, ...]
     scale: tuple[float, ...]
 
+    @classmethod
+    def of(cls, steps: Sequence[Sequence[float]]) -> Trace:
+        """From a row of numbers a step, in the order of the fields."""
+        guided, positive, negative, entropy, divergence, scale = map(tuple, zip(*steps, strict=True))
+        return cls(
+            guided=guided,
+            positive=positive,
+            negative=negative,
+            entropy=entropy,
+            divergence=divergence,
+            scale=scale,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:

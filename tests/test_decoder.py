@@ -186,6 +186,26 @@ def test_same_seed_same_text_and_another_sample_another_text(rotary: LanguageMod
     assert len({first, third, fourth}) == 3
 
 
+def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel) -> None:
+    completions = [one for one in decoded(tiny, REQUESTS) if one.tokens]
+    traces = Decoder(tiny).score([one.request for one in completions], [one.tokens for one in completions])
+    for completion, trace in zip(completions, traces, strict=True):
+        for name, values in vars(trace).items():
+            assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
+
+
+def test_scoring_does_not_depend_on_the_batch(rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [tuple(one.positive[:5]) for one in REQUESTS]
+    together = Decoder(rotary).score(REQUESTS, texts)
+    monkeypatch.setattr("cfg_lab.decoding.scoring._LOGITS_AT_ONCE", 1)  # one at a time
+    for ours, theirs in zip(Decoder(rotary).score(REQUESTS, texts), together, strict=True):
+        assert ours.guided == pytest.approx(theirs.guided, abs=1e-4)
+    with pytest.raises(InputError, match="continuation 1 is empty"):
+        Decoder(rotary).score(REQUESTS[:2], [(1,), ()])
+    with pytest.raises(InputError, match="exceed the 256 tokens"):
+        Decoder(rotary).score(REQUESTS[:1], [[1] * 256])
+
+
 def test_why_a_text_ends(rotary: LanguageModel) -> None:
     free = Request(positive=context(5, 6), max_new_tokens=12)
     (long,) = decoded(rotary, [free])
@@ -210,9 +230,10 @@ class Forgetful:
 
     def __init__(self, model: LanguageModel, rows: int) -> None:
         self.model, self.rows, self.calls = model, rows, 0
-        self.name, self.device, self.context_length = model.name, model.device, model.context_length
+        self.name, self.device = model.name, model.device
+        self.context_length, self.vocab_size = model.context_length, model.vocab_size
 
-    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns) -> Any:
+    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
         self.calls += 1
         if len(ids) > self.rows and self.calls > 8:
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
@@ -234,10 +255,10 @@ def test_out_of_memory_with_nothing_left_to_halve_is_an_error(rotary: LanguageMo
 
 
 class Broken(Forgetful):
-    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns) -> Any:
+    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
         logits = self.model.forward(ids, positions, mask, columns)
         if columns.now > 12:
-            logits[0, 7] = torch.nan
+            logits[0, 0, 7] = torch.nan
         return logits
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
-from cfg_lab import Decoder, Request, generate, load_model
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, generate, load_model
 from cfg_lab.models import LanguageModel, from_transformers, packaged
 from cfg_lab.records import InputError
-from tests.conftest import make_model, make_tokenizer
+from tests.conftest import SHAPE, make_model, make_tokenizer
 
 
 def test_a_folder(tiny_folder: Path) -> None:
@@ -30,6 +41,69 @@ def test_prompts_are_rendered_as_the_model_wants_them(tiny_folder: Path) -> None
     assert plain.encode("") == (256,)
     with pytest.raises(InputError, match=r"prompts\.system is 'S', but model .* without a chat template"):
         plain.encode("Hi", "S")
+
+
+LLAMAS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "llama with biases": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True)),
+    "tied, scaled rotary, wide heads": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            **SHAPE,
+            tie_word_embeddings=True,
+            head_dim=16,
+            rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+        )
+    ),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
+}
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="packed weights are for x86")
+@pytest.mark.parametrize("name", LLAMAS)
+def test_the_short_forward_decodes_what_transformers_forward_decodes(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    original = LLAMAS[name]().eval()
+    with torch.no_grad():
+        for parameter in original.parameters():  # norms of 1 and biases of 0 would hide mistakes
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    original.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    fast = load_model(str(tmp_path))
+    plain = from_transformers(original, make_tokenizer())
+    assert fast.module is not None
+    assert fast._fast is not None, "the short forward was not taken"
+    assert fast.fingerprint == plain.fingerprint
+    asked = [
+        Request(
+            positive=tuple(range(5, 9 + 7 * k)),
+            negatives=(Branch(tuple(range(50, 52 + k))),),
+            guidance=ClassifierFreeGuidance(scale=1.5),
+            max_new_tokens=20,
+        )
+        for k in range(5)
+    ]
+    for max_rows in (2, 6, 16):
+        ours, theirs = (
+            {c.request.positive: c for c in Decoder(model, max_rows).decode(asked)} for model in (fast, plain)
+        )
+        for request in asked:
+            assert ours[request.positive].tokens == theirs[request.positive].tokens
+    ids = torch.arange(10)[None]
+    assert torch.allclose(fast.module(ids).logits, original(ids).logits, atol=1e-3)  # stays usable
+
+
+def test_models_of_another_kind_keep_their_own_forward(tmp_path: Path) -> None:
+    for kind in ("sliding", "absolute"):
+        original = make_model(kind)
+        original.save_pretrained(tmp_path / kind)
+        make_tokenizer().save_pretrained(tmp_path / kind)
+        model = load_model(str(tmp_path / kind))
+        asked = [Request(positive=(3, 4, 5, 6), max_new_tokens=20)]
+        (ours,) = Decoder(model).decode(asked)
+        (theirs,) = Decoder(from_transformers(original, make_tokenizer())).decode(asked)
+        assert ours.tokens == theirs.tokens
+        assert model._fast is None
 
 
 def test_a_fingerprint_names_the_weights(rotary: LanguageModel) -> None:

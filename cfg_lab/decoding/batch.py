@@ -13,11 +13,14 @@ from torch import Tensor
 
 from cfg_lab.decoding.columns import Columns, Prefix
 from cfg_lab.decoding.trace import measure
-from cfg_lab.guidance import Guidance
+from cfg_lab.guidance import Guidance, log_probs
 from cfg_lab.records import Completion, FinishReason, Request, Trace
 from cfg_lab.sampling import Greedy, Sampler, position_keys
 
 Context = tuple[int, ...]
+
+_CACHED_NUMBERS = 400_000
+"""float32 numbers that several passes may go over within a CPU core's own cache, about 1.5 MB."""
 
 
 class CausalModel(Protocol):
@@ -29,12 +32,17 @@ class CausalModel(Protocol):
     def device(self) -> torch.device: ...
     @property
     def context_length(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
 
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns) -> Tensor:
+    def forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
+    ) -> Tensor:
         """Run ids [rows, q] at positions [rows, q], writing keys and values to the columns.
 
-        mask [rows, width] bool says which columns a row may look at, its own included; None is plain
-        causal attention from column 0. Returns the last position's logits, [rows, vocab] float32.
+        mask [rows, width] bool says which columns a row may look at, its own included, and goes with q = 1;
+        None is plain causal attention from column 0. Returns the logits of the last `keep` positions,
+        [rows, keep, vocab] float32.
         """
         ...
 
@@ -77,16 +85,12 @@ class Sequence:
         return "length" if len(self.tokens) == request.max_new_tokens else None
 
     def completion(self, reason: FinishReason) -> Completion:
-        guided, positive, negative, entropy, divergence, scale = map(tuple, zip(*self.trace, strict=True))
-        trace = Trace(
-            guided=guided,
-            positive=positive,
-            negative=negative,
-            entropy=entropy,
-            divergence=divergence,
-            scale=scale,
+        return Completion(
+            request=self.request,
+            tokens=tuple(self.tokens),
+            finish_reason=reason,
+            trace=Trace.of(self.trace),
         )
-        return Completion(request=self.request, tokens=tuple(self.tokens), finish_reason=reason, trace=trace)
 
 
 @dataclass(eq=False)
@@ -126,6 +130,9 @@ class Batch:
         # The longest sequence always fits; the slack makes it rare that the buffer has to be moved.
         self.columns = Columns(rows, longest + max(64, longest // 4), model.device)
         self.next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
+        # On a CPU a group's distributions should stay in its cache; a GPU wants them all at once.
+        on_cpu = model.device.type == "cpu"
+        self.group_rows = max(1, _CACHED_NUMBERS // model.vocab_size) if on_cpu else rows
         self.prefixes: dict[Context, Prefix] = {}
         self.wanted = Counter(context[:-1] for sequence in self.waiting for context in sequence.contexts)
 
@@ -164,19 +171,17 @@ class Batch:
             self.next_ids[: columns.live], columns.positions(), columns.mask(), columns
         )
         columns.advance()
-        return logits
+        return logits[:, 0]
 
     def guide_and_sample(self, logits: Tensor) -> list[Chosen]:
         """Combine each sequence's branches into one distribution and choose its next token."""
-        log_probs = logits.log_softmax(-1)  # [rows, vocab], normalised before and after combining
         chosen: list[Chosen] = []
         for group in self.groups:
-            positive = log_probs[group.positive]  # [members, vocab]
-            negatives = log_probs[group.negatives]  # [members, branches, vocab]
+            positive = log_probs(logits[group.positive])  # [members, vocab]
+            negatives = log_probs(logits[group.negatives])  # [members, branches, vocab]
             guided = positive
             if group.guidance is not None:
-                combined = group.guidance.combine(positive, negatives, group.weights, group.steps)
-                guided = combined.log_softmax(-1)
+                guided = log_probs(group.guidance.combine(positive, negatives, group.weights, group.steps))
             tokens = group.sampler.choose(guided, position_keys(group.keys, group.steps))
             trace = measure(guided, positive, negatives, group.weights, tokens)
             chosen.append(Chosen(group, tokens, trace))
@@ -250,10 +255,12 @@ class Batch:
             request = sequence.request
             guidance = request.guidance if request.branches else None
             alike[guidance, request.sampling or Greedy(), request.rows].append(sequence)
-        self.groups = [
-            Group(guidance, sampler, members, *_tensors(members, self.model.device))
-            for (guidance, sampler, _), members in alike.items()
-        ]
+        self.groups = []
+        for (guidance, sampler, rows), members in alike.items():
+            size = max(1, self.group_rows // rows)
+            for first in range(0, len(members), size):
+                some = members[first : first + size]
+                self.groups.append(Group(guidance, sampler, some, *_tensors(some, self.model.device)))
 
 
 def _tensors(members: list[Sequence], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

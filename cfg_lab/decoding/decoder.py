@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
 from cfg_lab.decoding.batch import Batch, CausalModel, Context, Sequence
-from cfg_lab.records import Completion, InputError, Request
+from cfg_lab.decoding.scoring import score
+from cfg_lab.records import Completion, InputError, Request, Trace
 
 
 class Decoder:
@@ -71,6 +73,24 @@ class Decoder:
             if on_step is not None:
                 on_step(len(batch.live) + len(finished))
             yield from finished
+
+    def score(self, requests: Iterable[Request], continuations: Iterable[Iterable[int]]) -> list[Trace]:
+        """What the requests' guided distributions say of given texts, by teacher forcing.
+
+        Args:
+            continuations: new tokens of each request, at least one.
+
+        Returns:
+            A trace for each, in order; `sum(trace.guided)` is the guided log-likelihood, nats. The requests'
+            sampling and stops play no part.
+
+        Raises:
+            InputError: a text is empty or longer than the model can see.
+        """
+        texts = [(request, tuple(tokens)) for request, tokens in zip(requests, continuations, strict=True)]
+        for request, tokens in texts:
+            self.check(replace(request, max_new_tokens=max(1, len(tokens))))
+        return score(self.model, texts)
 
     def check(self, request: Request) -> None:
         """Raise InputError where a request does not fit the model's context or `max_rows`."""

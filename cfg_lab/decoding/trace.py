@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
-
-from cfg_lab.guidance.finite import finite
 
 
 def measure(guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, tokens: Tensor) -> Tensor:
     """What is worth knowing of a step, [rows, 5]: the fields of `records.Trace` but for the scale.
 
-    guided and positive [rows, vocab], negatives [rows, branches, vocab], all normalised log-probs;
+    guided and positive [rows, vocab], negatives [rows, branches, vocab], all finite normalised log-probs;
     weights [rows, branches]; tokens [rows], the chosen ones. Without negatives theirs are NaN.
     """
-    shares = weights / weights.abs().sum(1, keepdim=True)
     if negatives.shape[1]:
+        shares = weights / weights.abs().sum(1, keepdim=True)
         index = tokens[:, None, None].expand(-1, negatives.shape[1], 1)
-        negative = (shares * negatives.gather(2, index)[..., 0]).sum(1)
-        apart = positive.exp()[:, None] * (finite(positive)[:, None] - finite(negatives))
-        divergence = (shares * apart.sum(2)).sum(1)
+        negative = vecdot(shares, negatives.gather(2, index)[..., 0])
+        probs = positive.exp()
+        cross = vecdot(probs[:, None], negatives)  # [rows, branches]
+        divergence = vecdot(shares, vecdot(probs, positive)[:, None] - cross)
     else:
         negative = divergence = torch.full_like(guided[:, 0], math.nan)
-    entropy = -(guided.exp() * finite(guided)).sum(1)
-    return torch.stack(
-        [_at(guided, tokens), _at(positive, tokens), negative, entropy, divergence],
-        dim=1,
-    )
+    entropy = -vecdot(guided.exp(), guided)
+    return torch.stack([_at(guided, tokens), _at(positive, tokens), negative, entropy, divergence], dim=1)
+
+
+def vecdot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products over the last dimension, without keeping the products."""
+    return cast("Tensor", torch.linalg.vecdot(x, y))
 
 
 def _at(log_probs: Tensor, tokens: Tensor) -> Tensor:

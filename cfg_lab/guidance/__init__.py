@@ -7,8 +7,9 @@ from typing import Protocol
 from torch import Tensor
 
 from cfg_lab.guidance.classifier_free import ClassifierFreeGuidance
+from cfg_lab.guidance.finite import log_probs
 
-__all__ = ["ClassifierFreeGuidance", "Guidance"]
+__all__ = ["ClassifierFreeGuidance", "Guidance", "log_probs"]
 
 
 class Guidance(Protocol):
@@ -26,7 +27,8 @@ class Guidance(Protocol):
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
         """Unnormalised guided log-probs [rows, vocab].
 
-        positive [rows, vocab] and negatives [rows, branches, vocab] are log-probs, float32; weights
-        [rows, branches] float32 as the requests give them; steps [rows] int64, new tokens so far.
+        positive [rows, vocab] and negatives [rows, branches, vocab] come from `log_probs`: float32,
+        normalised, finite. weights [rows, branches] float32 as the requests give them; steps [rows] int64,
+        new tokens so far.
         """
         ...

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.finite import finite
 from cfg_lab.records import InputError
 
 
@@ -50,11 +49,15 @@ class ClassifierFreeGuidance:
         return float(self.scale)
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
-        impossible = positive.isneginf() & negatives.isneginf().all(1)
-        positive, negatives = finite(positive), finite(negatives)
         if self.normalise_weights:
             weights = weights / weights.abs().sum(1, keepdim=True)
-        # The distribution to steer away from. What the weights leave of 1 falls to the positive branch,
-        # where it cancels: both formulas above are this one.
-        away = torch.einsum("rk,rkv->rv", weights, negatives) + (1 - weights.sum(1, keepdim=True)) * positive
-        return (away + self.scale * (positive - away)).masked_fill(impossible, -math.inf)
+        return torch.lerp(_away(positive, negatives, weights), positive, self.scale)
+
+
+def _away(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
+    """The distribution to steer away from, [rows, vocab]: the negatives' weighted sum. What the weights leave
+    of 1 falls to the positive branch, where it cancels: so both formulas above are one."""
+    if negatives.shape[1] == 1:
+        return torch.lerp(positive, negatives[:, 0], weights)
+    rest = 1 - weights.sum(1, keepdim=True)
+    return torch.einsum("rk,rkv->rv", weights, negatives) + rest * positive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,9 @@ import xxhash
 from torch import Tensor
 
 from cfg_lab.decoding import Columns
+from cfg_lab.models import onednn
 from cfg_lab.models.column_cache import ColumnCache
+from cfg_lab.models.llama_cpu import LlamaOnCpu
 from cfg_lab.records import InputError
 
 PromptFormat = Literal["auto", "chat", "plain"]
@@ -32,6 +35,8 @@ class LanguageModel:
         config: the transformers config.
         prompt_format: "chat" renders prompts with the tokenizer's chat template, "plain" takes them as
             they are, "auto" is chat where there is a template.
+        pack: take the linears over for speed where `onednn` can; afterwards the transformers model works
+            as before, but its plain weights are gone.
     """
 
     name: str
@@ -39,6 +44,7 @@ class LanguageModel:
     tokenizer: Any
     config: Any
     prompt_format: PromptFormat = "auto"
+    pack: bool = False
 
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
@@ -56,8 +62,28 @@ class LanguageModel:
     def module(self) -> Any:
         """The transformers model in evaluation mode."""
         module = self.load().eval()
+        self.fingerprint = _fingerprint(module)
         self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
+        self._fast = self._packed(module) if self.pack and onednn.available(module) else None
         return module
+
+    def _packed(self, module: Any) -> LlamaOnCpu | None:
+        """Pack the linears, and take the shorter forward where it gives what the model's own gives."""
+        if not LlamaOnCpu.fits(module):
+            onednn.pack(module)
+            return None
+        fast = LlamaOnCpu(module)
+        ids = torch.arange(12).reshape(2, 6) % self.config.vocab_size
+        with torch.inference_mode():
+            expected = module(ids).logits[:, -1]
+            positions = torch.arange(6).expand(2, -1)
+            found = fast.forward(ids, positions, None, Columns(2, 6, ids.device, live=2), 1)[:, 0]
+        if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            return fast
+        warnings.warn(
+            f"model {self.name!r} runs with transformers' own forward, which is slower", stacklevel=2
+        )
+        return None
 
     def unload(self) -> None:
         """Give the weights' memory back; they are loaded again when needed."""
@@ -72,31 +98,34 @@ class LanguageModel:
         """Tokens the model can see; a large number where its config sets no limit."""
         return int(getattr(self.config, "max_position_embeddings", None) or 1 << 30)
 
+    @property
+    def vocab_size(self) -> int:
+        """Logits a position."""
+        return int(self.config.get_text_config().vocab_size)
+
     @cached_property
     def fingerprint(self) -> str:
         """Names the exact weights: a hash of every parameter and of the config that uses them."""
-        digest = xxhash.xxh3_128()
-        config = {key: value for key, value in self.config.to_dict().items() if not key.startswith("_")}
-        config.pop("transformers_version", None)
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, tensor in self.module.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        self.module  # noqa: B018, sets it while the weights are as they were stored
+        return self.fingerprint
 
     @torch.inference_mode()
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns) -> Tensor:
+    def forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
+    ) -> Tensor:
         """See `cfg_lab.decoding.CausalModel.forward`."""
         module = self.module
+        if self._fast is not None:
+            return self._fast.forward(ids, positions, mask, columns, keep)
         output = module(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=ColumnCache(columns, self.config.get_text_config().num_hidden_layers),
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
             **({"position_ids": positions} if self._takes_positions else {}),
         )
-        return output.logits[:, -1].float()
+        return output.logits[:, -keep:].float()
 
     # Text
 
@@ -160,3 +189,14 @@ def from_transformers(
     """Wrap a causal LM that is already in memory; it is used as it is, on its device and in its dtype."""
     name = model.config.name_or_path or type(model).__name__
     return LanguageModel(name, lambda: model, tokenizer, model.config, prompt_format)
+
+
+def _fingerprint(module: Any) -> str:
+    digest = xxhash.xxh3_128()
+    config = {key: value for key, value in module.config.to_dict().items() if not key.startswith("_")}
+    config.pop("transformers_version", None)
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

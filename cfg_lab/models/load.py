@@ -45,7 +45,7 @@ def load_model(
             f"{str(error).splitlines()[0]}"
         ) from error
     load = partial(_weights, source, config, where, torch_dtype)
-    return LanguageModel(name, load, tokenizer, config, prompt_format)
+    return LanguageModel(name, load, tokenizer, config, prompt_format, pack=True)
 
 
 def _source(name: str) -> str:
