@@ -41,8 +41,8 @@ class CausalModel(Protocol):
         """Run ids [rows, q] at positions [rows, q], writing keys and values to the columns.
 
         mask [rows, width] bool says which columns a row may look at, its own included, and goes with q = 1;
-        None is plain causal attention from column 0. Returns the logits of the last `keep` positions,
-        [rows, keep, vocab] float32.
+        None is causal attention to every column from `columns.low` on. Returns the logits of the last
+        `keep` positions, [rows, keep, vocab] float32.
         """
         ...
 
@@ -125,10 +125,11 @@ class Batch:
         self.live: list[Sequence] = []
         self.groups: list[Group] = []
         self.owners: list[tuple[Sequence, int]] = []  # of each live row: its sequence and branch
-        rows = min(max_rows, sum(sequence.request.rows for sequence in self.waiting))
+        wanted = sum(sequence.request.rows for sequence in self.waiting)
+        rows = min(max_rows, wanted)
+        # The longest sequence fits; where others will follow, some room makes it rare to move the buffer.
         longest = max(sequence.longest for sequence in self.waiting)
-        # The longest sequence always fits; the slack makes it rare that the buffer has to be moved.
-        self.columns = Columns(rows, longest + max(64, longest // 4), model.device)
+        self.columns = Columns(rows, longest + (32 if wanted > rows else 0), model.device)
         self.next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
         # On a CPU a group's distributions should stay in its cache; a GPU wants them all at once.
         on_cpu = model.device.type == "cpu"
@@ -229,16 +230,24 @@ class Batch:
         return finished
 
     def _prefill(self, missing: set[Context]) -> None:
-        """Compute keys and values of contexts, padded on the right, where causal attention never looks."""
+        """Compute keys and values of contexts; what a chunk's contexts begin with alike is computed once."""
         self.prefixes.setdefault((), [])
         for chunk in _chunks(sorted(missing - {()}, key=len)):
-            width = len(chunk[-1])
-            ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in chunk])
-            positions = torch.arange(width).expand(len(chunk), -1)
-            scratch = Columns(len(chunk), width, self.model.device, live=len(chunk))
-            self.model.forward(ids.to(self.model.device), positions.to(self.model.device), None, scratch)
-            for row, context in enumerate(chunk):
-                self.prefixes[context] = scratch.prefix(row, len(context))
+            shared = chunk[0][: min(_shared(chunk), len(chunk[0]) - 1)] if len(chunk) > 1 else ()
+            (start,) = self._run([shared], (), []) if shared else [[]]
+            self.prefixes.update(zip(chunk, self._run(chunk, shared, start), strict=True))
+
+    def _run(self, contexts: list[Context], shared: Context, start: Prefix) -> list[Prefix]:
+        """Keys and values of contexts that begin with `shared`, whose own are `start`. The rest is padded on
+        the right, where causal attention never looks."""
+        device, done = self.model.device, len(shared)
+        width = max(map(len, contexts))
+        ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in contexts])[:, done:]
+        positions = torch.arange(done, width).expand(len(contexts), -1)
+        scratch = Columns(len(contexts), width, device)
+        scratch.admit([start] * len(contexts))
+        self.model.forward(ids.to(device), positions.to(device), None, scratch)
+        return [scratch.prefix(row, len(context)) for row, context in enumerate(contexts)]
 
     def _forget(self, contexts: list[Context]) -> None:
         """Drop the prefixes of admitted contexts that no waiting sequence will need."""
@@ -281,6 +290,14 @@ def _owners(sequences: list[Sequence]) -> Iterator[tuple[Sequence, int]]:
         sequence.rows = []
         for branch in range(sequence.request.rows):
             yield sequence, branch
+
+
+def _shared(contexts: list[Context]) -> int:
+    """How many tokens all contexts begin with."""
+    low, high = min(contexts), max(contexts)  # in the order of tokens, not of length
+    return next(
+        (n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
 
 
 def _chunks(contexts: list[Context], tokens: int = 8192) -> Iterator[list[Context]]:

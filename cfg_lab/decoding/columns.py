@@ -93,10 +93,8 @@ class Columns:
         return last
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """A copy of the first `length` columns of a row."""
-        return [
-            (keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in self.layers
-        ]
+        """The first `length` columns of a row; views, valid while the row is not written again."""
+        return [(keys[row, :, :length], values[row, :, :length]) for keys, values in self.layers]
 
     def _move(self, by: int) -> None:
         """Move all live rows by that many columns; distances stay, so nothing is computed again."""

@@ -108,15 +108,24 @@ class Decoder:
             )
 
     def _plan(self, requests: Iterable[Request]) -> list[Sequence]:
-        """Sequences in the order of admission: those with an equal positive context next to each other, so
-        that keys and values of a context are computed once and kept no longer than needed."""
+        """Sequences in the order of admission.
+
+        Those that may run longest first, so that the batch does not end with a few of them; then by length
+        of context, so that rows live at the same time use the same columns; and equal contexts next to each
+        other, so that their keys and values are computed once and kept no longer than needed.
+        """
         sequences: list[Sequence] = []
-        first_seen: dict[Context, int] = {}
+        seen: dict[Context, int] = {}
         for request in requests:
             self.check(request)
             sequences.append(Sequence(request))
-            first_seen.setdefault(request.positive, len(first_seen))
-        return sorted(sequences, key=lambda sequence: first_seen[sequence.request.positive])
+            seen.setdefault(request.positive, len(seen))
+
+        def order(sequence: Sequence) -> tuple[int, int, int]:
+            request = sequence.request
+            return -request.max_new_tokens, -len(request.positive), seen[request.positive]
+
+        return sorted(sequences, key=order)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

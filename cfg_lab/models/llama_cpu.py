@@ -24,12 +24,10 @@ ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 
 @dataclass(frozen=True)
 class Layer:
-    """Weights of a layer; linears packed, query, key and value in one."""
+    """The linears of a layer, packed; query, key and value in one."""
 
-    norm_in: Tensor
     qkv: PackedLinear
     out: PackedLinear
-    norm_mlp: Tensor
     gate: PackedLinear
     up: PackedLinear
     down: PackedLinear
@@ -44,12 +42,12 @@ class LlamaOnCpu:
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.head_dim: int = model.model.layers[0].self_attn.head_dim
-        self.epsilon: float = config.rms_norm_eps
-        self.embedding: Tensor = model.model.embed_tokens.weight.detach()
+        self.epsilon = torch.tensor(float(config.rms_norm_eps))
+        self.model = model.model
         self.rotary = model.model.rotary_emb
         self.layers = [self._take(layer) for layer in model.model.layers]
-        self.norm: Tensor = model.model.norm.weight.detach()
-        model.lm_head = self.head = _packed_linears(model.lm_head)[0]
+        (self.head,) = _packed_linears(model.lm_head, norm=_taken_weight(model.model.norm))
+        model.lm_head = self.head
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -69,7 +67,7 @@ class LlamaOnCpu:
     ) -> Tensor:
         """See `cfg_lab.decoding.CausalModel.forward`."""
         rows, width = ids.shape
-        x = padded(self.embedding[ids.reshape(-1)])  # [rows * width or more, hidden]
+        x = padded(self.model.embed_tokens.weight.detach()[ids.reshape(-1)])  # [rows * width or more, hidden]
         cos, sin = self.rotary(x, positions)
         # the same rotation for all heads; sin's halves are equal
         cos, sin = (
@@ -78,7 +76,7 @@ class LlamaOnCpu:
         )
         bias = None if mask is None else self._bias(mask)
         for number, layer in enumerate(self.layers):
-            y = linear(self._normed(x, layer.norm_in), layer.qkv.weight, layer.qkv.bias)
+            y = linear(self._normed(x), layer.qkv.weight, layer.qkv.bias)
             y = y[: rows * width].view(rows * width, -1, self.head_dim)
             query_key = self._rotated(y[:, : self.heads + self.kv_heads], cos, sin)
             query = query_key[:, : self.heads].view(rows, width, self.heads, self.head_dim)
@@ -87,12 +85,12 @@ class LlamaOnCpu:
             keys, values = columns.write(number, key.transpose(1, 2), value.transpose(1, 2))
             attended = padded(self._attend(query, keys, values, bias))
             x = linear_with(attended, x, layer.out.weight, layer.out.bias, "add")
-            y = self._normed(x, layer.norm_mlp)
+            y = self._normed(x)
             gate = linear(y, layer.gate.weight, layer.gate.bias, "swish")
             y = linear_with(y, gate, layer.up.weight, layer.up.bias, "mul")
             x = linear_with(y, x, layer.down.weight, layer.down.bias, "add")
         kept = x[: rows * width].view(rows, width, -1)[:, -keep:].reshape(rows * keep, -1)
-        logits = linear(padded(self._normed(kept, self.norm)), self.head.weight, self.head.bias)
+        logits = linear(padded(self._normed(kept)), self.head.weight, self.head.bias)
         return logits[: rows * keep].view(rows, keep, -1)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -100,8 +98,10 @@ class LlamaOnCpu:
         -> [rows * width, heads * dim]."""
         rows, width = query.shape[:2]
         if bias is None:
+            seen = keys.shape[2]
+            causal = torch.ones(width, seen, dtype=torch.bool).tril(seen - width) if seen > width else None
             out = F.scaled_dot_product_attention(
-                query.transpose(1, 2), keys, values, is_causal=True, enable_gqa=True
+                query.transpose(1, 2), keys, values, causal, is_causal=causal is None, enable_gqa=True
             )
             return out.transpose(1, 2).reshape(rows * width, -1)
         # One token a row: the query heads of a key head are the rows of one product, keys are not repeated.
@@ -123,37 +123,42 @@ class LlamaOnCpu:
         rotated[..., half:].addcmul_(x[..., :half], sin)
         return rotated
 
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Root mean square norm of x [tokens, hidden]."""
+    def _normed(self, x: Tensor) -> Tensor:
+        """Root mean square norm of x [tokens, hidden]; its weight is in the linears that follow."""
         size = cast("Tensor", torch.linalg.vector_norm(x, dim=-1, keepdim=True))
-        scale = size.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
-        return (x * scale).mul_(weight)
+        return x * torch.addcmul(self.epsilon, size, size, value=1 / x.shape[-1]).rsqrt_()
 
     def _take(self, layer: Any) -> Layer:
         """Pack a layer's linears, and let the transformers model compute with the packed ones."""
         attention, mlp = layer.self_attn, layer.mlp
+        norm_in, norm_mlp = (
+            _taken_weight(layer.input_layernorm),
+            _taken_weight(layer.post_attention_layernorm),
+        )
         attention.q_proj, attention.k_proj, attention.v_proj = _packed_linears(
-            attention.q_proj, attention.k_proj, attention.v_proj
+            attention.q_proj, attention.k_proj, attention.v_proj, norm=norm_in
         )
         (attention.o_proj,) = _packed_linears(attention.o_proj)
-        (mlp.gate_proj,) = _packed_linears(mlp.gate_proj)
-        (mlp.up_proj,) = _packed_linears(mlp.up_proj)
+        (mlp.gate_proj,) = _packed_linears(mlp.gate_proj, norm=norm_mlp)
+        (mlp.up_proj,) = _packed_linears(mlp.up_proj, norm=norm_mlp)
         (mlp.down_proj,) = _packed_linears(mlp.down_proj)
         return Layer(
-            norm_in=layer.input_layernorm.weight.detach(),
-            qkv=attention.q_proj,
-            out=attention.o_proj,
-            norm_mlp=layer.post_attention_layernorm.weight.detach(),
-            gate=mlp.gate_proj,
-            up=mlp.up_proj,
-            down=mlp.down_proj,
+            qkv=attention.q_proj, out=attention.o_proj, gate=mlp.gate_proj, up=mlp.up_proj, down=mlp.down_proj
         )
 
 
-def _packed_linears(*linears: Any) -> list[PackedLinear]:
+def _taken_weight(norm: Any) -> Tensor:
+    """The weight of a norm, which from now on is 1: it goes into the linears that read the norm's output."""
+    weight = norm.weight.detach().clone()
+    norm.weight.data = torch.ones_like(weight)
+    return weight
+
+
+def _packed_linears(*linears: Any, norm: Tensor | None = None) -> list[PackedLinear]:
     """Linears that read the same input, packed as one; each is a range of its outputs."""
-    weight = packed(torch.cat([one.weight.detach() for one in linears]))
+    weight = torch.cat([one.weight.detach() for one in linears])
     biases = [one.bias for one in linears]
     bias = None if biases[0] is None else torch.cat([one.detach() for one in biases])
+    together = packed(weight if norm is None else weight * norm)
     ends = [0, *accumulate(int(one.out_features) for one in linears)]
-    return [PackedLinear(weight, bias, slice(start, end)) for start, end in pairwise(ends)]
+    return [PackedLinear(together, bias, slice(start, end)) for start, end in pairwise(ends)]

@@ -7,6 +7,7 @@ once when a model is loaded; the plain weights are let go, so it costs no memory
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from typing import Any, cast
 
@@ -62,6 +63,16 @@ class PackedLinear(nn.Module):
         rows = x.reshape(-1, x.shape[-1])
         out = linear(padded(rows), self.weight, self.bias)[: len(rows), self.outputs]
         return out.reshape(*x.shape[:-1], -1)
+
+
+def give_back(module: nn.Module) -> None:
+    """After packing: return the plain weights' memory to the machine."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()  # the last that hold the weights' file in memory
+    # glibc keeps what is freed between other things; elsewhere there is no such call, and no need.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def pack(module: nn.Module) -> None:

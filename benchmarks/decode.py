@@ -1,0 +1,432 @@
+"""How fast guided decoding is here, beside transformers and beside what the machine can do.
+
+    python -m benchmarks.decode [--repeats 3] [--json benchmarks/results.json] [--only one,grid,…]
+
+Every number is a median of repeats that are interleaved between the contenders, so that a noisy minute hits
+all of them. Ratios are what counts; run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+import cfg_lab
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
+from cfg_lab.decoding import Columns
+from cfg_lab.decoding.batch import Batch, Sequence
+from cfg_lab.negatives import PhraseNegative
+from cfg_lab.paths import CONFIG
+from cfg_lab.prompts import inline
+
+NEW_TOKENS = 48
+SCALES = [1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0]
+Numbers = dict[str, Any]
+
+
+def interleaved(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turns, after one turn to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(repeats + 1):
+        for name, run in contenders.items():
+            begun = time.perf_counter()
+            run()
+            if repeat:
+                taken[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def limits() -> Numbers:
+    """What memory and arithmetic can do: bytes and operations a second."""
+    numbers, matrix = torch.ones(100_000_000), torch.ones(2048, 2048)
+    taken = interleaved({"read": numbers.sum, "gemm": lambda: matrix @ matrix}, 7)
+    return {"read_gb_s": 0.4 / taken["read"], "gemm_gflop_s": 2 * 2.048**3 / taken["gemm"]}
+
+
+class Contenders:
+    """The model twice: as transformers runs it, and as the lab does."""
+
+    def __init__(self) -> None:
+        self.lab = cfg_lab.load_model("smollm2")
+        self.plain = self.lab.load().eval()
+        self.lab.module  # noqa: B018, loads it
+        asked = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
+        self.prompts = [self.lab.encode(prompt.text) for prompt in asked]
+        self.negatives = [PhraseNegative().branches(prompt, self.lab)[0].ids for prompt in asked]
+
+    def request(self, prompt: int, scale: float, **changes: Any) -> Request:
+        values: Numbers = {"max_new_tokens": NEW_TOKENS, **changes}
+        return Request(
+            positive=self.prompts[prompt],
+            negatives=(Branch(self.negatives[prompt]),),
+            guidance=ClassifierFreeGuidance(scale=scale),
+            **values,
+        )
+
+    def ours(self, requests: list[Request]) -> list[list[int]]:
+        found = {id(c.request): list(c.tokens) for c in Decoder(self.lab).decode(requests)}
+        return [found[id(request)] for request in requests]
+
+    def theirs(self, prompts: list[int], scale: float) -> list[list[int]]:
+        """transformers' generate on a left-padded batch, the negatives a batch of their own."""
+        ids, mask = _left_padded([self.prompts[p] for p in prompts])
+        negative_ids, negative_mask = _left_padded([self.negatives[p] for p in prompts])
+        guided: Numbers = (
+            {}
+            if scale == 1
+            else {
+                "guidance_scale": scale,
+                "negative_prompt_ids": negative_ids,
+                "negative_prompt_attention_mask": negative_mask,
+            }
+        )
+        out = self.plain.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=2,
+            **guided,
+        )
+        return out[:, ids.shape[1] :].tolist()
+
+
+def one(both: Contenders, repeats: int) -> Numbers:
+    """One prompt, guidance off and on: tokens a second."""
+    ours = {scale: (lambda scale=scale: both.ours([both.request(0, scale)])) for scale in (1, 1.5)}
+    theirs = {scale: (lambda scale=scale: both.theirs([0], scale)) for scale in (1, 1.5)}
+    taken = interleaved(
+        {"their off": theirs[1], "our off": ours[1], "their guided": theirs[1.5], "our guided": ours[1.5]},
+        repeats,
+    )
+    return {
+        **{f"{name}_tokens_s": NEW_TOKENS / seconds for name, seconds in taken.items()},
+        "guided_speedup": taken["their guided"] / taken["our guided"],
+        "off_speedup": taken["their off"] / taken["our off"],
+        "cost_of_guidance": taken["our guided"] / taken["our off"],
+        "tokens_equal": ours[1.5]() == theirs[1.5](),
+    }
+
+
+def grid(both: Contenders, repeats: int) -> Numbers:
+    """8 prompts × 8 scales: ours in one batch of 128 rows, theirs a scale at a time in batches of 8."""
+    requests = [both.request(prompt, scale) for scale in SCALES for prompt in range(8)]
+    found: dict[str, list[list[int]]] = {}
+
+    def ours() -> None:
+        found["ours"] = both.ours(requests)
+
+    def theirs() -> None:
+        found["theirs"] = [tokens for scale in SCALES for tokens in both.theirs(list(range(8)), scale)]
+
+    taken = interleaved({"theirs": theirs, "ours": ours}, max(1, repeats - 1))
+    total = len(requests) * NEW_TOKENS
+    return {
+        "their_tokens_s": total / taken["theirs"],
+        "our_tokens_s": total / taken["ours"],
+        "speedup": taken["theirs"] / taken["ours"],
+        "texts_equal": sum(a == b for a, b in zip(found["ours"], found["theirs"], strict=True)),
+        "texts": len(requests),
+    }
+
+
+def step(both: Contenders, repeats: int) -> Numbers:
+    """A step of 128 rows, guidance, choice and trace included, against the matrix products alone."""
+    requests = [
+        both.request(prompt, scale, max_new_tokens=40 * (repeats + 2))
+        for scale in SCALES
+        for prompt in range(8)
+    ]
+    batch = Batch(both.lab, 128, [Sequence(request) for request in requests])
+    stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record and release": []}
+    gemm: list[float] = []
+    matrix = torch.ones(2048, 2048)
+    with torch.inference_mode():
+        batch.admit()
+        for number in range(20 * (repeats + 1)):
+            moments = [time.perf_counter()]
+            logits = batch.forward()
+            moments.append(time.perf_counter())
+            chosen = batch.guide_and_sample(logits)
+            moments.append(time.perf_counter())
+            batch.record(chosen)
+            batch.release()
+            moments.append(time.perf_counter())
+            _ = matrix @ matrix
+            gemm.append(time.perf_counter() - moments[-1])
+            if number >= 10:
+                for stage, begun, ended in zip(stages, moments, moments[1:], strict=False):
+                    stages[stage].append(ended - begun)
+    flop = 2 * 128 * both.lab.parameters
+    gflop_s = 2 * 2.048**3 / statistics.median(gemm)
+    ms = {f"{stage}_ms": 1e3 * statistics.median(times) for stage, times in stages.items()}
+    return {
+        **ms,
+        "step_ms": sum(ms.values()),
+        "gemm_gflop_s": gflop_s,
+        "limit_ms": flop / gflop_s / 1e6,
+        "share_of_limit": flop / gflop_s / 1e6 / sum(ms.values()),
+    }
+
+
+def mixed(both: Contenders, repeats: int) -> Numbers:
+    """400 guided requests with contexts of 5 to 400 tokens that end after 5 to 128: how full the batch is.
+
+    `known` ends at max_new_tokens, so the decoder knows; `surprise` ends by a stop it cannot foresee.
+    """
+    numbers: Numbers = {}
+    for name in ("known", "surprise"):
+        requests = _mixed_requests(both.lab.vocab_size, name == "known")
+        live: list[int] = []
+        counted = Counted(both.lab, live)
+        begun = time.perf_counter()
+        tokens = sum(len(completion.tokens) for completion in Decoder(counted, 128).decode(requests))
+        numbers |= {
+            f"{name}_rows_live": sum(live) / len(live) / 128,
+            f"{name}_tokens_s": tokens / (time.perf_counter() - begun),
+        }
+    return numbers
+
+
+def _mixed_requests(vocab: int, known: bool) -> list[Request]:
+    chance = random.Random(0)
+    requests: list[Request] = []
+    for number in range(400):
+        ends = chance.randint(5, 128)
+        requests.append(
+            Request(
+                positive=tuple(chance.choices(range(vocab), k=chance.randint(5, 400))),
+                negatives=(Branch(tuple(chance.choices(range(vocab), k=chance.randint(5, 400)))),),
+                guidance=ClassifierFreeGuidance(scale=1.5),
+                max_new_tokens=ends if known else 128,
+                stop_when=lambda tokens, ends=ends: len(tokens) >= ends,
+                sample=number,
+            )
+        )
+    return requests
+
+
+class Counted:
+    """The model, with the rows of each decoding step written down."""
+
+    def __init__(self, model: Any, live: list[int]) -> None:
+        self.model, self.live = model, live
+        self.name, self.device = model.name, model.device
+        self.context_length, self.vocab_size = model.context_length, model.vocab_size
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | None,
+        columns: Columns,
+        keep: int = 1,
+    ) -> torch.Tensor:
+        if mask is not None:
+            self.live.append(len(ids))
+        return self.model.forward(ids, positions, mask, columns, keep)
+
+
+class Free:
+    """A model of no cost: what is left is the decoder's own work."""
+
+    name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | None,
+        columns: Columns,
+        keep: int = 1,
+    ) -> torch.Tensor:
+        nothing = torch.zeros(len(ids), 1, ids.shape[1], 1)
+        columns.write(0, nothing, nothing)
+        return (ids[:, -1:, None] * 31 + torch.arange(64)).remainder(61).float().expand(-1, keep, -1)
+
+
+def overhead(both: Contenders, repeats: int) -> Numbers:
+    """The decoder's own microseconds a token, for ever more requests to a model of no cost."""
+    numbers: Numbers = {}
+    for count in (100, 1000, 10_000):
+        chance = random.Random(0)
+        requests = [
+            Request(
+                positive=tuple(chance.choices(range(64), k=chance.randint(2, 30))),
+                negatives=(Branch((1, 2)),),
+                guidance=ClassifierFreeGuidance(scale=chance.choice(SCALES)),
+                max_new_tokens=chance.randint(5, 40),
+            )
+            for _ in range(count)
+        ]
+        begun = time.perf_counter()
+        tokens = sum(len(completion.tokens) for completion in Decoder(Free()).decode(requests))
+        numbers[f"{count}_requests_us_token"] = 1e6 * (time.perf_counter() - begun) / tokens
+    return numbers
+
+
+def memory(both: Contenders, repeats: int) -> Numbers:
+    """Peak memory of the grid in a process of its own, against weights and keys and values of its rows."""
+    code = "from benchmarks.decode import _memory; _memory()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def _memory() -> None:
+    def status(key: str) -> int:
+        """Bytes of resident memory; of this process alone, which getrusage mixes with its parent's."""
+        (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(key))
+        return 1024 * int(line.split()[1])
+
+    model = cfg_lab.load_model("smollm2")
+    before = status("VmRSS")  # Python, the libraries and the tokenizer
+    model.module  # noqa: B018
+    loading = status("VmHWM") - before
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the highest counts anew
+    config = model.config
+    asked = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
+    requests = [
+        Request(
+            positive=model.encode(prompt.text),
+            negatives=PhraseNegative().branches(prompt, model),
+            guidance=ClassifierFreeGuidance(scale=scale),
+            max_new_tokens=NEW_TOKENS,
+        )
+        for scale in SCALES
+        for prompt in asked
+    ]
+    tokens = sum(len(ids) + NEW_TOKENS for r in requests for ids in [r.positive, r.negatives[0].ids])
+    kv = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens
+    weights = 4 * model.parameters
+    for _ in Decoder(model).decode(requests):
+        pass
+    used = status("VmHWM") - before
+    json.dump(
+        {
+            "weights_mb": weights / 1e6,
+            "kv_mb": kv / 1e6,
+            "peak_loading_mb": loading / 1e6,
+            "peak_mb": used / 1e6,
+            "share": used / (weights + kv),
+        },
+        sys.stdout,
+    )
+
+
+def start(both: Contenders, repeats: int) -> Numbers:
+    """Seconds to `--help`, to the first progress of a sweep on a warm cache, and to expand 500 cells."""
+    sweep = [sys.executable, "-m", "cfg_lab.sweep"]
+    scales = "guidance.scale=" + ",".join(str(1 + k / 100) for k in range(250))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def first_progress() -> None:
+            process = subprocess.Popen(
+                [*sweep, f"results_root={folder}", f"name=n{time.monotonic_ns()}", "tracking=none"],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={"CFG_LAB_PROGRESS_SECONDS": "0", **_environment()},
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("decoding"):
+                    break
+            process.kill()
+
+        def expand() -> None:
+            subprocess.run(
+                [*sweep, scales, "negatives=empty,own", "max_rows=0"], capture_output=True, check=False
+            )
+
+        taken = interleaved(
+            {
+                "help": lambda: subprocess.run([*sweep, "--help"], capture_output=True, check=True),
+                "first progress": first_progress,
+                "500 cells": expand,
+            },
+            repeats,
+        )
+    return {f"{name}_s": seconds for name, seconds in taken.items()}
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def _left_padded(contexts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, contexts))
+    ids = torch.tensor([[*[2] * (width - len(one)), *one] for one in contexts])
+    mask = torch.tensor([[*[0] * (width - len(one)), *[1] * len(one)] for one in contexts])
+    return ids, mask
+
+
+PARTS = {
+    "one": one,
+    "grid": grid,
+    "step": step,
+    "mixed": mixed,
+    "overhead": overhead,
+    "memory": memory,
+    "start": start,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="timed turns of each contender (default 3)")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run (default {','.join(PARTS)})")
+    arguments = parser.parse_args()
+    console = Console()
+    results: Numbers = {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "limits": limits(),
+    }
+    both = Contenders()
+    for name in arguments.only.split(","):
+        with console.status(f"{name}: {PARTS[name].__doc__}"):
+            results[name] = PARTS[name](both, arguments.repeats)
+        _show(console, name, results[name])
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    _show(console, "limits", results["limits"])
+
+
+def _show(console: Console, name: str, numbers: Numbers) -> None:
+    table = Table(
+        title=f"{name}: {PARTS[name].__doc__ if name in PARTS else limits.__doc__}", title_justify="left"
+    )
+    table.add_column("number")
+    table.add_column("value", justify="right")
+    for key, value in numbers.items():
+        table.add_row(key.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
