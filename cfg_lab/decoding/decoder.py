@@ -66,8 +66,7 @@ class Decoder:
         while batch.live or batch.waiting:
             with torch.inference_mode():
                 batch.admit()
-                logits = batch.forward()
-                chosen = batch.guide_and_sample(logits)
+                chosen = batch.guide_and_sample(batch.forward())
                 batch.record(chosen)
                 finished = batch.release()
             if on_step is not None:

@@ -70,8 +70,11 @@ class LanguageModel:
 
     def _packed(self, module: Any) -> LlamaOnCpu | None:
         """Pack the linears, and take the shorter forward where it gives what the model's own gives."""
-        fast = LlamaOnCpu(module) if LlamaOnCpu.fits(module) else None
-        onednn.pack(module)
+        if LlamaOnCpu.fits(module):
+            fast = LlamaOnCpu(module)
+        else:
+            fast = None
+            onednn.pack(module)
         onednn.give_back(module)
         if fast is None or self._agrees(fast, module):
             return fast

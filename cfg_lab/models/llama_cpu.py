@@ -1,7 +1,7 @@
 """Llama's forward in fewer, larger operations, for float32 on x86 CPUs.
 
 The same arithmetic as transformers' LlamaForCausalLM and those that differ only in biases (Mistral without a
-window, Qwen2): query, key and value in one linear, the activation and residual sums inside the linears, one
+window, Qwen2): linears that read the same input are one, residual sums are inside the linears, one
 matrix product a step for all query heads of a key head. At 2 rows transformers' own forward spends as much
 time between its operations as in them. Checked against it whenever a model is loaded.
 """
@@ -17,19 +17,18 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cfg_lab.decoding import Columns
-from cfg_lab.models.onednn import PackedLinear, linear, linear_with, packed, padded
+from cfg_lab.models.onednn import PackedLinear, linear, linear_with, packed, padded, plain_linear
 
 ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The linears of a layer, packed; query, key and value in one."""
+    """The linears of a layer, packed; those that read the same input in one."""
 
     qkv: PackedLinear
     out: PackedLinear
-    gate: PackedLinear
-    up: PackedLinear
+    gate_up: PackedLinear
     down: PackedLinear
 
 
@@ -46,8 +45,7 @@ class LlamaOnCpu:
         self.model = model.model
         self.rotary = model.model.rotary_emb
         self.layers = [self._take(layer) for layer in model.model.layers]
-        (self.head,) = _packed_linears(model.lm_head, norm=_taken_weight(model.model.norm))
-        model.lm_head = self.head
+        self.head = model.lm_head  # not packed: often its weight is the embedding's, too
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -86,12 +84,11 @@ class LlamaOnCpu:
             attended = padded(self._attend(query, keys, values, bias))
             x = linear_with(attended, x, layer.out.weight, layer.out.bias, "add")
             y = self._normed(x)
-            gate = linear(y, layer.gate.weight, layer.gate.bias, "swish")
-            y = linear_with(y, gate, layer.up.weight, layer.up.bias, "mul")
-            x = linear_with(y, x, layer.down.weight, layer.down.bias, "add")
+            gate, up = linear(y, layer.gate_up.weight, layer.gate_up.bias).chunk(2, -1)
+            x = linear_with(F.silu(gate).mul_(up), x, layer.down.weight, layer.down.bias, "add")
         kept = x[: rows * width].view(rows, width, -1)[:, -keep:].reshape(rows * keep, -1)
-        logits = linear(padded(self._normed(kept)), self.head.weight, self.head.bias)
-        return logits[: rows * keep].view(rows, keep, -1)
+        normed = self._normed(kept).mul_(self.model.norm.weight)
+        return plain_linear(normed, self.head.weight).view(rows, keep, -1)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """query [rows, width, heads, dim], keys and values [rows, kv_heads, columns, dim]
@@ -139,11 +136,10 @@ class LlamaOnCpu:
             attention.q_proj, attention.k_proj, attention.v_proj, norm=norm_in
         )
         (attention.o_proj,) = _packed_linears(attention.o_proj)
-        (mlp.gate_proj,) = _packed_linears(mlp.gate_proj, norm=norm_mlp)
-        (mlp.up_proj,) = _packed_linears(mlp.up_proj, norm=norm_mlp)
+        mlp.gate_proj, mlp.up_proj = _packed_linears(mlp.gate_proj, mlp.up_proj, norm=norm_mlp)
         (mlp.down_proj,) = _packed_linears(mlp.down_proj)
         return Layer(
-            qkv=attention.q_proj, out=attention.o_proj, gate=mlp.gate_proj, up=mlp.up_proj, down=mlp.down_proj
+            qkv=attention.q_proj, out=attention.o_proj, gate_up=mlp.gate_proj, down=mlp.down_proj
         )
 
 

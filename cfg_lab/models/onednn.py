@@ -19,8 +19,8 @@ _ONEDNN = cast("Any", torch.ops.mkldnn)
 _TYPICAL_ROWS = 128
 """oneDNN lays weights out for a number of rows; this layout is good at all."""
 
-FEWEST_ROWS = 4
-"""Below 3 rows oneDNN takes another kernel that is half as fast as with rows of padding added."""
+FEWEST_ROWS = 6
+"""oneDNN's kernels go over 6 rows at a time; below 3 rows it takes another that is half as fast."""
 
 
 def available(module: nn.Module) -> bool:
@@ -45,6 +45,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 def linear_with(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, operation: str) -> Tensor:
     """linear(x) combined with other [rows, out] by "add" or "mul", in the same pass."""
     return _ONEDNN._linear_pointwise.binary(x, other, weight, bias, operation)
+
+
+def plain_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x [rows, in] -> [rows, out], for one large weight that is not packed because others read it, too."""
+    if x.shape[0] > 2:
+        return linear(padded(x), weight)[: x.shape[0]]
+    pair = F.pad(x, (0, 0, 0, 2 - x.shape[0]))  # 1 row takes a kernel that is half as fast
+    return (weight @ pair.T).T[: x.shape[0]].contiguous()
 
 
 def padded(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class BatchLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cfg_lab.sweep import run_or_exit  # torch and all: not for --help
 
-        configs = [self.loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
+        configs = self._compose(job_overrides)
         rows = run_or_exit(configs, job_overrides)
         return [
             JobReturn(overrides=overrides, cfg=config, _return_value=row, status=JobStatus.COMPLETED)
