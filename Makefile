@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test check clean
+.PHONY: sweep test check bench clean
 
 sweep: $(VENV)/ready          ## the default study: make sweep ARGS="guidance.scale=1,2 model=gpt2"
 	$(RUN) -m cfg_lab.sweep $(ARGS)
@@ -16,6 +16,9 @@ check: $(VENV)/ready          ## ruff and pyright
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+bench: $(VENV)/ready          ## decoding beside transformers, 20 minutes on a quiet machine: make bench ARGS="--only one"
+	$(RUN) -m benchmarks.decode --json benchmarks/results.json $(ARGS)
 
 clean:                        ## remove the environment; results and the cache stay
 	rm -rf $(VENV)

@@ -331,7 +331,7 @@ def _memory() -> None:
 
 
 def start(both: Contenders, repeats: int) -> Numbers:
-    """Seconds to `--help`, to the first progress of a sweep on a warm cache, and to expand 500 cells."""
+    """Seconds to `--help`, to the first progress of a sweep on a warm cache, and to expand a grid."""
     sweep = [sys.executable, "-m", "cfg_lab.sweep"]
     scales = "guidance.scale=" + ",".join(str(1 + k / 100) for k in range(250))
     with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +341,6 @@ def start(both: Contenders, repeats: int) -> Numbers:
                 [*sweep, f"results_root={folder}", f"name=n{time.monotonic_ns()}", "tracking=none"],
                 stdout=subprocess.PIPE,
                 text=True,
-                env={"CFG_LAB_PROGRESS_SECONDS": "0", **_environment()},
             )
             assert process.stdout is not None
             for line in process.stdout:
@@ -349,26 +348,21 @@ def start(both: Contenders, repeats: int) -> Numbers:
                     break
             process.kill()
 
-        def expand() -> None:
-            subprocess.run(
-                [*sweep, scales, "negatives=empty,own", "max_rows=0"], capture_output=True, check=False
-            )
+        def refused(*grid: str) -> None:
+            """Ends with an error once all cells are made."""
+            subprocess.run([*sweep, *grid, "max_rows=0"], capture_output=True, check=False)
 
         taken = interleaved(
             {
                 "help": lambda: subprocess.run([*sweep, "--help"], capture_output=True, check=True),
                 "first progress": first_progress,
-                "500 cells": expand,
+                "1 cell": lambda: refused("guidance.scale=1"),
+                "500 cells": lambda: refused(scales, "negatives=empty,own"),
             },
             repeats,
         )
-    return {f"{name}_s": seconds for name, seconds in taken.items()}
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
+    expansion = {"expand 500 cells": taken["500 cells"] - taken["1 cell"]}
+    return {f"{name.replace(' ', '_')}_s": seconds for name, seconds in (taken | expansion).items()}
 
 
 def _left_padded(contexts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -46,9 +46,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            _check_whole(name, getattr(self, name), least)
         if not all(isinstance(string, str) and string for string in self.stop):
             raise InputError(f"stop must be a list of texts that are not empty, got {list(self.stop)!r}")
 
@@ -77,6 +75,9 @@ class Study:
     tracker: Tracker
     max_rows: int = 128
     record: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        _check_whole("max_rows", self.max_rows, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,3 +144,8 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[Planned]:
                 yield Planned(prompt=prompt, request=request, completion=request.id(model.fingerprint))
         except InputError as error:
             raise InputError(f"prompt {prompt.id!r}: {error}") from error
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")

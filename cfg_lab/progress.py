@@ -42,6 +42,8 @@ class Bar:
 
     def __enter__(self) -> Bar:
         self.progress.start()
+        if not self.console.is_terminal:
+            self._say("")
         return self
 
     def __exit__(
@@ -61,8 +63,10 @@ class Bar:
             self.said = now
             rate = task.completed / (now - self.begun)
             left = (total - task.completed) / rate if rate else 0
-            self.console.print(
-                f"{self.what} {task.completed:,.0f}/{total:,.0f} {self.unit}, "
-                f"{rate:.0f} a second, about {left:.0f} s left",
-                highlight=False,
-            )
+            self._say(f", {rate:.0f} a second, about {left:.0f} s left")
+
+    def _say(self, speed: str) -> None:
+        task = self.progress.tasks[0]
+        self.console.print(
+            f"{self.what} {task.completed:,.0f}/{task.total:,.0f} {self.unit}{speed}", highlight=False
+        )

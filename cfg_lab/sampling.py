@@ -76,11 +76,12 @@ class Sampling:
     def _survivors(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens left after truncation: scores (-inf where cut) and ids, [rows, width].
 
-        A sort of the whole vocabulary costs more than a small model's forward, so only the likeliest are
-        taken, and more of them where they turn out too few.
+        On a CPU a sort of the whole vocabulary costs more than a small model's forward, so only the likeliest
+        are taken, and more of them where they turn out too few. A GPU sorts sooner than it answers whether
+        they are.
         """
         vocab = scores.shape[-1]
-        width = min(self.top_k or 256, vocab)
+        width = min(self.top_k or (256 if scores.device.type == "cpu" else vocab), vocab)
         while True:
             kept, tokens = scores.topk(width)  # descending
             total = (kept if self.top_k else scores).logsumexp(-1, keepdim=True)

@@ -93,8 +93,6 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
     for key in SHARED:
         if any(config[key] != first[key] for config in configs):
             raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
-    if isinstance(first.max_rows, str) or first.max_rows < 1:
-        raise InputError(f"max_rows must be a whole number of at least 1, got {first.max_rows!r}")
     parts: dict[str, Any] = {}
     return Study(
         name=str(first.name),
@@ -110,7 +108,7 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
 def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Cell:
     from cfg_lab.planning import Cell
 
-    keys = {group: f"{group} {OmegaConf.to_yaml(config[group], sort_keys=True)}" for group in GROUPS}
+    keys = {group: f"{group} {OmegaConf.to_container(config[group], resolve=True)}" for group in GROUPS}
     for group, key in keys.items():
         if key not in parts:
             parts[key] = _instantiate(config, group)

@@ -131,9 +131,10 @@ class Batch:
         longest = max(sequence.longest for sequence in self.waiting)
         self.columns = Columns(rows, longest + (32 if wanted > rows else 0), model.device)
         self.next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
-        # On a CPU a group's distributions should stay in its cache; a GPU wants them all at once.
+        # On a CPU what a step works on should stay in its cache; a GPU wants much at once.
         on_cpu = model.device.type == "cpu"
         self.group_rows = max(1, _CACHED_NUMBERS // model.vocab_size) if on_cpu else rows
+        self.prefill_tokens = 2048 if on_cpu else 16384
         self.prefixes: dict[Context, Prefix] = {}
         self.wanted = Counter(context[:-1] for sequence in self.waiting for context in sequence.contexts)
 
@@ -232,7 +233,7 @@ class Batch:
     def _prefill(self, missing: set[Context]) -> None:
         """Compute keys and values of contexts; what a chunk's contexts begin with alike is computed once."""
         self.prefixes.setdefault((), [])
-        for chunk in _chunks(sorted(missing - {()}, key=len)):
+        for chunk in _chunks(sorted(missing - {()}, key=len), self.prefill_tokens):
             shared = chunk[0][: min(_shared(chunk), len(chunk[0]) - 1)] if len(chunk) > 1 else ()
             (start,) = self._run([shared], (), []) if shared else [[]]
             self.prefixes.update(zip(chunk, self._run(chunk, shared, start), strict=True))
@@ -300,7 +301,7 @@ def _shared(contexts: list[Context]) -> int:
     )
 
 
-def _chunks(contexts: list[Context], tokens: int = 8192) -> Iterator[list[Context]]:
+def _chunks(contexts: list[Context], tokens: int) -> Iterator[list[Context]]:
     """Contexts, sorted by length, in chunks of at most so many padded tokens."""
     chunk: list[Context] = []
     for context in contexts:

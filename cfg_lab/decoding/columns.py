@@ -31,6 +31,7 @@ class Columns:
         self.rows, self.columns = rows, columns
         self.live, self.low, self.now = live, 0, 0
         self.start = torch.zeros(rows, dtype=torch.long, device=device)
+        self._starts = [0] * live  # the same of the live rows; asking a GPU for its own would make it wait
         self.layers: list[tuple[Tensor, Tensor]] = []
         self._numbers = torch.arange(columns, device=device)
 
@@ -63,33 +64,34 @@ class Columns:
         elif self.now < max(lengths):
             self._move(max(lengths) - self.now)
         rows = range(self.live, self.live + len(prefixes))
+        self._starts += [self.now - length for length in lengths]
+        self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
         for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
-            self.start[row] = self.now - length
             for layer, (keys, values) in enumerate(prefix):
                 self._reserve(layer, keys[None], values[None])
                 self.layers[layer][0][row, :, self.now - length : self.now] = keys
                 self.layers[layer][1][row, :, self.now - length : self.now] = values
         self.live = rows.stop
-        self.low = int(self.start[: self.live].min())
+        self.low = min(self._starts)
         return rows
 
     def advance(self) -> None:
         """A column has been written; where the buffer is now full, move left what is still in use."""
         self.now += 1
         if self.now == self.columns:
-            self.low = int(self.start[: self.live].min())
             self._move(-self.low)
 
     def drop(self, row: int) -> int:
         """Free a row: the last live row takes its place, and its old number is returned."""
         last = self.live - 1
+        start = self._starts.pop()
         if row != last:
-            start = int(self.start[last])
             for buffer in (buffer for layer in self.layers for buffer in layer):
                 buffer[row, :, start : self.now] = buffer[last, :, start : self.now]
+            self._starts[row] = start
             self.start[row] = self.start[last]
         self.live = last
-        self.low = int(self.start[:last].min()) if last else self.now
+        self.low = min(self._starts, default=self.now)
         return last
 
     def prefix(self, row: int, length: int) -> Prefix:
@@ -102,6 +104,7 @@ class Columns:
             moved = buffer[: self.live, :, self.low : self.now].clone()  # the two places may overlap
             buffer[: self.live, :, self.low + by : self.now + by] = moved
         self.start[: self.live] += by
+        self._starts = [start + by for start in self._starts]
         self.low += by
         self.now += by
 

@@ -19,8 +19,12 @@ class Toxicity:
     """
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        import profanity_check  # loads its model when imported
-
         written = [text.text for text in texts if text.text.strip()]
-        found: Iterator[float] = iter(cast("Any", profanity_check).predict_prob(written) if written else [])
+        found: Iterator[float] = iter(_probabilities(written) if written else [])
         return {"toxicity": [float(next(found)) if text.text.strip() else math.nan for text in texts]}
+
+
+def _probabilities(texts: list[str]) -> Any:
+    import profanity_check  # loads its model, and half a second of scikit-learn
+
+    return cast("Any", profanity_check).predict_prob(texts)

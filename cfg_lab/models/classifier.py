@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers import pipeline
-
 from cfg_lab.records import InputError
 
 
@@ -16,6 +14,8 @@ def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[flo
     Raises:
         InputError: there is no such model, or it does not know the label.
     """
+    from transformers import pipeline  # a second of imports: for those who use it
+
     try:
         classify: Any = pipeline("text-classification", model=name, top_k=None)
     except (OSError, ValueError) as error:

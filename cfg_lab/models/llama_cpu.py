@@ -138,9 +138,7 @@ class LlamaOnCpu:
         (attention.o_proj,) = _packed_linears(attention.o_proj)
         mlp.gate_proj, mlp.up_proj = _packed_linears(mlp.gate_proj, mlp.up_proj, norm=norm_mlp)
         (mlp.down_proj,) = _packed_linears(mlp.down_proj)
-        return Layer(
-            qkv=attention.q_proj, out=attention.o_proj, gate_up=mlp.gate_proj, down=mlp.down_proj
-        )
+        return Layer(qkv=attention.q_proj, out=attention.o_proj, gate_up=mlp.gate_proj, down=mlp.down_proj)
 
 
 def _taken_weight(norm: Any) -> Tensor:

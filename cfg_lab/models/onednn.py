@@ -2,7 +2,7 @@
 
 At the few rows of a decoding step, torch's own float32 `linear` reaches a third of what oneDNN does with
 weights it has laid out for itself beforehand (`python -m benchmarks.decode` measures both). Packing is done
-once when a model is loaded; the plain weights are let go, so it costs no memory.
+once when a model is loaded, and the plain weights are let go.
 """
 
 from __future__ import annotations
