@@ -149,13 +149,18 @@ def grid(both: Contenders, repeats: int) -> Numbers:
 
 def step(both: Contenders, repeats: int) -> Numbers:
     """A step of 128 rows, guidance, choice and trace included, against the matrix products alone."""
+    chance = random.Random(0)  # contexts that differ: none share rows
     requests = [
-        both.request(prompt, scale, max_new_tokens=40 * (repeats + 2))
-        for scale in SCALES
-        for prompt in range(8)
+        Request(
+            positive=tuple(chance.choices(range(both.lab.vocab_size), k=36)),
+            negatives=(Branch(tuple(chance.choices(range(both.lab.vocab_size), k=44))),),
+            guidance=ClassifierFreeGuidance(scale=chance.choice(SCALES)),
+            max_new_tokens=40 * (repeats + 2),
+        )
+        for _ in range(64)
     ]
     batch = Batch(both.lab, 128, [Sequence(request) for request in requests])
-    stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record and release": []}
+    stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record, release and part": []}
     gemm: list[float] = []
     matrix = torch.ones(2048, 2048)
     with torch.inference_mode():
@@ -168,6 +173,7 @@ def step(both: Contenders, repeats: int) -> Numbers:
             moments.append(time.perf_counter())
             batch.record(chosen)
             batch.release()
+            batch.part()
             moments.append(time.perf_counter())
             _ = matrix @ matrix
             gemm.append(time.perf_counter() - moments[-1])

@@ -297,3 +297,36 @@ def test_requests_that_do_not_fit(rotary: LanguageModel, changes: dict[str, Any]
 def test_requests_that_make_no_sense(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Request(**values)
+
+
+def test_cells_that_have_not_parted_share_rows(
+    rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One prompt, one negative, six scales: two rows at first, as many as there are different texts later."""
+    grid = [
+        Request(
+            positive=context(1, 7),
+            negatives=(Branch(context(2, 9)),),
+            guidance=ClassifierFreeGuidance(scale=scale),
+            sampling=sampling,
+            max_new_tokens=12,
+        )
+        for scale in (0.5, 1, 1.05, 1.5, 3, 6)
+        for sampling in (None, Sampling())
+    ]
+    ran: list[int] = []
+    forward = rotary.forward
+
+    def counted(ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+        if mask is not None:
+            ran.append(len(ids))
+        return forward(ids, positions, mask, columns, keep)
+
+    monkeypatch.setattr(rotary, "forward", counted)
+    found = tokens(rotary, grid)
+    for step, rows in enumerate(ran):
+        texts = {(one.branches != (), text[:step]) for one, text in zip(grid, found, strict=True)}
+        positives = {text for _, text in texts}
+        assert rows == len(positives) + sum(guided for guided, _ in texts)
+    assert ran[0] == 2 < ran[-1]
+    assert found == [tokens(rotary, [one])[0] for one in grid]

@@ -1,4 +1,9 @@
-"""The state of a batch and what happens to it at a step: admit, forward, guide, sample, record, release."""
+"""A batch and what happens to it at a step: part, admit, forward, guide, sample, record, release.
+
+Sequences whose branches have seen the same tokens share rows: the cells of a grid begin alike, and where
+they choose alike (greedily, or with the same noise) stay so for a while. They part when they choose
+differently.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +65,7 @@ class NotANumberError(RuntimeError):
 
 @dataclass(eq=False)
 class Sequence:
-    """A request being decoded: its rows (one a context, while it is live) and what has come so far."""
+    """A request being decoded: the row of each context, while it is live, and what has come so far."""
 
     request: Request
     rows: list[int] = field(default_factory=list[int])
@@ -124,7 +129,7 @@ class Batch:
         self.waiting = deque(waiting)
         self.live: list[Sequence] = []
         self.groups: list[Group] = []
-        self.owners: list[tuple[Sequence, int]] = []  # of each live row: its sequence and branch
+        self.owners: list[list[tuple[Sequence, int]]] = []  # of each live row: sequences and their branches
         wanted = sum(sequence.request.rows for sequence in self.waiting)
         rows = min(max_rows, wanted)
         # The longest sequence fits; where others will follow, some room makes it rare to move the buffer.
@@ -148,7 +153,8 @@ class Batch:
         A context's last token is not prefilled but fed at the next step, so that the step treats new and
         old rows alike.
         """
-        free = self.columns.rows - self.columns.live
+        # Rows that are shared now may be needed later, one each.
+        free = self.columns.rows - sum(len(sequence.rows) for sequence in self.live)
         newcomers: list[Sequence] = []
         while self.waiting and self.waiting[0].request.rows <= free:
             newcomers.append(self.waiting.popleft())
@@ -156,14 +162,19 @@ class Batch:
         if not newcomers:
             return
         self.live += newcomers
-        contexts = [context for sequence in newcomers for context in sequence.contexts]
-        self._prefill({context[:-1] for context in contexts} - self.prefixes.keys())
-        rows = self.columns.admit([self.prefixes[context[:-1]] for context in contexts])
-        self.next_ids[rows.start : rows.stop, 0] = torch.tensor([context[-1] for context in contexts])
-        for row, owner in zip(rows, _owners(newcomers), strict=True):
-            owner[0].rows.append(row)
-            self.owners.append(owner)
-        self._forget(contexts)
+        owners: dict[Context, list[tuple[Sequence, int]]] = defaultdict(list)
+        for sequence in newcomers:
+            sequence.rows = [0] * sequence.request.rows
+            for branch, context in enumerate(sequence.contexts):
+                owners[context].append((sequence, branch))
+                self.wanted[context[:-1]] -= 1
+        self._prefill({context[:-1] for context in owners} - self.prefixes.keys())
+        rows = self.columns.admit([self.prefixes[context[:-1]] for context in owners])
+        for row, (context, owning) in zip(rows, owners.items(), strict=True):
+            self._own(row, owning)
+            self.next_ids[row] = context[-1]
+            if not self.wanted[context[:-1]]:
+                self.prefixes.pop(context[:-1], None)
         self._regroup()
 
     def forward(self) -> Tensor:
@@ -190,7 +201,7 @@ class Batch:
         return chosen
 
     def record(self, chosen: list[Chosen]) -> None:
-        """Append the chosen tokens and their trace to the sequences, and feed them to the rows."""
+        """Append the chosen tokens and their trace to the sequences."""
         for choice in chosen:
             group = choice.group
             tokens = cast("list[int]", choice.tokens.tolist())
@@ -202,33 +213,55 @@ class Batch:
                 scale = group.guidance.scale_at(step) if group.guidance is not None else 1.0
                 sequence.tokens.append(token)
                 sequence.trace.append([*numbers, scale])
-            self.next_ids[group.positive, 0] = choice.tokens
-            self.next_ids[group.negatives, 0] = choice.tokens[:, None].expand_as(group.negatives)
             group.steps += 1
 
     def release(self) -> list[Completion]:
         """Free the rows of finished sequences; live rows stay without gaps."""
         finished: list[Completion] = []
         unfinished: list[Sequence] = []
-        freed: list[int] = []
         for sequence in self.live:
             reason = sequence.finish_reason()
             if reason is None:
                 unfinished.append(sequence)
             else:
                 finished.append(sequence.completion(reason))
-                freed += sequence.rows
-        if not finished:
-            return []
-        self.live = unfinished
-        for row in sorted(freed, reverse=True):
-            last = self.columns.drop(row)  # the last row now stands at `row`
-            self.next_ids[row] = self.next_ids[last]
-            self.owners[row] = self.owners[last]
-            sequence, branch = self.owners.pop()
-            sequence.rows[branch] = row
-        self._regroup()
+                for branch, row in enumerate(sequence.rows):
+                    self.owners[row].remove((sequence, branch))
+        if finished:
+            self.live = unfinished
+            for row in reversed(range(self.columns.live)):
+                if not self.owners[row]:
+                    self.columns.drop(row)  # the last row now stands at `row`
+                    last = self.owners.pop()
+                    if last:
+                        self._own(row, last)
+            self._regroup()
         return finished
+
+    def part(self) -> None:
+        """Give sequences that have shared a row and chosen different tokens rows of their own, and feed the
+        chosen tokens to all rows."""
+        sources: list[int] = []
+        parted: list[list[tuple[Sequence, int]]] = []
+        for row, owning in enumerate(self.owners):
+            by_token: dict[int, list[tuple[Sequence, int]]] = defaultdict(list)
+            for sequence, branch in owning:
+                by_token[sequence.tokens[-1]].append((sequence, branch))
+            self.owners[row], *others = by_token.values()
+            sources += [row] * len(others)
+            parted += others
+        if parted:
+            for row, owning in zip(self.columns.fork(sources), parted, strict=True):
+                self._own(row, owning)
+            self._regroup()
+        tokens = [owning[0][0].tokens[-1] for owning in self.owners]
+        self.next_ids[: len(tokens), 0] = torch.tensor(tokens, dtype=torch.long)
+
+    def _own(self, row: int, owning: list[tuple[Sequence, int]]) -> None:
+        """These branches of these sequences are run on this row, an old one or the next."""
+        self.owners[row : row + 1] = [owning]
+        for sequence, branch in owning:
+            sequence.rows[branch] = row
 
     def _prefill(self, missing: set[Context]) -> None:
         """Compute keys and values of contexts; what a chunk's contexts begin with alike is computed once."""
@@ -249,14 +282,6 @@ class Batch:
         scratch.admit([start] * len(contexts))
         self.model.forward(ids.to(device), positions.to(device), None, scratch)
         return [scratch.prefix(row, len(context)) for row, context in enumerate(contexts)]
-
-    def _forget(self, contexts: list[Context]) -> None:
-        """Drop the prefixes of admitted contexts that no waiting sequence will need."""
-        for context in contexts:
-            prefix = context[:-1]
-            self.wanted[prefix] -= 1
-            if not self.wanted[prefix]:
-                self.prefixes.pop(prefix, None)
 
     def _regroup(self) -> None:
         """Work out, at every change of membership, which sequences are guided and sampled together."""
@@ -284,13 +309,6 @@ def _tensors(members: list[Sequence], device: torch.device) -> tuple[Tensor, Ten
         torch.tensor([sequence.request.noise_key for sequence in members], device=device),
         torch.tensor([len(sequence.tokens) for sequence in members], device=device),
     )
-
-
-def _owners(sequences: list[Sequence]) -> Iterator[tuple[Sequence, int]]:
-    for sequence in sequences:
-        sequence.rows = []
-        for branch in range(sequence.request.rows):
-            yield sequence, branch
 
 
 def _shared(contexts: list[Context]) -> int:

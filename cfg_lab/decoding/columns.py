@@ -81,8 +81,18 @@ class Columns:
         if self.now == self.columns:
             self._move(-self.low)
 
-    def drop(self, row: int) -> int:
-        """Free a row: the last live row takes its place, and its old number is returned."""
+    def fork(self, sources: list[int]) -> range:
+        """Make rows live, copies of these."""
+        rows = range(self.live, self.live + len(sources))
+        for buffer in (buffer for layer in self.layers for buffer in layer):
+            buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
+        self.start[rows.start : rows.stop] = self.start[sources]
+        self._starts += [self._starts[source] for source in sources]
+        self.live = rows.stop
+        return rows
+
+    def drop(self, row: int) -> None:
+        """Free a row: the last live row takes its place."""
         last = self.live - 1
         start = self._starts.pop()
         if row != last:
@@ -92,7 +102,6 @@ class Columns:
             self.start[row] = self.start[last]
         self.live = last
         self.low = min(self._starts, default=self.now)
-        return last
 
     def prefix(self, row: int, length: int) -> Prefix:
         """The first `length` columns of a row; views, valid while the row is not written again."""

@@ -2,7 +2,7 @@
 
 A request owns one cache row a branch: its positive context and each negative that runs. The rows of all
 requests advance in lockstep over the columns of one key-value buffer (see `columns`); `batch` holds the
-six things that happen at a step.
+seven things that happen at a step.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Decoder:
     def _run(self, batch: Batch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
         while batch.live or batch.waiting:
             with torch.inference_mode():
+                batch.part()
                 batch.admit()
                 chosen = batch.guide_and_sample(batch.forward())
                 batch.record(chosen)
