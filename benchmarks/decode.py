@@ -29,8 +29,9 @@ from rich.table import Table
 
 import cfg_lab
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
-from cfg_lab.decoding import Columns
-from cfg_lab.decoding.batch import Batch, Sequence
+from cfg_lab.decoding import Columns, Memory
+from cfg_lab.decoding.batch import Batch
+from cfg_lab.decoding.sequence import Sequence
 from cfg_lab.negatives import PhraseNegative
 from cfg_lab.paths import CONFIG
 from cfg_lab.prompts import inline
@@ -159,7 +160,7 @@ def step(both: Contenders, repeats: int) -> Numbers:
         )
         for _ in range(64)
     ]
-    batch = Batch(both.lab, 128, [Sequence(request) for request in requests])
+    batch = Batch({None: both.lab}, 128, [Sequence(request) for request in requests])
     stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record, release and part": []}
     gemm: list[float] = []
     matrix = torch.ones(2048, 2048)
@@ -236,6 +237,7 @@ class Counted:
         self.model, self.live = model, live
         self.name, self.device = model.name, model.device
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
+        self.start, self.read = model.start, model.read
 
     def forward(
         self,
@@ -254,6 +256,10 @@ class Free:
     """A model of no cost: what is left is the decoder's own work."""
 
     name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
+    start = ()
+
+    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+        return []
 
     def forward(
         self,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from cfg_lab.guidance import Guidance
-    from cfg_lab.sampling import Sampler
+    from cfg_lab.sampling import BeamSearch, Sampler
 
 FinishReason = Literal["stop", "length"]
 
@@ -52,10 +52,12 @@ class Branch:
     Attributes:
         ids: token ids of the context.
         weight: finite; its share among the request's negatives. Below zero it attracts.
+        model: fingerprint of the model that runs it; None is the model that runs the positive context.
     """
 
     ids: tuple[int, ...]
     weight: float = 1.0
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,23 +68,25 @@ class Request:
         positive: the context to continue, at least one token.
         negatives: contexts to steer away from, at most one branch each.
         guidance: the rule that combines the branches; None decodes the positive context alone.
-        sampling: how a token is chosen from the guided distribution; None is greedy.
+        sampling: how tokens are chosen from the guided distribution; None is greedy.
         max_new_tokens: at least 1.
         stop_ids: a token among these ends the text (it is kept as the last token).
         stop_when: an optional predicate over the new tokens so far; True ends the text. Its repr is part
             of the request's id.
         seed, sample: with the positive context they determine the sampling noise, nothing else does.
+        top: how many of the likeliest tokens the trace keeps of each step and distribution.
     """
 
     positive: tuple[int, ...]
     negatives: tuple[Branch, ...] = ()
     guidance: Guidance | None = None
-    sampling: Sampler | None = None
+    sampling: Sampler | BeamSearch | None = None
     max_new_tokens: int = 128
     stop_ids: frozenset[int] = frozenset()
     stop_when: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False)
     seed: int = 0
     sample: int = 0
+    top: int = 0
 
     def __post_init__(self) -> None:
         for name, ids in [("positive", self.positive), *(("negative", n.ids) for n in self.negatives)]:
@@ -98,26 +102,35 @@ class Request:
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
-        """The negatives that have to be run: none where guidance is off at every step."""
-        return self.negatives if self.guidance is not None and self.guidance.needs_negatives else ()
+        """The negatives that have to be run at some step: none where guidance is off at all of them."""
+        guidance = self.guidance
+        if guidance is None or all(guidance.scale_at(step) == 1 for step in range(self.max_new_tokens)):
+            return ()
+        return self.negatives
 
     @cached_property
-    def rows(self) -> int:
-        """Cache rows the request occupies: its positive and every negative that runs."""
-        return 1 + len(self.branches)
+    def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
+        """Model and token ids of the positive context and of every negative that runs at some step."""
+        return ((None, self.positive), *((branch.model, branch.ids) for branch in self.branches))
+
+    @property
+    def beams(self) -> int:
+        """Hypotheses followed at once."""
+        return getattr(self.sampling, "width", 1)
 
     def id(self, model_fingerprint: str) -> str:
         """Content address of the completion: equal ids, equal text. 32 hex digits."""
         parts = [
             model_fingerprint,
             self.positive,
-            [(branch.ids, float(branch.weight)) for branch in self.branches],
+            [(branch.ids, float(branch.weight), branch.model) for branch in self.branches],
             self.guidance if self.branches else None,
             self.sampling,
             self.max_new_tokens,
             sorted(self.stop_ids),
             self.stop_when,
             (self.seed, self.sample) if self.sampling is not None and self.sampling.random else None,
+            self.top,
         ]
         return blake2b("|".join(map(repr, parts)).encode(), digest_size=16).hexdigest()
 
@@ -133,6 +146,18 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alternatives:
+    """The likeliest tokens of a step: (token, log-prob) pairs of each distribution, likeliest first.
+
+    `negative` is empty where no negative ran; of several it is their weighted mean.
+    """
+
+    guided: tuple[tuple[int, float], ...]
+    positive: tuple[tuple[int, float], ...]
+    negative: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """What guidance did at each new token. All tuples are as long as the completion; logs are natural.
 
@@ -141,8 +166,10 @@ class Trace:
         positive: the same under the positive branch alone.
         negative: the same under the negatives' weighted mean; NaN where none ran.
         entropy: of the guided distribution, nats.
-        divergence: KL(positive || negative), nats; of several negatives their weighted mean, NaN where none.
+        divergence: KL(positive || negative), nats; of several negatives the mean by their weights' sizes, NaN
+            where none ran.
         scale: guidance scale in force, 1 where guidance is off.
+        alternatives: what else was likely, for requests with `top`; else empty.
     """
 
     guided: tuple[float, ...]
@@ -151,9 +178,10 @@ class Trace:
     entropy: tuple[float, ...]
     divergence: tuple[float, ...]
     scale: tuple[float, ...]
+    alternatives: tuple[Alternatives, ...] = ()
 
     @classmethod
-    def of(cls, steps: Sequence[Sequence[float]]) -> Trace:
+    def of(cls, steps: Sequence[Sequence[float]], alternatives: Sequence[Alternatives] = ()) -> Trace:
         """From a row of numbers a step, in the order of the fields."""
         guided, positive, negative, entropy, divergence, scale = map(tuple, zip(*steps, strict=True))
         return cls(
@@ -163,17 +191,34 @@ class Trace:
             entropy=entropy,
             divergence=divergence,
             scale=scale,
+            alternatives=tuple(alternatives),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What came of a request: its new tokens (a stop token included), why they end, how they came about."""
+    """What came of a request: its new tokens (a stop token included), why they end, how they came about.
+
+    Attributes:
+        others: the next best texts of a beam search with n_best above 1, best first.
+    """
 
     request: Request
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     trace: Trace
+    others: tuple[Completion, ...] = ()
+
+    @property
+    def processed(self) -> tuple[int, ...]:
+        """Tokens that each branch's model has read, the positive's first, as if nothing was shared.
+
+        A negative reads on as long as it is looked at; where it pauses it reads later what it has missed.
+        """
+        looked = [step for step, value in enumerate(self.trace.negative) if not math.isnan(value)]
+        own = len(self.request.positive) + len(self.tokens) - 1
+        others = [len(branch.ids) + looked[-1] if looked else 0 for branch in self.request.branches]
+        return tuple(self.request.beams * tokens for tokens in (own, *others))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +231,9 @@ class Text:
         tokens: ids of the new tokens, a stop token included.
         log_probs: log-prob of each token under the unguided model given the prompt, nats.
         finish_reason: "stop" or "length".
+        processed: tokens that the model of each branch has read for it, the positive's first.
+        asked: the same had every negative run to the end.
+        parameters: of each branch's model.
     """
 
     id: str
@@ -194,3 +242,6 @@ class Text:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     finish_reason: FinishReason
+    processed: tuple[int, ...] = ()
+    asked: tuple[int, ...] = ()
+    parameters: tuple[int, ...] = ()

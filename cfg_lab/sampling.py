@@ -94,6 +94,35 @@ class Sampling:
             width = min(8 * width, vocab)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BeamSearch:
+    """Search for the likeliest whole text instead of drawing one.
+
+    Args:
+        width: hypotheses that are followed at once, at least 1; each has rows of its own where it differs.
+        n_best: texts to return, at most width.
+        length_penalty: a text's score is the sum of its log-probs / length ** length_penalty: above 0 favours
+            long texts.
+        early_stopping: end once `width` texts have ended; else once no hypothesis looks better than those.
+    """
+
+    width: int = 4
+    n_best: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool = False
+
+    random = False
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.width, int) and not isinstance(self.width, bool)
+        _check("width", self.width, whole and self.width >= 1, "a whole number of at least 1")
+        whole = isinstance(self.n_best, int) and not isinstance(self.n_best, bool)
+        _check("n_best", self.n_best, whole and 1 <= self.n_best <= self.width, "from 1 to sampling.width")
+        finite = math.isfinite(_number(self.length_penalty))
+        _check("length_penalty", self.length_penalty, finite, "a finite number")
+        _check("early_stopping", self.early_stopping, isinstance(self.early_stopping, bool), "true or false")
+
+
 def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
     """Standard Gumbel noise as a hash: keys [rows] int64, tokens [rows, n] or [n] int64 -> [rows, n] float32.
 

@@ -48,3 +48,49 @@ def decode(
         )
         tokens.append(choose(distribution))
     return tokens
+
+
+def guided_by(rule: Any, request: Any, models: dict[str | None, Any], tokens: Sequence[int]) -> Tensor:
+    """The rule applied to the branches' log-probs after these new tokens: log-probs [vocab]."""
+    contexts = [(None, request.positive), *((branch.model, branch.ids) for branch in request.negatives)]
+    rows = [log_probs(models[name], [*ids, *tokens]) for name, ids in contexts]
+    own, *others = [row[: min(map(len, rows))].log_softmax(-1) for row in rows]
+    weights = torch.tensor([[branch.weight for branch in request.negatives]])
+    scale = torch.tensor([rule.scale_at(len(tokens))])
+    return rule.guide(own[None], torch.stack(others)[None], weights, scale)[0][0] if others else own
+
+
+def decode_by(rule: Any, request: Any, models: dict[str | None, Any]) -> list[int]:
+    """Greedy."""
+    tokens: list[int] = []
+    while len(tokens) < request.max_new_tokens and not (tokens and tokens[-1] in request.stop_ids):
+        tokens.append(int(guided_by(rule, request, models, tokens).argmax()))
+    return tokens
+
+
+def beam_search(
+    rule: Any, request: Any, models: dict[str | None, Any], search: Any
+) -> list[tuple[list[int], float]]:
+    """The texts of a beam search with their scores, best first."""
+    going: list[tuple[list[int], float]] = [([], 0.0)]
+    ended: list[tuple[list[int], float]] = []
+    while going:
+        extended = [
+            ([*tokens, token], score + log_prob)
+            for tokens, score in going
+            for token, log_prob in enumerate(guided_by(rule, request, models, tokens).double().tolist())
+        ]
+        extended.sort(key=lambda one: -one[1])
+        going = []
+        for rank, (tokens, score) in enumerate(extended):
+            if tokens[-1] in request.stop_ids or len(tokens) == request.max_new_tokens:
+                if rank < search.width:
+                    ended.append((tokens, score / len(tokens) ** search.length_penalty))
+            elif len(going) < search.width:
+                going.append((tokens, score))
+        ended = sorted(ended, key=lambda one: -one[1])[: search.width]
+        if len(ended) == search.width and going:
+            tokens, score = going[0]
+            if ended[-1][1] >= score / len(tokens) ** search.length_penalty:
+                break
+    return ended[: search.n_best]

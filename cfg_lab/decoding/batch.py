@@ -1,109 +1,41 @@
 """A batch and what happens to it at a step: part, admit, forward, guide, sample, record, release.
 
-Sequences whose branches have seen the same tokens share rows: the cells of a grid begin alike, and where
-they choose alike (greedily, or with the same noise) stay so for a while. They part when they choose
-differently.
+Each model has a lane of rows; a sequence has a row in the lane of each of its branches.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.columns import Columns, Prefix
-from cfg_lab.decoding.trace import measure
+from cfg_lab.decoding.beam import Beam, Extension
+from cfg_lab.decoding.lane import Lane, Owner
+from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context
+from cfg_lab.decoding.sequence import Sequence
+from cfg_lab.decoding.trace import alternatives, measure
 from cfg_lab.guidance import Guidance, log_probs
-from cfg_lab.records import Completion, FinishReason, Request, Trace
-from cfg_lab.sampling import Greedy, Sampler, position_keys
-
-Context = tuple[int, ...]
+from cfg_lab.records import Alternatives, Completion, Request
+from cfg_lab.sampling import BeamSearch, Greedy, Sampler, position_keys
 
 _CACHED_NUMBERS = 400_000
 """float32 numbers that several passes may go over within a CPU core's own cache, about 1.5 MB."""
 
 
-class CausalModel(Protocol):
-    """What the decoder asks of a model."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-
-    def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
-    ) -> Tensor:
-        """Run ids [rows, q] at positions [rows, q], writing keys and values to the columns.
-
-        mask [rows, width] bool says which columns a row may look at, its own included, and goes with q = 1;
-        None is causal attention to every column from `columns.low` on. Returns the logits of the last
-        `keep` positions, [rows, keep, vocab] float32.
-        """
-        ...
-
-
-class NotANumberError(RuntimeError):
-    """The model's logits are not numbers. `model`, `request` and `step` say where."""
-
-    def __init__(self, model: str, request: Request, step: int) -> None:
-        super().__init__(
-            f"model {model!r} gave logits that are not numbers at step {step} of the prompt with token ids "
-            f"{list(request.positive[:8])}…; a wider dtype (model.dtype=float32) may help"
-        )
-        self.model, self.request, self.step = model, request, step
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A request being decoded: the row of each context, while it is live, and what has come so far."""
-
-    request: Request
-    rows: list[int] = field(default_factory=list[int])
-    tokens: list[int] = field(default_factory=list[int])
-    trace: list[list[float]] = field(default_factory=list[list[float]])
-
-    @property
-    def contexts(self) -> list[Context]:
-        """What each row has to have seen: the context of its branch and the new tokens."""
-        contexts = [self.request.positive, *(branch.ids for branch in self.request.branches)]
-        return [(*context, *self.tokens) for context in contexts] if self.tokens else contexts
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row once all new tokens are there."""
-        return max(map(len, self.contexts)) + self.request.max_new_tokens - len(self.tokens)
-
-    def finish_reason(self) -> FinishReason | None:
-        request = self.request
-        if self.tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(self.tokens)):
-            return "stop"
-        return "length" if len(self.tokens) == request.max_new_tokens else None
-
-    def completion(self, reason: FinishReason) -> Completion:
-        return Completion(
-            request=self.request,
-            tokens=tuple(self.tokens),
-            finish_reason=reason,
-            trace=Trace.of(self.trace),
-        )
-
-
 @dataclass(eq=False)
 class Group:
-    """Live sequences alike in guidance, sampler and number of branches: one call a step serves them all."""
+    """Live sequences alike in guidance, sampler and branches: one call a step serves them all."""
 
     guidance: Guidance | None
     sampler: Sampler
+    beam: Beam | None
+    top: int
+    vocab: int  # tokens that the models of all branches know
     sequences: list[Sequence]
     positive: Tensor  # [members] row numbers
     negatives: Tensor  # [members, branches] row numbers
@@ -114,90 +46,111 @@ class Group:
 
 @dataclass(eq=False)
 class Chosen:
-    """The outcome of a step for one group."""
+    """The outcome of a step for one group: for each member, or for each extension of a beam."""
 
     group: Group
-    tokens: Tensor  # [members]
-    trace: Tensor  # [members, 6], in the order of Trace's fields
+    tokens: Tensor  # [chosen]
+    trace: Tensor  # [chosen, 6], in the order of Trace's fields
+    extensions: list[Extension] | None
+    alternatives: list[Alternatives]
 
 
 class Batch:
-    """Live sequences, the waiting ones, and the key-value buffer the live ones share."""
+    """Live sequences, the waiting ones, and a lane of rows for each model.
 
-    def __init__(self, model: CausalModel, max_rows: int, waiting: Iterable[Sequence]) -> None:
-        self.model = model
+    Args:
+        models: by the name that branches call them; the positive's under None.
+        max_rows: of each lane.
+    """
+
+    def __init__(
+        self, models: Mapping[str | None, CausalModel], max_rows: int, waiting: Iterable[Sequence]
+    ) -> None:
+        self.models = models
         self.waiting = deque(waiting)
         self.live: list[Sequence] = []
         self.groups: list[Group] = []
-        self.owners: list[list[tuple[Sequence, int]]] = []  # of each live row: sequences and their branches
-        wanted = sum(sequence.request.rows for sequence in self.waiting)
-        rows = min(max_rows, wanted)
-        # The longest sequence fits; where others will follow, some room makes it rare to move the buffer.
-        longest = max(sequence.longest for sequence in self.waiting)
-        self.columns = Columns(rows, longest + (32 if wanted > rows else 0), model.device)
-        self.next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
-        # On a CPU what a step works on should stay in its cache; a GPU wants much at once.
-        on_cpu = model.device.type == "cpu"
-        self.group_rows = max(1, _CACHED_NUMBERS // model.vocab_size) if on_cpu else rows
-        self.prefill_tokens = 2048 if on_cpu else 16384
-        self.prefixes: dict[Context, Prefix] = {}
-        self.wanted = Counter(context[:-1] for sequence in self.waiting for context in sequence.contexts)
-
-    def widest(self) -> int:
-        """Rows the widest unfinished request needs."""
-        return max(sequence.request.rows for sequence in [*self.live, *self.waiting])
+        needed: Counter[str | None] = Counter()
+        longest: Counter[str | None] = Counter()
+        wanted: dict[str | None, Counter[Context]] = defaultdict(Counter)
+        for sequence in self.waiting:
+            needed += rows_of(sequence.request)
+            for name, ids in sequence.request.contexts:
+                begun = len(context(models[name], ids, ()).ids)
+                longest[name] = max(longest[name], begun + sequence.request.max_new_tokens)
+            for name, seen in self._contexts(sequence):
+                wanted[name][seen.before] += len(sequence.together)
+        # The longest sequence fits; where others will follow, some room makes it rare to move the columns.
+        self.lanes = {
+            name: Lane(
+                models[name], min(max_rows, rows), longest[name] + 32 * (rows > max_rows), wanted[name]
+            )
+            for name, rows in needed.items()
+        }
+        # On a CPU what is guided at once should stay in its cache; a GPU wants much at once.
+        on_cpu = models[None].device.type == "cpu"
+        self.group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
 
     def admit(self) -> None:
-        """Give free rows to waiting sequences.
-
-        A context's last token is not prefilled but fed at the next step, so that the step treats new and
-        old rows alike.
-        """
-        # Rows that are shared now may be needed later, one each.
-        free = self.columns.rows - sum(len(sequence.rows) for sequence in self.live)
-        newcomers: list[Sequence] = []
-        while self.waiting and self.waiting[0].request.rows <= free:
-            newcomers.append(self.waiting.popleft())
-            free -= newcomers[-1].request.rows
-        if not newcomers:
-            return
-        self.live += newcomers
-        owners: dict[Context, list[tuple[Sequence, int]]] = defaultdict(list)
-        for sequence in newcomers:
-            sequence.rows = [0] * sequence.request.rows
-            for branch, context in enumerate(sequence.contexts):
-                owners[context].append((sequence, branch))
-                self.wanted[context[:-1]] -= 1
-        self._prefill({context[:-1] for context in owners} - self.prefixes.keys())
-        rows = self.columns.admit([self.prefixes[context[:-1]] for context in owners])
-        for row, (context, owning) in zip(rows, owners.items(), strict=True):
-            self._own(row, owning)
-            self.next_ids[row] = context[-1]
-            if not self.wanted[context[:-1]]:
-                self.prefixes.pop(context[:-1], None)
-        self._regroup()
+        """Give free rows to waiting sequences. Rows that are shared now may be needed later, one each."""
+        free = Counter({name: lane.columns.rows for name, lane in self.lanes.items()})
+        for sequence in self.live:
+            free.subtract(name for name, _ in sequence.contexts)
+        newcomers: dict[str | None, dict[Context, list[Owner]]] = defaultdict(lambda: defaultdict(list))
+        begun = len(self.live)
+        while self.waiting:
+            together = self.waiting[0].together
+            needed = Counter(name for one in together for name, _ in one.contexts)
+            if any(rows > free[name] for name, rows in needed.items()):
+                break
+            free.subtract(needed)
+            self.waiting.popleft()
+            self.live += together
+            for sequence in together:
+                sequence.rows = [0] * len(sequence.contexts)
+                for number, (name, seen) in enumerate(self._contexts(sequence)):
+                    newcomers[name][seen].append((sequence, number))
+        for name, owners in newcomers.items():
+            self.lanes[name].admit(owners)
+        if len(self.live) > begun:
+            self._regroup()
 
     def forward(self) -> Tensor:
-        """Run the model on every live row: logits [rows, vocab] float32."""
-        columns = self.columns
-        logits = self.model.forward(
-            self.next_ids[: columns.live], columns.positions(), columns.mask(), columns
+        """Run the models on every live row: logits [rows, vocab] float32, of all lanes one after another."""
+        logits = [lane.forward() for lane in self.lanes.values()]
+        if len(logits) == 1:
+            return logits[0]
+        vocab, device = max(one.shape[1] for one in logits), logits[0].device
+        return torch.cat(
+            [
+                torch.nn.functional.pad(one.to(device), (0, vocab - one.shape[1]), value=-math.inf)
+                for one in logits
+            ]
         )
-        columns.advance()
-        return logits[:, 0]
 
     def guide_and_sample(self, logits: Tensor) -> list[Chosen]:
         """Combine each sequence's branches into one distribution and choose its next token."""
         chosen: list[Chosen] = []
         for group in self.groups:
-            positive = log_probs(logits[group.positive])  # [members, vocab]
-            negatives = log_probs(logits[group.negatives])  # [members, branches, vocab]
+            positive = log_probs(logits[group.positive, : group.vocab])  # [members, vocab]
+            negatives = log_probs(logits[group.negatives, : group.vocab])  # [members, branches, vocab]
+            scales = torch.tensor([one.scale for one in group.sequences], device=positive.device)
             guided = positive
             if group.guidance is not None:
-                guided = log_probs(group.guidance.combine(positive, negatives, group.weights, group.steps))
-            tokens = group.sampler.choose(guided, position_keys(group.keys, group.steps))
-            trace = measure(guided, positive, negatives, group.weights, tokens)
-            chosen.append(Chosen(group, tokens, trace))
+                guided, scales = group.guidance.guide(positive, negatives, group.weights, scales)
+            extensions = None
+            weights = group.weights
+            if group.beam is None:
+                tokens = group.sampler.choose(guided, position_keys(group.keys, group.steps))
+            else:
+                extensions = group.beam.choose(guided)
+                tokens = torch.tensor([one.token for one in extensions], device=guided.device)
+                parents = [one.parent for one in extensions]
+                guided, positive, negatives = guided[parents], positive[parents], negatives[parents]
+                weights, scales = weights[parents], scales[parents]
+            trace = measure(guided, positive, negatives, weights, tokens, scales)
+            top = alternatives(guided, positive, negatives, weights, group.top) if group.top else []
+            chosen.append(Chosen(group, tokens, trace, extensions, top))
         return chosen
 
     def record(self, chosen: list[Chosen]) -> None:
@@ -206,126 +159,143 @@ class Batch:
             group = choice.group
             tokens = cast("list[int]", choice.tokens.tolist())
             traces = cast("list[list[float]]", choice.trace.tolist())
-            for sequence, token, numbers in zip(group.sequences, tokens, traces, strict=True):
-                step = len(sequence.tokens)
+            members = group.sequences
+            if choice.extensions is not None:
+                members = [members[one.parent].copy() for one in choice.extensions]
+            for number, (sequence, token, numbers) in enumerate(zip(members, tokens, traces, strict=True)):
                 if math.isnan(numbers[0]):
-                    raise NotANumberError(self.model.name, sequence.request, step)
-                scale = group.guidance.scale_at(step) if group.guidance is not None else 1.0
-                sequence.tokens.append(token)
-                sequence.trace.append([*numbers, scale])
+                    name = self.models[None].name
+                    raise NotANumberError(name, sequence.request, len(sequence.tokens))
+                sequence.append(token, numbers)
+                if group.top:
+                    sequence.alternatives.append(choice.alternatives[number])
+            if choice.extensions is not None and group.beam is not None:
+                self._follow(group.sequences, group.beam.advance(choice.extensions, members))
             group.steps += 1
 
     def release(self) -> list[Completion]:
-        """Free the rows of finished sequences; live rows stay without gaps."""
+        """Free the rows of finished sequences, and those of negatives that the next token does not need."""
         finished: list[Completion] = []
         unfinished: list[Sequence] = []
+        changed = any(sequence.beam for sequence in self.live)  # hypotheses have gone on from others' rows
         for sequence in self.live:
             reason = sequence.finish_reason()
-            if reason is None:
+            needed = len(sequence.contexts)
+            if reason is None and len(sequence.rows) == needed:
+                unfinished.append(sequence)
+                continue
+            changed = True
+            if reason is not None:
+                self._disown(sequence, 0)
+                if sequence is sequence.together[0]:
+                    finished.append(sequence.completion(reason))
+            elif needed < len(sequence.rows):
+                self._disown(sequence, needed)
                 unfinished.append(sequence)
             else:
-                finished.append(sequence.completion(reason))
-                for branch, row in enumerate(sequence.rows):
-                    self.owners[row].remove((sequence, branch))
-        if finished:
+                self._wait(sequence)
+        if changed:
             self.live = unfinished
-            for row in reversed(range(self.columns.live)):
-                if not self.owners[row]:
-                    self.columns.drop(row)  # the last row now stands at `row`
-                    last = self.owners.pop()
-                    if last:
-                        self._own(row, last)
+            for lane in self.lanes.values():
+                lane.sweep()
             self._regroup()
         return finished
 
     def part(self) -> None:
-        """Give sequences that have shared a row and chosen different tokens rows of their own, and feed the
-        chosen tokens to all rows."""
-        sources: list[int] = []
-        parted: list[list[tuple[Sequence, int]]] = []
-        for row, owning in enumerate(self.owners):
-            by_token: dict[int, list[tuple[Sequence, int]]] = defaultdict(list)
-            for sequence, branch in owning:
-                by_token[sequence.tokens[-1]].append((sequence, branch))
-            self.owners[row], *others = by_token.values()
-            sources += [row] * len(others)
-            parted += others
-        if parted:
-            for row, owning in zip(self.columns.fork(sources), parted, strict=True):
-                self._own(row, owning)
+        """Sequences that shared a row and have chosen different tokens get rows of their own."""
+        parted = [lane.part() for lane in self.lanes.values()]
+        if any(parted):
             self._regroup()
-        tokens = [owning[0][0].tokens[-1] for owning in self.owners]
-        self.next_ids[: len(tokens), 0] = torch.tensor(tokens, dtype=torch.long)
 
-    def _own(self, row: int, owning: list[tuple[Sequence, int]]) -> None:
-        """These branches of these sequences are run on this row, an old one or the next."""
-        self.owners[row : row + 1] = [owning]
-        for sequence, branch in owning:
-            sequence.rows[branch] = row
+    def widest(self) -> int:
+        """Rows of one lane that the widest unfinished request needs."""
+        return max(max(rows_of(sequence.request).values()) for sequence in [*self.live, *self.waiting])
 
-    def _prefill(self, missing: set[Context]) -> None:
-        """Compute keys and values of contexts; what a chunk's contexts begin with alike is computed once."""
-        self.prefixes.setdefault((), [])
-        for chunk in _chunks(sorted(missing - {()}, key=len), self.prefill_tokens):
-            shared = chunk[0][: min(_shared(chunk), len(chunk[0]) - 1)] if len(chunk) > 1 else ()
-            (start,) = self._run([shared], (), []) if shared else [[]]
-            self.prefixes.update(zip(chunk, self._run(chunk, shared, start), strict=True))
+    def _contexts(self, sequence: Sequence) -> list[tuple[str | None, Context]]:
+        """What each row has to have seen, with the name of its lane."""
+        tokens = tuple(sequence.tokens)
+        return [(name, context(self.models[name], ids, tokens)) for name, ids in sequence.contexts]
 
-    def _run(self, contexts: list[Context], shared: Context, start: Prefix) -> list[Prefix]:
-        """Keys and values of contexts that begin with `shared`, whose own are `start`. The rest is padded on
-        the right, where causal attention never looks."""
-        device, done = self.model.device, len(shared)
-        width = max(map(len, contexts))
-        ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in contexts])[:, done:]
-        positions = torch.arange(done, width).expand(len(contexts), -1)
-        scratch = Columns(len(contexts), width, device)
-        scratch.admit([start] * len(contexts))
-        self.model.forward(ids.to(device), positions.to(device), None, scratch)
-        return [scratch.prefix(row, len(context)) for row, context in enumerate(contexts)]
+    def _wait(self, sequence: Sequence) -> None:
+        """Guidance comes on: the sequence waits, before all others, for the rows of its negatives."""
+        contexts = self._contexts(sequence)
+        self.lanes[None].keep(sequence.rows[0], contexts[0][1])
+        for name, seen in contexts:
+            self.lanes[name].wanted[seen.before] += 1
+        self._disown(sequence, 0)
+        if sequence is sequence.together[0]:
+            self.waiting.appendleft(sequence)
+
+    def _disown(self, sequence: Sequence, first: int) -> None:
+        """Give up the sequence's rows from number `first` on."""
+        for number in range(first, len(sequence.rows)):
+            self._lane(sequence, number).disown((sequence, number))
+        del sequence.rows[first:]
+
+    def _follow(self, hypotheses: list[Sequence], parents: list[int]) -> None:
+        """Each hypothesis goes on from the rows of its parent."""
+        rows = [[*sequence.rows] for sequence in hypotheses]
+        for sequence in hypotheses:
+            self._disown(sequence, 0)
+        for sequence, parent in zip(hypotheses, parents, strict=True):
+            sequence.rows = [*rows[parent]]
+            for number, row in enumerate(sequence.rows):
+                self._lane(sequence, number).owners[row].append((sequence, number))
+
+    def _lane(self, sequence: Sequence, number: int) -> Lane:
+        """The lane of a sequence's row."""
+        return self.lanes[sequence.request.contexts[number][0]]
 
     def _regroup(self) -> None:
         """Work out, at every change of membership, which sequences are guided and sampled together."""
-        alike: dict[tuple[Guidance | None, Sampler, int], list[Sequence]] = defaultdict(list)
+        offset = 0
+        for lane in self.lanes.values():
+            lane.offset = offset
+            offset += lane.columns.live
+        alike: dict[tuple[object, ...], list[Sequence]] = defaultdict(list)
         for sequence in self.live:
             request = sequence.request
-            guidance = request.guidance if request.branches else None
-            alike[guidance, request.sampling or Greedy(), request.rows].append(sequence)
+            guidance = request.guidance if len(sequence.rows) > 1 else None
+            names = tuple(name for name, _ in request.contexts[: len(sequence.rows)])
+            alike[guidance, sequence.beam or request.sampling, names, request.top].append(sequence)
         self.groups = []
-        for (guidance, sampler, rows), members in alike.items():
-            size = max(1, self.group_rows // rows)
-            for first in range(0, len(members), size):
-                some = members[first : first + size]
-                self.groups.append(Group(guidance, sampler, some, *_tensors(some, self.model.device)))
+        for (_, how, names, _), members in alike.items():
+            size = (
+                len(members)
+                if isinstance(how, Beam)
+                else max(1, self.group_rows // len(cast("tuple[str]", names)))
+            )
+            self.groups += [
+                self._group(members[first : first + size]) for first in range(0, len(members), size)
+            ]
+
+    def _group(self, members: list[Sequence]) -> Group:
+        device, first = self.models[None].device, members[0]
+        request = first.request
+        names = [name for name, _ in request.contexts[: len(first.rows)]]
+        rows = torch.tensor(
+            [
+                [self.lanes[name].offset + row for name, row in zip(names, one.rows, strict=True)]
+                for one in members
+            ],
+            device=device,
+        )
+        weights = [[branch.weight for branch in one.request.branches[: len(names) - 1]] for one in members]
+        return Group(
+            guidance=request.guidance if len(names) > 1 else None,
+            sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
+            beam=first.beam,
+            top=request.top,
+            vocab=min(self.models[name].vocab_size for name in names),
+            sequences=members,
+            positive=rows[:, 0],
+            negatives=rows[:, 1:],
+            weights=torch.tensor(weights, dtype=torch.float32, device=device),
+            keys=torch.tensor([one.request.noise_key for one in members], device=device),
+            steps=torch.tensor([len(one.tokens) for one in members], device=device),
+        )
 
 
-def _tensors(members: list[Sequence], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """positive, negatives, weights, keys and steps of a Group."""
-    rows = torch.tensor([sequence.rows for sequence in members], device=device)
-    weights = [[branch.weight for branch in sequence.request.branches] for sequence in members]
-    return (
-        rows[:, 0],
-        rows[:, 1:],
-        torch.tensor(weights, dtype=torch.float32, device=device),
-        torch.tensor([sequence.request.noise_key for sequence in members], device=device),
-        torch.tensor([len(sequence.tokens) for sequence in members], device=device),
-    )
-
-
-def _shared(contexts: list[Context]) -> int:
-    """How many tokens all contexts begin with."""
-    low, high = min(contexts), max(contexts)  # in the order of tokens, not of length
-    return next(
-        (n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
-    )
-
-
-def _chunks(contexts: list[Context], tokens: int) -> Iterator[list[Context]]:
-    """Contexts, sorted by length, in chunks of at most so many padded tokens."""
-    chunk: list[Context] = []
-    for context in contexts:
-        if chunk and len(context) * (len(chunk) + 1) > tokens:
-            yield chunk
-            chunk = []
-        chunk.append(context)
-    if chunk:
-        yield chunk
+def rows_of(request: Request) -> Counter[str | None]:
+    """How many rows a request needs of each lane at most."""
+    return Counter([name for name, _ in request.contexts] * request.beams)

@@ -13,11 +13,25 @@ Moving all live rows left or right keeps every distance, so nothing has to be co
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-Prefix = list[tuple[Tensor, Tensor]]
-"""Keys and values of one context, a pair a layer, each [heads, length, head_dim]; empty for no tokens."""
+Memory = list[tuple[Tensor, Tensor]]
+"""Keys and values of an encoder's output, a pair a decoder layer, each [heads, length, head_dim]."""
+
+
+class Prefix(NamedTuple):
+    """What a row starts from: keys and values of its context, a pair a layer, each [heads, length, head_dim],
+    empty for no tokens; and of an encoder-decoder model the memory."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    memory: Memory
+
+    @property
+    def length(self) -> int:
+        return self.layers[0][0].shape[1] if self.layers else 0
 
 
 class Columns:
@@ -33,6 +47,8 @@ class Columns:
         self.start = torch.zeros(rows, dtype=torch.long, device=device)
         self._starts = [0] * live  # the same of the live rows; asking a GPU for its own would make it wait
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self.memories: list[Memory] = [[] for _ in range(live)]  # of each live row; shared, never copied
+        self._stacked: tuple[Memory, Tensor] | None = None
         self._numbers = torch.arange(columns, device=device)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,9 +72,22 @@ class Columns:
         """Which of the columns [low, now] each live row may look at, [live, now + 1 - low] bool."""
         return self._numbers[self.low : self.now + 1] >= self.start[: self.live, None]
 
+    def memory(self) -> tuple[Memory, Tensor]:
+        """What the live rows' decoder attends to: keys and values of each layer, padded on the right,
+        [live, heads, longest, head_dim], and which of them are a row's own, [live, longest] bool."""
+        if self._stacked is None:
+            lengths = torch.tensor([memory[0][0].shape[1] for memory in self.memories])
+            layers = [
+                (_stacked([one[0] for one in layer]), _stacked([one[1] for one in layer]))
+                for layer in zip(*self.memories, strict=True)
+            ]
+            own = torch.arange(int(lengths.max())) < lengths[:, None]
+            self._stacked = layers, own.to(self.start.device)
+        return self._stacked
+
     def admit(self, prefixes: list[Prefix]) -> range:
         """Make rows live, one a prefix, each right-aligned before the column written next."""
-        lengths = [prefix[0][0].shape[1] if prefix else 0 for prefix in prefixes]
+        lengths = [prefix.length for prefix in prefixes]
         if not self.live:
             self.low = self.now = max(lengths)
         elif self.now < max(lengths):
@@ -67,10 +96,12 @@ class Columns:
         self._starts += [self.now - length for length in lengths]
         self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
         for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
-            for layer, (keys, values) in enumerate(prefix):
+            for layer, (keys, values) in enumerate(prefix.layers):
                 self._reserve(layer, keys[None], values[None])
                 self.layers[layer][0][row, :, self.now - length : self.now] = keys
                 self.layers[layer][1][row, :, self.now - length : self.now] = values
+        self.memories += [prefix.memory for prefix in prefixes]
+        self._stacked = None
         self.live = rows.stop
         self.low = min(self._starts)
         return rows
@@ -88,24 +119,29 @@ class Columns:
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
         self.start[rows.start : rows.stop] = self.start[sources]
         self._starts += [self._starts[source] for source in sources]
+        self.memories += [self.memories[source] for source in sources]
+        self._stacked = None
         self.live = rows.stop
         return rows
 
     def drop(self, row: int) -> None:
         """Free a row: the last live row takes its place."""
         last = self.live - 1
-        start = self._starts.pop()
+        start, memory = self._starts.pop(), self.memories.pop()
+        self._stacked = None
         if row != last:
             for buffer in (buffer for layer in self.layers for buffer in layer):
                 buffer[row, :, start : self.now] = buffer[last, :, start : self.now]
-            self._starts[row] = start
+            self._starts[row], self.memories[row] = start, memory
             self.start[row] = self.start[last]
         self.live = last
         self.low = min(self._starts, default=self.now)
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """The first `length` columns of a row; views, valid while the row is not written again."""
-        return [(keys[row, :, :length], values[row, :, :length]) for keys, values in self.layers]
+        """The first `length` tokens of a row; views, valid while the row is not written again."""
+        seen = slice(self._starts[row], self._starts[row] + length)
+        layers = [(keys[row, :, seen], values[row, :, seen]) for keys, values in self.layers]
+        return Prefix(layers, self.memories[row])
 
     def _move(self, by: int) -> None:
         """Move all live rows by that many columns; distances stay, so nothing is computed again."""
@@ -125,3 +161,9 @@ class Columns:
                 new.new_zeros(self.rows, new.shape[1], self.columns, new.shape[3]) for new in (keys, values)
             ]
             self.layers.append((allocated[0], allocated[1]))
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """Tensors [heads, length, head_dim] as one, [tensors, heads, longest, head_dim]."""
+    by_length = [one.transpose(0, 1) for one in tensors]
+    return torch.nn.utils.rnn.pad_sequence(by_length, batch_first=True).transpose(1, 2)

@@ -1,21 +1,24 @@
 """The guided decoder: every branch of every request in one forward a step, the batch kept full.
 
-A request owns one cache row a branch: its positive context and each negative that runs. The rows of all
-requests advance in lockstep over the columns of one key-value buffer (see `columns`); `batch` holds the
-seven things that happen at a step.
+A request has one cache row a branch: its positive context and each negative that runs. The rows of all
+requests advance in lockstep over the columns of one key-value buffer a model (see `columns` and `lane`);
+`batch` holds the seven things that happen at a step.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 
-from cfg_lab.decoding.batch import Batch, CausalModel, Context, Sequence
+from cfg_lab.decoding.batch import Batch, rows_of
+from cfg_lab.decoding.beam import Beam
+from cfg_lab.decoding.model import CausalModel, check_length
 from cfg_lab.decoding.scoring import score
+from cfg_lab.decoding.sequence import Sequence
 from cfg_lab.records import Completion, InputError, Request, Trace
+from cfg_lab.sampling import BeamSearch
 
 
 class Decoder:
@@ -26,13 +29,17 @@ class Decoder:
 
     Args:
         model: anything that runs over columns; `cfg_lab.load_model` gives one.
-        max_rows: rows of the key-value buffer; halved, with a warning, when memory runs out.
+        max_rows: rows of each model's key-value buffer; halved, with a warning, when memory runs out.
+        others: further models, by the name that branches call them.
     """
 
-    def __init__(self, model: CausalModel, max_rows: int = 128) -> None:
+    def __init__(
+        self, model: CausalModel, max_rows: int = 128, others: Mapping[str, CausalModel] | None = None
+    ) -> None:
         if max_rows < 1:
             raise InputError(f"max_rows must be at least 1, got {max_rows}")
-        self.model = model
+        self.models: dict[str | None, CausalModel] = {None: model}
+        self.models.update(others or {})
         self.max_rows = max_rows
 
     def decode(
@@ -50,7 +57,7 @@ class Decoder:
         """
         waiting = self._plan(requests)
         while waiting:
-            batch = Batch(self.model, self.max_rows, waiting)
+            batch = Batch(self.models, self.max_rows, waiting)
             try:
                 yield from self._run(batch, on_step)
             except RuntimeError as error:
@@ -59,7 +66,8 @@ class Decoder:
                 self.max_rows = max(self.max_rows // 2, batch.widest())
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
             # Nothing is lost: a sequence that has begun is admitted again with its tokens so far.
-            waiting = [*batch.live, *batch.waiting]
+            begun = [sequence for sequence in batch.live if sequence is sequence.together[0]]
+            waiting = [*begun, *batch.waiting]
             del batch  # its buffer, before the next one is allocated
 
     def _run(self, batch: Batch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
@@ -89,23 +97,24 @@ class Decoder:
         """
         texts = [(request, tuple(tokens)) for request, tokens in zip(requests, continuations, strict=True)]
         for request, tokens in texts:
-            self.check(replace(request, max_new_tokens=max(1, len(tokens))))
-        return score(self.model, texts)
+            self._check_lengths(request, len(tokens))
+        return score(self.models, texts)
 
     def check(self, request: Request) -> None:
-        """Raise InputError where a request does not fit the model's context or `max_rows`."""
-        sequence = Sequence(request)
-        if sequence.longest > self.model.context_length:
+        """Raise InputError where a request does not fit the models' contexts or `max_rows`."""
+        self._check_lengths(request, request.max_new_tokens)
+        widest = max(rows_of(request).values())
+        if widest > self.max_rows:
             raise InputError(
-                f"a context of {sequence.longest - request.max_new_tokens} tokens and max_new_tokens="
-                f"{request.max_new_tokens} exceed the {self.model.context_length} tokens that model "
-                f"{self.model.name!r} can see; shorten either"
+                f"max_rows must be at least {widest} for a request with {len(request.contexts)} branches "
+                f"and {request.beams} beams, got {self.max_rows}"
             )
-        if request.rows > self.max_rows:
-            raise InputError(
-                f"max_rows must be at least {request.rows} for a request with {request.rows} branches, "
-                f"got {self.max_rows}"
-            )
+
+    def _check_lengths(self, request: Request, new_tokens: int) -> None:
+        for name, ids in request.contexts:
+            if name not in self.models:
+                raise InputError(f"a branch names model {name!r}, which this decoder was not given")
+            check_length(self.models[name], ids, new_tokens)
 
     def _plan(self, requests: Iterable[Request]) -> list[Sequence]:
         """Sequences in the order of admission.
@@ -115,10 +124,12 @@ class Decoder:
         other, so that their keys and values are computed once and kept no longer than needed.
         """
         sequences: list[Sequence] = []
-        seen: dict[Context, int] = {}
+        seen: dict[tuple[int, ...], int] = {}
         for request in requests:
             self.check(request)
-            sequences.append(Sequence(request))
+            search = request.sampling
+            beam = Beam(request, search) if isinstance(search, BeamSearch) else None
+            sequences.append(beam.hypotheses[0] if beam else Sequence(request))
             seen.setdefault(request.positive, len(seen))
 
         def order(sequence: Sequence) -> tuple[int, int, int]:

@@ -1,14 +1,17 @@
-"""Log-probs of given texts: teacher forcing, one forward a branch."""
+"""Log-probs of given texts: teacher forcing, one forward a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
+from torch import Tensor
 
-from cfg_lab.decoding.batch import CausalModel
-from cfg_lab.decoding.columns import Columns
+from cfg_lab.decoding.columns import Columns, Memory, Prefix
+from cfg_lab.decoding.model import CausalModel, Context, context
 from cfg_lab.decoding.trace import measure
 from cfg_lab.guidance import log_probs
 from cfg_lab.records import InputError, Request, Trace
@@ -20,64 +23,86 @@ _LOGITS_AT_ONCE = 100_000_000
 
 
 @torch.inference_mode()
-def score(model: CausalModel, texts: Sequence[Text]) -> list[Trace]:
+def score(models: Mapping[str | None, CausalModel], texts: Sequence[Text]) -> list[Trace]:
     """The trace of each text as if the request had been decoded to it. See `Decoder.score`."""
     traces: dict[int, Trace] = {}
-    for chunk in _chunks(texts, _LOGITS_AT_ONCE // model.vocab_size):
-        rows = [
-            (*ids, *tokens[:-1])
-            for request, tokens in (texts[i] for i in chunk)
-            for ids in _contexts(request)
-        ]
-        width = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
-        positions = torch.arange(width, device=model.device).expand(len(rows), -1)
-        scratch = Columns(len(rows), width, model.device, live=len(rows))
-        logits = model.forward(ids, positions, None, scratch, keep=width)  # [rows, width, vocab]
-        first = 0
+    for chunk in _chunks(texts, _LOGITS_AT_ONCE // models[None].vocab_size):
+        rows: dict[str | None, dict[tuple[int, int], Context]] = defaultdict(dict)
         for number in chunk:
             request, tokens = texts[number]
-            traces[number] = _trace(request, tokens, logits[first : first + request.rows])
-            first += request.rows
+            for branch, (name, ids) in enumerate(request.contexts):
+                rows[name][number, branch] = context(models[name], ids, tokens[:-1])
+        logits: dict[tuple[int, int], Tensor] = {}
+        for name, contexts in rows.items():
+            found = _forward(models[name], list(contexts.values()))
+            for (place, seen), row in zip(contexts.items(), found, strict=True):
+                length = len(texts[place[0]][1])
+                logits[place] = row[len(seen.ids) - length : len(seen.ids)]
+        for number in chunk:
+            request, tokens = texts[number]
+            traces[number] = _trace(
+                request, tokens, [logits[number, k] for k in range(len(request.contexts))]
+            )
     return [traces[number] for number in range(len(texts))]
 
 
-def _trace(request: Request, tokens: tuple[int, ...], logits: torch.Tensor) -> Trace:
-    """logits [branches, width, vocab] of a request's contexts, each followed by the tokens."""
-    length = len(tokens)
-    begins = [len(ids) - 1 for ids in _contexts(request)]  # where the first token is predicted
-    own, *others = [log_probs(row[begin : begin + length]) for row, begin in zip(logits, begins, strict=True)]
-    negatives = torch.stack(others, 1) if others else own[:, None][:, :0]  # [tokens, branches, vocab]
-    weights = own.new_tensor([[branch.weight for branch in request.branches]]).expand(length, -1)
-    steps = torch.arange(length, device=own.device)
-    guidance = request.guidance if others else None
-    guided = log_probs(guidance.combine(own, negatives, weights, steps)) if guidance else own
-    numbers = measure(guided, own, negatives, weights, torch.tensor(tokens, device=own.device))
-    scales = [guidance.scale_at(step) if guidance else 1.0 for step in range(length)]
-    return Trace.of(
-        [
-            [*row, scale]
-            for row, scale in zip(cast("list[list[float]]", numbers.tolist()), scales, strict=True)
-        ]
+def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
+    """Logits [contexts, width, vocab] after each token of each context, padded on the right."""
+    width = max(len(one.ids) for one in contexts)
+    ids = torch.tensor([[*one.ids, *[0] * (width - len(one.ids))] for one in contexts], device=model.device)
+    positions = torch.arange(width, device=model.device).expand(len(contexts), -1)
+    memories: list[Memory] = (
+        model.read([one.source for one in contexts]) if model.start else [[] for _ in contexts]
     )
+    scratch = Columns(len(contexts), width, model.device)
+    scratch.admit([Prefix([], memory) for memory in memories])
+    return model.forward(ids, positions, None, scratch, keep=width)
 
 
-def _contexts(request: Request) -> list[tuple[int, ...]]:
-    return [request.positive, *(branch.ids for branch in request.branches)]
+def _trace(request: Request, tokens: tuple[int, ...], logits: list[Tensor]) -> Trace:
+    """logits [length, vocab] of each context where the tokens are predicted."""
+    vocab = min(one.shape[1] for one in logits)
+    own, *others = [log_probs(one[:, :vocab].to(logits[0].device)) for one in logits]
+    negatives = torch.stack(others, 1) if others else own[:, None][:, :0]  # [length, branches, vocab]
+    weights = own.new_tensor([[branch.weight for branch in request.branches]]).expand(len(tokens), -1)
+    chosen = torch.tensor(tokens, device=own.device)
+
+    def trace(scales: list[float]) -> list[list[float]]:
+        """A row of numbers a token; what the negatives say is NaN where they would not have been run."""
+        in_force = own.new_tensor(scales)
+        guided = own
+        if others and request.guidance is not None:
+            guided, in_force = request.guidance.guide(own, negatives, weights, in_force)
+        numbers = measure(guided, own, negatives, weights, chosen, in_force)
+        return [
+            [g, p, n, h, d, s] if scale != 1 else [g, p, math.nan, h, math.nan, s]
+            for (g, p, n, h, d, s), scale in zip(
+                cast("list[list[float]]", numbers.tolist()), scales, strict=True
+            )
+        ]
+
+    guidance = request.guidance if others else None
+    scales = [guidance.scale_at(step) if guidance else 1.0 for step in range(len(tokens))]
+    rows = trace(scales)
+    divergences = [row[4] for row in rows]
+    ends = (n for n in range(1, len(tokens)) if guidance and guidance.settled(divergences[:n]))
+    end = next(ends, len(tokens))
+    return Trace.of(rows if end == len(tokens) else trace(scales[:end] + [1.0] * (len(tokens) - end)))
 
 
 def _chunks(texts: Sequence[Text], budget: int) -> Iterator[list[int]]:
     """Numbers of texts alike in length, in chunks of at most so many padded tokens."""
-    longest = [max(map(len, _contexts(request))) + len(tokens) for request, tokens in texts]
+    longest = [max(len(ids) for _, ids in request.contexts) + len(tokens) for request, tokens in texts]
     chunk: list[int] = []
     rows = 0
     for number in sorted(range(len(texts)), key=longest.__getitem__):
-        if not texts[number][1]:
+        request, tokens = texts[number]
+        if not tokens:
             raise InputError(f"continuation {number} is empty; there is nothing to score")
-        rows += texts[number][0].rows
+        rows += len(request.contexts)
         if chunk and rows * longest[number] > budget:
             yield chunk
-            chunk, rows = [], texts[number][0].rows
+            chunk, rows = [], len(request.contexts)
         chunk.append(number)
     if chunk:
         yield chunk

@@ -8,12 +8,17 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from cfg_lab.records import Alternatives
 
-def measure(guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, tokens: Tensor) -> Tensor:
-    """What is worth knowing of a step, [rows, 5]: the fields of `records.Trace` but for the scale.
+
+def measure(
+    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, tokens: Tensor, scales: Tensor
+) -> Tensor:
+    """What is worth knowing of a step, [rows, 6]: the numbers of `records.Trace`, in its order.
 
     guided and positive [rows, vocab], negatives [rows, branches, vocab], all finite normalised log-probs;
-    weights [rows, branches]; tokens [rows], the chosen ones. Without negatives theirs are NaN.
+    weights [rows, branches]; tokens [rows], the chosen ones; scales [rows], in force. Without negatives what
+    they say is NaN.
     """
     if negatives.shape[1]:
         shares = weights / weights.abs().sum(1, keepdim=True)
@@ -21,11 +26,38 @@ def measure(guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor
         negative = vecdot(shares, negatives.gather(2, index)[..., 0])
         probs = positive.exp()
         cross = vecdot(probs[:, None], negatives)  # [rows, branches]
-        divergence = vecdot(shares, vecdot(probs, positive)[:, None] - cross)
+        divergence = vecdot(shares.abs(), vecdot(probs, positive)[:, None] - cross)
     else:
         negative = divergence = torch.full_like(guided[:, 0], math.nan)
     entropy = -vecdot(guided.exp(), guided)
-    return torch.stack([_at(guided, tokens), _at(positive, tokens), negative, entropy, divergence], dim=1)
+    own = [_at(guided, tokens), _at(positive, tokens)]
+    return torch.stack([*own, negative, entropy, divergence, scales], dim=1)
+
+
+def alternatives(
+    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, count: int
+) -> list[Alternatives]:
+    """The `count` likeliest tokens of each row under each distribution; tensors as in `measure`."""
+    found = [_likeliest(guided, count), _likeliest(positive, count)]
+    if negatives.shape[1]:
+        shares = weights / weights.abs().sum(1, keepdim=True)
+        found.append(_likeliest(torch.einsum("rk,rkv->rv", shares, negatives), count))
+    else:
+        found.append([()] * len(guided))
+    return [
+        Alternatives(guided=own, positive=asked, negative=other)
+        for own, asked, other in zip(*found, strict=True)
+    ]
+
+
+def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    values, tokens = log_probs.topk(min(count, log_probs.shape[1]))
+    return [
+        tuple(zip(ids, numbers, strict=True))
+        for ids, numbers in zip(
+            cast("list[list[int]]", tokens.tolist()), cast("list[list[float]]", values.tolist()), strict=True
+        )
+    ]
 
 
 def vecdot(x: Tensor, y: Tensor) -> Tensor:

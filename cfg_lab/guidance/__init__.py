@@ -1,34 +1,41 @@
-"""Rules that combine the branches' distributions into one. One small file a rule."""
+"""Rules that combine the branches' distributions into one. One small file a rule.
 
-from __future__ import annotations
+All share one convention: scale 1 is off, above 1 steers away from the negatives.
+"""
 
-from typing import Protocol
-
-from torch import Tensor
-
-from cfg_lab.guidance.classifier_free import ClassifierFreeGuidance
+from cfg_lab.guidance.adaptive import Adaptive, ByDivergence, ByEntropy, KLBudget, NotAdaptive
+from cfg_lab.guidance.classifier_free import ClassifierFreeGuidance, context_aware, experts, preadd
+from cfg_lab.guidance.contrastive import ContrastiveDecoding
+from cfg_lab.guidance.dola import Dola
 from cfg_lab.guidance.finite import log_probs
+from cfg_lab.guidance.modifiers import Modifiers
+from cfg_lab.guidance.rule import Guidance, Rule
+from cfg_lab.guidance.schedules import Constant, Cosine, Exponential, Interval, Linear, Schedule
+from cfg_lab.guidance.self_debiasing import SelfDebiasing
+from cfg_lab.guidance.union import UnionGuidance
 
-__all__ = ["ClassifierFreeGuidance", "Guidance", "log_probs"]
-
-
-class Guidance(Protocol):
-    """Anything that combines log-probs; frozen and hashable, for it names a cell."""
-
-    @property
-    def needs_negatives(self) -> bool:
-        """False where no step would look at a negative: then none is run."""
-        ...
-
-    def scale_at(self, step: int) -> float:
-        """The scale in force at new token `step` (from 0)."""
-        ...
-
-    def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
-        """Unnormalised guided log-probs [rows, vocab].
-
-        positive [rows, vocab] and negatives [rows, branches, vocab] come from `log_probs`: float32,
-        normalised, finite. weights [rows, branches] float32 as the requests give them; steps [rows] int64,
-        new tokens so far.
-        """
-        ...
+__all__ = [
+    "Adaptive",
+    "ByDivergence",
+    "ByEntropy",
+    "ClassifierFreeGuidance",
+    "Constant",
+    "ContrastiveDecoding",
+    "Cosine",
+    "Dola",
+    "Exponential",
+    "Guidance",
+    "Interval",
+    "KLBudget",
+    "Linear",
+    "Modifiers",
+    "NotAdaptive",
+    "Rule",
+    "Schedule",
+    "SelfDebiasing",
+    "UnionGuidance",
+    "context_aware",
+    "experts",
+    "log_probs",
+    "preadd",
+]

@@ -1,18 +1,18 @@
-"""Classifier-free guidance, the rule the lab is built around."""
+"""Classifier-free guidance, the rule the lab is built around, and methods that are it by another name."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfg_lab.records import InputError
+from cfg_lab.guidance.rule import Rule, shares
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierFreeGuidance:
+class ClassifierFreeGuidance(Rule):
     """Classifier-free guidance for language models (Sanchez et al. 2023, arXiv:2306.17806).
 
         guided = negative + scale * (positive - negative)
@@ -25,33 +25,48 @@ class ClassifierFreeGuidance:
     negative branch, above 1 steers away from it. Texts from diffusion write positive + s * (positive -
     negative), where 0 is off: scale = 1 + s.
 
+    Where the negative is the same prompt under another model this is guidance between models: a smaller or
+    earlier checkpoint (autoguidance, arXiv:2406.02507), or the model before its alignment (DeRa,
+    arXiv:2402.02992, whose lambda is the scale).
+
     Args:
-        scale: finite; 1 is off.
         normalise_weights: divide weights by the sum of their sizes, so that scale keeps its meaning
             whatever they are; False takes them raw.
     """
 
-    scale: float
     normalise_weights: bool = True
 
-    def __post_init__(self) -> None:
-        number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool)
-        if not number or not math.isfinite(self.scale):
-            raise InputError(
-                f"guidance.scale must be a finite number (1 is off, 1.5 a usual choice), got {self.scale!r}"
-            )
+    def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
+        weights = shares(weights) if self.normalise_weights else weights
+        return torch.lerp(_away(positive, negatives, weights), positive, scale)
 
-    @property
-    def needs_negatives(self) -> bool:
-        return self.scale != 1
 
-    def scale_at(self, step: int) -> float:
-        return float(self.scale)
+def preadd(*, alpha: float = -1.0, **rule: Any) -> ClassifierFreeGuidance:
+    """PREADD (Pei et al. 2023, arXiv:2307.03214): (1 - alpha) * positive + alpha * prefixed.
 
-    def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
-        if self.normalise_weights:
-            weights = weights / weights.abs().sum(1, keepdim=True)
-        return torch.lerp(_away(positive, negatives, weights), positive, self.scale)
+    The negative is the prompt after a prefix; alpha below 0 steers away from what the prefix asks for.
+    Classifier-free guidance with scale = 1 - alpha.
+    """
+    return ClassifierFreeGuidance(scale=1 - alpha, **rule)
+
+
+def context_aware(*, alpha: float = 0.5, **rule: Any) -> ClassifierFreeGuidance:
+    """Context-aware decoding (CAD, Shi et al. 2023, arXiv:2305.14739): (1 + alpha) * with - alpha * without.
+
+    The negative is the prompt without its context. Classifier-free guidance with scale = 1 + alpha.
+    """
+    return ClassifierFreeGuidance(scale=1 + alpha, **rule)
+
+
+def experts(*, alpha: float = 1.0, **rule: Any) -> ClassifierFreeGuidance:
+    """DExperts (Liu et al. 2021, arXiv:2105.03023) and proxy tuning (2024, arXiv:2401.08565):
+
+        guided = base + alpha * (expert - anti_expert)
+
+    Branches of the same prompt under two more models, the expert with weight -1, the anti-expert with 1.
+    Classifier-free guidance with scale = 1 + alpha and raw weights.
+    """
+    return ClassifierFreeGuidance(scale=1 + alpha, normalise_weights=False, **rule)
 
 
 def _away(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:

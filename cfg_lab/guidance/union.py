@@ -1,0 +1,30 @@
+"""Guidance that only pushes down what the negative wants more than the prompt does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cfg_lab.guidance.rule import Rule, shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnionGuidance(Rule):
+    """The union operator of model arithmetic (Dekoninck et al. 2024, arXiv:2311.14479).
+
+        guided = (positive - lambda * max(positive, negative)) / (1 - lambda),   lambda = 1 - 1 / scale
+               = positive + (scale - 1) * min(0, positive - negative)
+
+    Classifier-free guidance for the tokens that the negative finds likelier than the positive, and none for
+    the others: a tail token with a tiny negative probability gains nothing. Several negatives add up with
+    their weights as in classifier-free guidance.
+    """
+
+    normalise_weights: bool = True
+
+    def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
+        weights = shares(weights) if self.normalise_weights else weights
+        pushes = (positive[:, None] - negatives).clamp_(max=0)
+        return positive + (scale - 1) * torch.einsum("rk,rkv->rv", weights, pushes)

@@ -1,0 +1,225 @@
+"""Every rule inside the decoder: what it decodes is the rule applied to brute force, and negatives run only
+while they are looked at."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
+from cfg_lab.decoding import Columns
+from cfg_lab.guidance import (
+    ByEntropy,
+    ContrastiveDecoding,
+    Interval,
+    KLBudget,
+    Linear,
+    Modifiers,
+    Rule,
+    SelfDebiasing,
+    UnionGuidance,
+)
+from cfg_lab.models import LanguageModel
+from cfg_lab.sampling import BeamSearch
+from tests import reference
+from tests.test_decoder import context, decoded, tokens
+
+RULES: list[Rule] = [
+    UnionGuidance(scale=3),
+    SelfDebiasing(),
+    ContrastiveDecoding(),
+    ClassifierFreeGuidance(scale=2, schedule=Interval(begin=3, end=8)),
+    ClassifierFreeGuidance(scale=4, schedule=Linear(steps=6)),
+    ClassifierFreeGuidance(scale=0, schedule=Interval(end=5), modifiers=Modifiers(rescale=0.7)),
+    UnionGuidance(scale=6, adaptive=KLBudget(nats=0.2), modifiers=Modifiers(plausibility=0.05)),
+    ClassifierFreeGuidance(scale=3, adaptive=ByEntropy(), modifiers=Modifiers(projection=0, norm_bound=5)),
+]
+
+
+def short(rule: Any) -> str:
+    """What differs from the defaults."""
+    if not isinstance(rule, Rule):
+        return str(rule)
+    default = type(rule)()
+    changed = [f"{key}={value}" for key, value in vars(rule).items() if value != getattr(default, key)]
+    return f"{type(rule).__name__}({', '.join(changed)})"
+
+
+def asked(rule: Rule, seed: int = 0, **changes: Any) -> Request:
+    values = {
+        "positive": context(seed, 9),
+        "negatives": (Branch(context(seed + 1, 14)), Branch(context(seed + 2, 3), 0.5)),
+        "guidance": rule,
+        "max_new_tokens": 14,
+    }
+    return Request(**{**values, **changes})
+
+
+@pytest.mark.parametrize("rule", RULES, ids=short)
+def test_a_rule_decodes_what_it_gives_by_brute_force(tiny: LanguageModel, rule: Rule) -> None:
+    one = asked(rule)
+    (completion,) = decoded(tiny, [one])
+    assert list(completion.tokens) == reference.decode_by(rule, one, {None: tiny.module})
+
+
+def test_rules_do_not_depend_on_the_batch(tiny: LanguageModel) -> None:
+    grid = [
+        asked(rule, number % 2, sampling=sampling, sample=number, max_new_tokens=5 + number)
+        for number, rule in enumerate(RULES)
+        for sampling in (None, Sampling(temperature=1.2))
+    ]
+    alone = {id(one): tokens(tiny, [one])[0] for one in grid}
+    for max_rows in (3, 7, 128):
+        mixed = random.Random(max_rows).sample(grid, len(grid))
+        assert tokens(tiny, mixed, max_rows) == [alone[id(one)] for one in mixed]
+
+
+def rows_run(model: LanguageModel, one: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each step."""
+    ran: list[int] = []
+    forward = model.forward
+
+    def counted(ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+        if mask is not None:
+            ran.append(len(ids))
+        return forward(ids, positions, mask, columns, keep)
+
+    monkeypatch.setattr(model, "forward", counted)
+    decoded(model, [one])
+    monkeypatch.undo()
+    return ran
+
+
+def test_schedules_admit_and_release_exactly_the_rows_they_should(
+    rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(schedule: Any, **rule: Any) -> list[int]:
+        one = asked(ClassifierFreeGuidance(scale=2, schedule=schedule, **rule), max_new_tokens=8)
+        return rows_run(rotary, one, monkeypatch)
+
+    assert ran(Interval()) == [3] * 8
+    assert ran(Interval(end=3)) == [3, 3, 3, 1, 1, 1, 1, 1]
+    assert ran(Interval(begin=6)) == [1, 1, 1, 1, 1, 1, 3, 3]
+    assert ran(Interval(begin=2, end=5)) == [1, 1, 3, 3, 3, 1, 1, 1]
+    assert ran(Linear(steps=4)) == [3, 3, 3, 3, 1, 1, 1, 1]
+    assert ran(Interval(begin=8)) == [1] * 8  # never on: no negative is even prefilled
+
+
+def test_once_the_branches_agree_the_negatives_are_let_go(
+    rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always = asked(ClassifierFreeGuidance(scale=1.5), max_new_tokens=20)
+    (free,) = decoded(rotary, [always])
+    # a threshold that the first step over all later ones meets
+    threshold = sorted(free.trace.divergence)[8]
+    rule = ClassifierFreeGuidance(scale=1.5, agree_below=threshold, agree_steps=1)
+    (completion,) = decoded(rotary, [replace(always, guidance=rule)])
+    settled = next(n for n, nats in enumerate(completion.trace.divergence) if nats < threshold)
+    assert 0 <= settled < 19
+    assert completion.tokens[: settled + 1] == free.tokens[: settled + 1]
+    assert completion.trace.scale[settled + 1 :] == (1.0,) * (19 - settled)
+    assert all(map(math.isnan, completion.trace.negative[settled + 1 :]))
+    ran = rows_run(rotary, replace(always, guidance=rule), monkeypatch)
+    assert ran == [3] * (settled + 1) + [1] * (19 - settled)
+    assert completion.processed == (9 + 19, 14 + settled, 3 + settled)
+
+
+@pytest.mark.parametrize(
+    "rule", [*RULES, ClassifierFreeGuidance(scale=2, agree_below=3.0, agree_steps=2)], ids=short
+)
+def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel, rule: Rule) -> None:
+    (completion,) = decoded(tiny, [asked(rule)])
+    (trace,) = Decoder(tiny).score([completion.request], [completion.tokens])
+    for name, values in vars(trace).items():
+        assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
+
+
+def test_the_trace_keeps_what_else_was_likely(tiny: LanguageModel) -> None:
+    one = asked(ClassifierFreeGuidance(scale=2, schedule=Interval(end=3)), top=4, max_new_tokens=5)
+    (completion,) = decoded(tiny, [one])
+    assert completion.tokens == tokens(tiny, [replace(one, top=0)])[0]
+    assert len(completion.trace.alternatives) == 5
+    for step, kept in enumerate(completion.trace.alternatives):
+        before = completion.tokens[:step]
+        own = reference.log_probs(tiny.module, [*one.positive, *before])
+        values, likeliest = own.topk(4)
+        assert [token for token, _ in kept.positive] == likeliest.tolist()
+        assert [nats for _, nats in kept.positive] == pytest.approx(values.tolist(), abs=1e-3)
+        assert kept.guided[0][0] == completion.tokens[step]  # greedy
+        assert kept.guided[0][1] == pytest.approx(completion.trace.guided[step], abs=1e-4)
+        if step < 3:
+            first, second = (reference.log_probs(tiny.module, [*b.ids, *before]) for b in one.negatives)
+            values, likeliest = ((first + first + second) / 3).topk(4)
+            assert [token for token, _ in kept.negative] == likeliest.tolist()
+        else:
+            assert kept.negative == ()
+            assert kept.guided == kept.positive
+
+
+# Beams
+
+
+@pytest.mark.parametrize(
+    ("rule", "penalty"), [(rule, 1.0) for rule in RULES] + [(RULES[0], 0.0), (RULES[0], 2.0)], ids=short
+)
+def test_beam_search_equals_brute_force(tiny: LanguageModel, rule: Rule, penalty: float) -> None:
+    search = BeamSearch(width=3, n_best=3, length_penalty=penalty)
+    one = asked(rule, sampling=search, max_new_tokens=7, stop_ids=frozenset(range(0, 256, 9)))
+    (completion,) = decoded(tiny, [one])
+    found = [completion, *completion.others]
+    expected = reference.beam_search(rule, one, {None: tiny.module}, search)
+    assert [list(text.tokens) for text in found] == [text for text, _ in expected]
+    for text, (_, score) in zip(found, expected, strict=True):
+        assert sum(text.trace.guided) / len(text.tokens) ** penalty == pytest.approx(score, abs=2e-3)
+        assert text.finish_reason == ("stop" if text.tokens[-1] in one.stop_ids else "length")
+
+
+def test_beams_do_not_depend_on_the_batch(tiny: LanguageModel) -> None:
+    grid = [
+        asked(rule, seed, sampling=sampling, max_new_tokens=4 + seed)
+        for seed in (0, 3)
+        for rule in RULES[3:6]
+        for sampling in (None, BeamSearch(width=2), BeamSearch(width=3))
+    ]
+    alone = [tokens(tiny, [one])[0] for one in grid]
+    for max_rows in (9, 14):
+        assert tokens(tiny, grid, max_rows) == alone
+
+
+def test_one_beam_is_greedy(tiny: LanguageModel) -> None:
+    for rule in RULES[::3]:
+        one = asked(rule)
+        assert tokens(tiny, [replace(one, sampling=BeamSearch(width=1))]) == tokens(tiny, [one])
+
+
+def test_more_beams_than_tokens(rotary: LanguageModel) -> None:
+    """A vocabulary smaller than the beams: nothing is counted twice."""
+    one = asked(ClassifierFreeGuidance(scale=1), sampling=BeamSearch(width=300, n_best=300), max_new_tokens=1)
+    (completion,) = decoded(rotary, [one], max_rows=1000)
+    found = [completion, *completion.others]
+    assert len({text.tokens for text in found}) == len(found) == 259
+
+
+def test_unguided_beams_equal_transformers(tiny: LanguageModel) -> None:
+    for seed in range(4):
+        for penalty in (0.0, 1.0):
+            search = BeamSearch(width=4, n_best=2, length_penalty=penalty)
+            one = Request(positive=context(seed, 8), sampling=search, max_new_tokens=10)
+            (completion,) = decoded(tiny, [one])
+            theirs = tiny.module.generate(
+                torch.tensor([one.positive]),
+                attention_mask=torch.ones(1, 8, dtype=torch.long),
+                num_beams=4,
+                num_return_sequences=2,
+                length_penalty=penalty,
+                max_new_tokens=10,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=258,
+            )[:, 8:].tolist()
+            assert [list(text.tokens) for text in (completion, *completion.others)] == theirs
