@@ -13,19 +13,21 @@ if TYPE_CHECKING:
     from cfg_lab.decoding import Decoder
     from cfg_lab.generation import generate
     from cfg_lab.guidance import ClassifierFreeGuidance
-    from cfg_lab.models import load_model
+    from cfg_lab.models import GuidanceLogitsProcessor, load_model
     from cfg_lab.records import Branch, Completion, Prompt, Request
-    from cfg_lab.sampling import Greedy, Sampling
+    from cfg_lab.sampling import BeamSearch, Greedy, Sampling
     from cfg_lab.store import load_results
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "BeamSearch": "sampling",
     "Branch": "records",
     "ClassifierFreeGuidance": "guidance",
     "Completion": "records",
     "Decoder": "decoding",
     "Greedy": "sampling",
+    "GuidanceLogitsProcessor": "models",
     "Prompt": "records",
     "Request": "records",
     "Sampling": "sampling",
@@ -35,11 +37,13 @@ _HOME = {
 }
 
 __all__ = [
+    "BeamSearch",
     "Branch",
     "ClassifierFreeGuidance",
     "Completion",
     "Decoder",
     "Greedy",
+    "GuidanceLogitsProcessor",
     "Prompt",
     "Request",
     "Sampling",

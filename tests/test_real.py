@@ -8,7 +8,16 @@ import pytest
 import torch
 
 import cfg_lab
-from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
+from cfg_lab import (
+    BeamSearch,
+    Branch,
+    ClassifierFreeGuidance,
+    Decoder,
+    GuidanceLogitsProcessor,
+    Request,
+    Sampling,
+)
+from cfg_lab.guidance import ContrastiveDecoding
 from cfg_lab.models import LanguageModel
 from tests import reference
 
@@ -84,6 +93,50 @@ def test_weighted_negatives_equal_brute_force(model: LanguageModel) -> None:
     )
     expected = reference.decode(model.module, positive, negatives, weights, 1.7, 10)
     assert list(decode(model, [one])[0]) == expected
+
+
+def test_contrastive_decoding_equals_brute_force(model: LanguageModel) -> None:
+    amateur = cfg_lab.load_model("smollm2", skip_layers=[16, 22])
+    positive = model.encode(PROMPTS[0])
+    one = Request(
+        positive=positive,
+        negatives=(Branch(positive, 1.0, "amateur"),),
+        guidance=ContrastiveDecoding(),
+        max_new_tokens=10,
+    )
+    (completion,) = Decoder(model, others={"amateur": amateur}).decode([one])
+    modules = {None: model.module, "amateur": amateur.module}
+    assert list(completion.tokens) == reference.decode_by(one.guidance, one, modules)
+
+
+def test_guided_beams_equal_generate_with_the_processor(model: LanguageModel) -> None:
+    rule = ClassifierFreeGuidance(scale=1.5)
+    asked = [
+        Request(
+            positive=model.encode(text),
+            negatives=(Branch(model.encode(f"{text} Be boring.")),),
+            guidance=rule,
+            sampling=BeamSearch(width=3),
+            max_new_tokens=12,
+        )
+        for text in PROMPTS[:2]
+    ]
+    found = {id(one.request): list(one.tokens) for one in Decoder(model).decode(asked)}
+    width = max(len(one.positive) for one in asked)
+    ids = torch.tensor([[2] * (width - len(one.positive)) + list(one.positive) for one in asked])
+    mask = torch.tensor([[0] * (width - len(one.positive)) + [1] * len(one.positive) for one in asked])
+    processor = GuidanceLogitsProcessor(model.module, [one.negatives[0].ids for one in asked], rule)
+    theirs = model.module.generate(
+        ids,
+        attention_mask=mask,
+        logits_processor=[processor],
+        num_beams=3,
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=2,
+    )[:, width:].tolist()
+    assert [found[id(one)] for one in asked] == theirs
 
 
 def test_the_articles_three_lines(model: LanguageModel) -> None:

@@ -2,11 +2,15 @@
 
 from cfg_lab.models.classifier import load_classifier
 from cfg_lab.models.embedder import Embedder, load_embedder
-from cfg_lab.models.language_model import LanguageModel, PromptFormat, from_transformers
-from cfg_lab.models.load import load_model
+from cfg_lab.models.encoder_decoder import EncoderDecoder
+from cfg_lab.models.language_model import LanguageModel, PromptFormat
+from cfg_lab.models.load import from_transformers, load_model
+from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
 
 __all__ = [
     "Embedder",
+    "EncoderDecoder",
+    "GuidanceLogitsProcessor",
     "LanguageModel",
     "PromptFormat",
     "from_transformers",

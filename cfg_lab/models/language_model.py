@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cfg_lab.decoding import Columns
+from cfg_lab.decoding import Columns, Memory
 from cfg_lab.models import onednn
 from cfg_lab.models.column_cache import ColumnCache
 from cfg_lab.models.llama_cpu import LlamaOnCpu
@@ -62,11 +62,16 @@ class LanguageModel:
     def module(self) -> Any:
         """The transformers model in evaluation mode."""
         module = self.load().eval()
-        self.fingerprint = _fingerprint(module)
-        self._parameters: int = sum(parameter.numel() for parameter in module.parameters())
+        self._measure(module)
         self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
         self._fast = self._packed(module) if self.pack and onednn.available(module) else None
         return module
+
+    def _measure(self, module: Any) -> None:
+        """What is known of the weights as they were stored."""
+        self.config = module.config
+        self.fingerprint = _fingerprint(module)
+        self._parameters: int = sum(parameter.numel() for parameter in module.parameters())
 
     def _packed(self, module: Any) -> LlamaOnCpu | None:
         """Pack the linears, and take the shorter forward where it gives what the model's own gives."""
@@ -99,6 +104,15 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         return self.module.device
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """See `cfg_lab.decoding.CausalModel.start`."""
+        return ()
+
+    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+        """Never called: there is no encoder."""
+        raise NotImplementedError
 
     @property
     def context_length(self) -> int:
@@ -195,13 +209,28 @@ class LanguageModel:
         """The text of new tokens, special tokens left out."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
+    def piece(self, token: int) -> str:
+        """The text of a token inside a text, its leading space included; special tokens by their name. Of a
+        character's bytes in several tokens none has a text: each is \N{REPLACEMENT CHARACTER}."""
+        if token not in self._pieces:
+            before = self._before
+            whole = self.tokenizer.decode([*before, token], skip_special_tokens=False)
+            self._pieces[token] = whole[len(self.tokenizer.decode(before)) :]
+        return self._pieces[token]
 
-def from_transformers(
-    model: Any, tokenizer: Any = None, *, prompt_format: PromptFormat = "auto"
-) -> LanguageModel:
-    """Wrap a causal LM that is already in memory; it is used as it is, on its device and in its dtype."""
-    name = model.config.name_or_path or type(model).__name__
-    return LanguageModel(name, lambda: model, tokenizer, model.config, prompt_format)
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        return {}
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """A token to decode another one after: some tokenizers drop the space that begins a text."""
+        return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's id: models with equal ones can guide each other."""
+        return self.tokenizer.get_vocab()
 
 
 def _fingerprint(module: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import yaml
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
+from cfg_lab.models.encoder_decoder import EncoderDecoder
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.packaged import PACKAGED, packaged_model
+from cfg_lab.models.skip import check_skip, without_layers
 from cfg_lab.paths import CONFIG, option_names
 from cfg_lab.records import InputError
 
@@ -20,18 +23,25 @@ logging.disable_progress_bar()
 
 
 def load_model(
-    name: str, *, dtype: str = "auto", device: str = "auto", prompt_format: PromptFormat = "auto"
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    prompt_format: PromptFormat = "auto",
+    skip_layers: Sequence[int] | None = None,
 ) -> LanguageModel:
-    """A causal language model with its tokenizer.
+    """A language model with its tokenizer: one that continues texts, or an encoder-decoder.
 
     Args:
         name: an option of conf/model ("smollm2"), a local folder, or a hub id ("openai-community/gpt2").
         dtype: a torch dtype ("float32", "bfloat16"); "auto" is bfloat16 on CUDA and float32 on CPU.
         device: a torch device ("cpu", "cuda:1"); "auto" is CUDA where there is one.
         prompt_format: "chat", "plain", or "auto": chat where the tokenizer has a template.
+        skip_layers: [first, end], layers from `first` up to but not including `end` are left out: a weaker
+            model of the same family, for guidance between models. None keeps all.
 
     Raises:
-        InputError: there is no such model, dtype or device, or it is not a causal language model.
+        InputError: there is no such model, dtype or device, or it is not a language model.
     """
     where, torch_dtype = _device(device), _dtype(dtype, device)
     source = _source(name)
@@ -44,8 +54,21 @@ def load_model(
             f"({', '.join(option_names('model'))}), nor a folder with a model, nor a reachable hub id: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    load = partial(_weights, source, config, where, torch_dtype)
-    return LanguageModel(name, load, tokenizer, config, prompt_format, pack=True)
+    if skip_layers is not None:
+        check_skip(config, skip_layers)
+        name = f"{name} without layers {skip_layers[0]} to {skip_layers[1] - 1}"
+    load = partial(_weights, source, config, where, torch_dtype, skip_layers)
+    kind = EncoderDecoder if config.is_encoder_decoder else LanguageModel
+    return kind(name, load, tokenizer, config, prompt_format, pack=True)
+
+
+def from_transformers(
+    model: Any, tokenizer: Any = None, *, prompt_format: PromptFormat = "auto"
+) -> LanguageModel:
+    """Wrap a model that is in memory already; it is used as it is, on its device and in its dtype."""
+    name = model.config.name_or_path or type(model).__name__
+    kind = EncoderDecoder if model.config.is_encoder_decoder else LanguageModel
+    return kind(name, lambda: model, tokenizer, model.config, prompt_format)
 
 
 def _source(name: str) -> str:
@@ -60,9 +83,12 @@ def _source(name: str) -> str:
     return name
 
 
-def _weights(source: str, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    model: Any = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype)
-    return model.to(device)
+def _weights(
+    source: str, config: Any, device: torch.device, dtype: torch.dtype, skip: Sequence[int] | None
+) -> Any:
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = auto.from_pretrained(source, config=config, dtype=dtype)
+    return (model if skip is None else without_layers(model, skip)).to(device)
 
 
 def _device(name: str) -> torch.device:

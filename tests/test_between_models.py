@@ -1,0 +1,190 @@
+"""Guidance between models: each branch on its own model, in one batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
+from cfg_lab.decoding import Columns
+from cfg_lab.guidance import ContrastiveDecoding, Interval, Rule, UnionGuidance, experts
+from cfg_lab.models import LanguageModel, from_transformers
+from cfg_lab.negatives import ModelNegative
+from cfg_lab.records import InputError
+from cfg_lab.sampling import BeamSearch
+from tests import reference
+from tests.cli import on, sweep
+from tests.conftest import SHAPE, make_model, make_tokenizer
+from tests.test_decoder import context
+from tests.test_rules_in_the_decoder import short
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str | None, LanguageModel]:
+    """The generator, another of its kind with a padded vocabulary, and one of another kind."""
+    torch.manual_seed(5)
+    padded = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": 264, "num_hidden_layers": 1})).eval()
+    return {
+        None: from_transformers(make_model("rotary"), make_tokenizer()),
+        "padded": from_transformers(padded, make_tokenizer()),
+        "absolute": from_transformers(make_model("absolute", seed=3), make_tokenizer()),
+    }
+
+
+RULES: list[Rule] = [
+    ContrastiveDecoding(),
+    experts(alpha=2.0),
+    UnionGuidance(scale=3, schedule=Interval(begin=2, end=6)),
+    ClassifierFreeGuidance(scale=0.5),
+]
+
+
+def asked(rule: Rule, seed: int, **changes: Any) -> Request:
+    positive = context(seed, 7 + seed)
+    values = {
+        "positive": positive,
+        "negatives": (Branch(positive, -1.0, "absolute"), Branch(context(seed + 9, 4), 1.0, "padded")),
+        "guidance": rule,
+        "max_new_tokens": 10,
+    }
+    return Request(**{**values, **changes})
+
+
+def decode(
+    models: dict[str | None, LanguageModel], requests: list[Request], max_rows: int = 64
+) -> list[tuple[int, ...]]:
+    others = {name: model for name, model in models.items() if name is not None}
+    decoder = Decoder(models[None], max_rows, others)
+    found = {id(one.request): one.tokens for one in decoder.decode(requests)}
+    return [found[id(one)] for one in requests]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=short)
+def test_equals_brute_force(models: dict[str | None, LanguageModel], rule: Rule) -> None:
+    modules = {name: model.module for name, model in models.items()}
+    for seed in range(2):
+        one = asked(rule, seed)
+        assert list(decode(models, [one])[0]) == reference.decode_by(rule, one, modules)
+
+
+def test_alone_and_in_any_batch(models: dict[str | None, LanguageModel]) -> None:
+    grid = [
+        asked(rule, seed, sampling=sampling, max_new_tokens=4 + 3 * seed)
+        for seed in range(2)
+        for rule in RULES
+        for sampling in (None, Sampling(), BeamSearch(width=2))
+    ]
+    grid += [Request(positive=context(40, 5), max_new_tokens=6)]
+    alone = [decode(models, [one])[0] for one in grid]
+    for max_rows in (2, 5):
+        assert decode(models, grid, max_rows) == alone
+
+
+def test_each_model_runs_its_own_rows(
+    models: dict[str | None, LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: dict[str | None, list[int]] = {name: [] for name in models}
+    for name, model in models.items():
+        forward = model.forward
+
+        def counted(
+            ids: Any,
+            positions: Any,
+            mask: Any,
+            columns: Columns,
+            keep: int = 1,
+            name: Any = name,
+            run: Any = forward,
+        ) -> Any:
+            if mask is not None:
+                ran[name].append(len(ids))
+            return run(ids, positions, mask, columns, keep)
+
+        monkeypatch.setattr(model, "forward", counted)
+    decode(models, [asked(UnionGuidance(schedule=Interval(end=4)), 0)])
+    assert ran == {None: [1] * 10, "padded": [1] * 4, "absolute": [1] * 4}
+
+
+def test_scoring_is_what_decoding_traced(models: dict[str | None, LanguageModel]) -> None:
+    decoder = Decoder(models[None], others={name: model for name, model in models.items() if name})
+    one = asked(experts(alpha=1.5), 1)
+    (completion,) = decoder.decode([one])
+    (trace,) = decoder.score([one], [completion.tokens])
+    assert min(trace.divergence) > 0  # also where a weight is below 0
+    for name, values in vars(trace).items():
+        assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
+
+
+def test_a_model_that_the_decoder_was_not_given(models: dict[str | None, LanguageModel]) -> None:
+    with pytest.raises(InputError, match="a branch names model 'padded', which this decoder was not given"):
+        list(Decoder(models[None]).decode([asked(RULES[0], 0, negatives=(Branch((1,), 1.0, "padded"),))]))
+
+
+# The amateur made of the model itself
+
+
+def test_layers_are_left_out(tmp_path: Path) -> None:
+    for kind, whole in {
+        "rotary": make_model("rotary"),
+        "absolute": GPT2LMHeadModel(
+            GPT2Config(vocab_size=259, n_embd=32, n_layer=4, n_head=4, n_positions=64)
+        ).eval(),
+    }.items():
+        whole.save_pretrained(tmp_path / kind)
+        make_tokenizer().save_pretrained(tmp_path / kind)
+        count = whole.config.num_hidden_layers
+        amateur = load_model(str(tmp_path / kind), skip_layers=[count - 1, count])
+        layers = whole.model.layers if kind == "rotary" else whole.transformer.h
+        layers[-1].forward = lambda hidden_states, *args, **kwargs: hidden_states
+        ids = torch.tensor([context(1, 9)])
+        assert torch.allclose(amateur.module(ids).logits, whole(ids).logits, atol=1e-3)
+        (completion,) = Decoder(amateur).decode([Request(positive=context(1, 9), max_new_tokens=6)])
+        expected = list(ids[0])
+        for _ in range(6):
+            expected.append(whole(torch.tensor([expected]), use_cache=False).logits[0, -1].argmax())
+        assert completion.tokens == tuple(map(int, expected[9:]))
+        assert amateur.fingerprint != load_model(str(tmp_path / kind)).fingerprint
+
+
+@pytest.mark.parametrize("skip", [[0, 2], [1, 1], [0, 3], [-1, 1], [0], [0, 1.0], [False, True]])
+def test_layers_that_cannot_be_left_out(tiny_folder: Path, skip: Any) -> None:
+    with pytest.raises(InputError, match=r"skip_layers must be .* of some but not all of the 2 layers"):
+        load_model(str(tiny_folder), skip_layers=skip)
+
+
+def test_other_tokenizers_are_refused_by_name(models: dict[str | None, LanguageModel]) -> None:
+    stranger = from_transformers(make_model("rotary", seed=9), make_tokenizer())
+    stranger.tokenizer.add_tokens(["new"])
+    stranger.name = "stranger"
+    negative = ModelNegative(models={"amateur": lambda: stranger}, weights={"amateur": 1.0})
+    with pytest.raises(
+        InputError, match="amateur: model 'stranger' has another tokenizer than 'LlamaForCausalLM'"
+    ):
+        negative.branches(Prompt(id="p", text="Hi"), models[None])
+    with pytest.raises(InputError, match="one weight for each"):
+        ModelNegative(models={"amateur": lambda: stranger}, weights={"expert": 1.0})
+
+
+def test_a_sweep_between_models(tmp_path: Path, tiny_folder: Path) -> None:
+    """Contrastive decoding, DExperts and plain cells in one batch, as a user asks for it."""
+    other = tmp_path / "other"
+    make_model("rotary", seed=4).save_pretrained(other)
+    make_tokenizer(chat=True).save_pretrained(other)
+    amateur = ["negatives=amateur", "negatives.models.amateur.skip_layers=[0,1]"]
+    rows = sweep(*on(tmp_path, tiny_folder), "guidance=contrastive,cfg", *amateur)
+    assert len(rows) == 2
+    again = sweep(*on(tmp_path, tiny_folder), "guidance=contrastive,cfg", *amateur)
+    assert [row["perplexity"] for row in again] == [row["perplexity"] for row in rows]
+    rows = sweep(
+        *on(tmp_path, tiny_folder),
+        "guidance=experts",
+        "guidance.alpha=0.5,1",
+        "negatives=experts",
+        f"negatives.models.expert.name={other}",
+        f"negatives.models.anti_expert.name={tiny_folder}",
+    )
+    assert len({row["perplexity"] for row in rows}) == 2
