@@ -16,7 +16,7 @@ from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion, Text
 from cfg_lab.stats import mean_interval
-from cfg_lab.store import CELL, Store, join
+from cfg_lab.store import CELL, DISTRIBUTIONS, TRACE, Store, join
 from cfg_lab.tracking import CellResult
 
 Plans = Mapping[Cell, Sequence[Planned]]
@@ -89,16 +89,19 @@ def _decode(
 
 def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned], bar: Bar) -> None:
     planned = {id(text.request): text for text in missing}
+    others: dict[str, LanguageModel] = {}
+    for cell in study.cells:
+        others.update(cell.negatives.others())
     finished = 0
     rows: list[dict[str, Any]] = []  # not written yet
     written = time.monotonic()
-    completions = Decoder(model, study.max_rows).decode(
+    completions = Decoder(model, study.max_rows, others).decode(
         [text.request for text in missing], on_step=bar.advance
     )
     try:
         for completion in completions:
             finished += 1
-            rows.append(_completion_row(planned[id(completion.request)], completion, model))
+            rows.append(_completion_row(planned[id(completion.request)], completion, model, others))
             unused = completion.request.max_new_tokens - len(completion.tokens)
             bar.advance(0, saved=unused, note=f"{finished}/{len(missing)} texts")
             if len(rows) >= 256 or time.monotonic() - written > 15:
@@ -209,9 +212,16 @@ def _cell_row(text: Planned) -> dict[str, Any]:
     }
 
 
-def _completion_row(planned: Planned, completion: Completion, model: LanguageModel) -> dict[str, Any]:
+def _completion_row(
+    planned: Planned, completion: Completion, model: LanguageModel, others: Mapping[str, LanguageModel]
+) -> dict[str, Any]:
     request = completion.request
-    text, stop = model.decode(completion.tokens), request.stop_when
+    trace, stop = completion.trace, request.stop_when
+
+    def written(one: Completion) -> str:
+        text = model.decode(one.tokens)
+        return stop.cut(text) if isinstance(stop, StopStrings) else text
+
     return {
         "id": planned.completion,
         "model_name": model.name,
@@ -219,10 +229,25 @@ def _completion_row(planned: Planned, completion: Completion, model: LanguageMod
         "positive_ids": request.positive,
         "negative_ids": [branch.ids for branch in request.branches],
         "negative_weights": [branch.weight for branch in request.branches],
-        "text": stop.cut(text) if isinstance(stop, StopStrings) else text,
+        "negative_models": [branch.model for branch in request.branches],
+        "text": written(completion),
+        "others": [written(other) for other in completion.others],
         "finish_reason": completion.finish_reason,
+        "processed": completion.processed,
+        "parameters": [(others[name] if name else model).parameters for name, _ in request.contexts],
         "tokens": completion.tokens,
-        **{f"trace_{name}": values for name, values in vars(completion.trace).items()},
+        "pieces": [model.piece(token) for token in completion.tokens],
+        **{f"trace_{name}": getattr(trace, name) for name in TRACE},
+        **{
+            f"alternatives_{name}": [
+                [
+                    {"token": token, "piece": model.piece(token), "log_prob": log_prob}
+                    for token, log_prob in getattr(step, name)
+                ]
+                for step in trace.alternatives
+            ]
+            for name in DISTRIBUTIONS
+        },
     }
 
 
@@ -237,4 +262,7 @@ def _text(planned: Planned, stored: pd.DataFrame) -> Text:
         tokens=tokens,
         log_probs=tuple(map(float, row["trace_positive"]))[: len(tokens) - stopped],
         finish_reason=row["finish_reason"],
+        processed=tuple(map(int, row["processed"])),
+        asked=tuple(len(ids) + len(tokens) - 1 for ids in (row["positive_ids"], *row["negative_ids"])),
+        parameters=tuple(map(int, row["parameters"])),
     )

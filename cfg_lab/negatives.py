@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from functools import cached_property, lru_cache
+from typing import Any, Literal, Protocol, get_args
 
 from cfg_lab.records import Branch, InputError, Prompt
 
@@ -31,13 +34,20 @@ class Tokens(Protocol):
     def bos(self) -> tuple[int, ...]: ...
     @property
     def chat(self) -> bool: ...
+    @property
+    def vocabulary(self) -> dict[str, int]: ...
     def encode(self, text: str, system: str | None = None) -> tuple[int, ...]: ...
 
 
-class Negative(Protocol):
+class Negative(ABC):
     """Gives a prompt its negative branches under a model; no branches leave it unguided."""
 
+    @abstractmethod
     def branches(self, prompt: Prompt, model: Tokens) -> tuple[Branch, ...]: ...
+
+    def others(self) -> Mapping[str, Any]:
+        """Further models that the branches name, by fingerprint."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ def _weight(text: str, where: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhraseNegative:
+class PhraseNegative(Negative):
     """Weighted phrases in a template.
 
     Args:
@@ -179,7 +189,7 @@ class PhraseNegative:
 
 
 @dataclass(frozen=True)
-class NoNegative:
+class NoNegative(Negative):
     """No negative branch: nothing to steer away from, whatever the scale."""
 
     def branches(self, prompt: Prompt, model: Tokens) -> tuple[Branch, ...]:
@@ -187,7 +197,7 @@ class NoNegative:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedNegative:
+class NamedNegative(Negative):
     """Plain classifier-free guidance: a negative context that holds no phrase.
 
     Args:
@@ -220,3 +230,48 @@ class NamedNegative:
                 f"{model.name!r}'s own system message already; set prompts.system to another one"
             )
         return (Branch(default),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelNegative(Negative):
+    """The same prompt under other models: guidance between models.
+
+    Args:
+        models: functions that load them, by a name of their part in it ("amateur"). Their tokenizers must be
+            the generator's; the sizes of their vocabularies may be padded differently.
+        weights: of each, by the same names; below 0 it attracts.
+    """
+
+    models: Mapping[str, Callable[[], Any]]
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.models or set(self.models) != set(self.weights):
+            raise InputError(
+                f"negatives.weights must have one weight for each of negatives.models "
+                f"({', '.join(self.models)}), got {dict(self.weights)}"
+            )
+
+    @cached_property
+    def _loaded(self) -> dict[str, Any]:
+        return {name: load() for name, load in self.models.items()}
+
+    def others(self) -> Mapping[str, Any]:
+        return {model.fingerprint: model for model in self._loaded.values()}
+
+    def branches(self, prompt: Prompt, model: Tokens) -> tuple[Branch, ...]:
+        for name, other in self._loaded.items():
+            if not _same_tokens(model, other):
+                raise InputError(
+                    f"negatives.models.{name}: model {other.name!r} has another tokenizer than "
+                    f"{model.name!r}; guidance between models needs the same one"
+                )
+        ids = model.encode(prompt.text, prompt.system)
+        return tuple(
+            Branch(ids, float(self.weights[name]), other.fingerprint) for name, other in self._loaded.items()
+        )
+
+
+@lru_cache(maxsize=16)
+def _same_tokens(one: Tokens, other: Tokens) -> bool:
+    return one.vocabulary == other.vocabulary

@@ -22,4 +22,6 @@ def cache() -> Path:
 def option_names(group: str) -> list[str]:
     """Names of the options of a config group, as a user writes them."""
     folder = CONFIG / group
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    # A folder in a group is a group of its own; in `model` it is the first half of a hub id.
+    paths = folder.rglob("*.yaml") if group == "model" else folder.glob("*.yaml")
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)

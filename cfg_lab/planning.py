@@ -15,7 +15,7 @@ from cfg_lab.metrics import Metric
 from cfg_lab.models import LanguageModel
 from cfg_lab.negatives import Negative
 from cfg_lab.records import InputError, Prompt, Request
-from cfg_lab.sampling import Sampler
+from cfg_lab.sampling import BeamSearch, Sampler
 from cfg_lab.store import Store
 from cfg_lab.tracking import Tracker
 
@@ -29,6 +29,7 @@ class Cell:
         label: those settings that tell it from the study's other cells.
         model: loads the model; cells of one study with an equal `model_key` share it.
         stop: strings that end a text.
+        top: how many of the likeliest tokens are kept of each step.
     """
 
     settings: Mapping[str, Any]
@@ -38,14 +39,15 @@ class Cell:
     prompts: Sequence[Prompt]
     negatives: Negative
     guidance: Guidance
-    sampling: Sampler
+    sampling: Sampler | BeamSearch
     seed: int
     samples: int
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    top: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0)):
+        for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0), ("top", 0)):
             _check_whole(name, getattr(self, name), least)
         if not all(isinstance(string, str) and string for string in self.stop):
             raise InputError(f"stop must be a list of texts that are not empty, got {list(self.stop)!r}")
@@ -123,7 +125,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[Planned]:
     """
     # Texts that do not depend on noise have one sample, whatever was asked for: copies are no evidence.
     samples = cell.samples if cell.sampling.random else 1
-    decoder = Decoder(model, max_rows)
+    decoder = Decoder(model, max_rows, cell.negatives.others())
     for prompt in cell.prompts:
         try:
             positive = model.encode(prompt.text, prompt.system)
@@ -139,6 +141,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[Planned]:
                     stop_when=StopStrings(cell.stop, model.decode) if cell.stop else None,
                     seed=cell.seed,
                     sample=sample,
+                    top=cell.top,
                 )
                 decoder.check(request)
                 yield Planned(prompt=prompt, request=request, completion=request.id(model.fingerprint))

@@ -34,7 +34,9 @@ class StoreError(RuntimeError):
     """A file of the store cannot be read or written; the message names it and says what to do."""
 
 
-_TRACE = ("guided", "positive", "negative", "entropy", "divergence", "scale")
+TRACE = ("guided", "positive", "negative", "entropy", "divergence", "scale")
+DISTRIBUTIONS = ("guided", "positive", "negative")
+_TOKEN = pa.struct([("token", pa.int32()), ("piece", pa.string()), ("log_prob", pa.float32())])
 COMPLETIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -43,10 +45,16 @@ COMPLETIONS = pa.schema(
         ("positive_ids", pa.list_(pa.int32())),
         ("negative_ids", pa.list_(pa.list_(pa.int32()))),
         ("negative_weights", pa.list_(pa.float64())),
+        ("negative_models", pa.list_(pa.string())),  # fingerprints; null is the model itself
         ("text", pa.string()),
+        ("others", pa.list_(pa.string())),  # texts of the next best beams
         ("finish_reason", pa.string()),
+        ("processed", pa.list_(pa.int64())),  # tokens that each branch's model has read, the positive's first
+        ("parameters", pa.list_(pa.int64())),  # of each branch's model
         ("tokens", pa.list_(pa.int32())),
-        *((f"trace_{name}", pa.list_(pa.float32())) for name in _TRACE),
+        ("pieces", pa.list_(pa.string())),  # the text of each token
+        *((f"trace_{name}", pa.list_(pa.float32())) for name in TRACE),
+        *((f"alternatives_{name}", pa.list_(pa.list_(_TOKEN))) for name in DISTRIBUTIONS),
     ]
 )
 SCORES = pa.schema(

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
 """Config groups that make a cell; metrics and tracking belong to the whole sweep."""
+
+ALONE = ("seed", "samples", "max_new_tokens", "top")
 
 SHARED = ("name", "results_root", "max_rows", "metrics", "tracking")
 
@@ -112,7 +114,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
     for group, key in keys.items():
         if key not in parts:
             parts[key] = _instantiate(config, group)
-    alone = {key: config[key] for key in ("seed", "samples", "max_new_tokens")}
+    alone = {key: config[key] for key in ALONE}
     return Cell(
         settings=_settings(config),
         label=label,
@@ -128,14 +130,23 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     choices: Mapping[str, str] = config.hydra.runtime.choices
     settings: dict[str, Any] = {group: choices[group] for group in GROUPS}
     for group in GROUPS:
-        for key, value in config[group].items():
-            if not key.startswith("_") and not OmegaConf.is_config(value):
-                settings[f"{group}.{key}"] = value
-    return (
-        settings
-        | {key: config[key] for key in ("seed", "samples", "max_new_tokens")}
-        | {"stop": json.dumps(list(config.stop))}
-    )
+        settings |= {
+            key.replace("/", "."): choice for key, choice in choices.items() if key.startswith(f"{group}/")
+        }
+        settings |= dict(_flat(group, config[group]))
+    return settings | {key: config[key] for key in ALONE} | {"stop": json.dumps(list(config.stop))}
+
+
+def _flat(prefix: str, node: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Every plain value under its dotted key, lists of plain values as JSON."""
+    for key, value in node.items():
+        if OmegaConf.is_dict(value):
+            yield from _flat(f"{prefix}.{key}", value)
+        elif OmegaConf.is_list(value):
+            if not any(map(OmegaConf.is_config, value)):
+                yield f"{prefix}.{key}", json.dumps(list(value))
+        elif not str(key).startswith("_"):
+            yield f"{prefix}.{key}", value
 
 
 def _instantiate(config: DictConfig, key: str) -> Any:

@@ -13,6 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from cfg_lab import Prompt
 from cfg_lab.metrics import (
     Classifier,
+    Cost,
     Diversity,
     EvaluateModule,
     Length,
@@ -67,6 +68,17 @@ def test_length_and_degenerate_texts_are_counted() -> None:
     assert scores["length"] == [2, 0, 3, 1]
     assert scores["stopped"] == [1, 1, 1, 0]
     assert scores["degenerate"] == [0, 1, 1, 0]
+
+
+def test_cost_counts_what_the_models_read() -> None:
+    whole = text("a b", processed=(10, 20), asked=(10, 20), parameters=(5_000_000, 2_000_000))
+    half = text("a b", processed=(20, 15, 5), asked=(10, 10, 10), parameters=(1, 1, 1))  # two beams
+    plain = text("a b", processed=(10,), asked=(10,), parameters=(1,))
+    scores = Cost().score([whole, half, plain])
+    assert scores["forward_tokens"] == [30, 40, 10]
+    assert scores["gflop"][0] == pytest.approx(2 * (10 * 5e6 + 20 * 2e6) / 1e9)
+    assert scores["negatives_saved"][:2] == [0, 0.5]
+    assert math.isnan(scores["negatives_saved"][2])
 
 
 def test_sentiment_and_its_card() -> None:

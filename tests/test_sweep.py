@@ -30,7 +30,7 @@ def texts(path: Path) -> pd.DataFrame:
 def test_help_config_and_a_mistyped_key() -> None:
     helped = shell("--help")
     assert "guidance.scale=1,1.5,2,3 negatives=empty,own" in helped.stdout
-    assert "negatives: bos, custom, default_system" in helped.stdout
+    assert "negatives: amateur, base, bos, custom, default_system" in helped.stdout
     assert "scale: 1.5" in shell("--cfg", "job").stdout
     mistyped = shell("guidance.scal=2")
     assert mistyped.returncode == 1
@@ -72,6 +72,62 @@ def test_the_summary_is_the_mean_of_the_texts(tmp_path: Path, tiny_folder: Path)
         assert row["perplexity_low"] < row["perplexity"] < row["perplexity_high"]
     assert (root / "config.yaml").is_file()
     assert json.loads((root / "environment.json").read_text())["packages"]["torch"]
+
+
+RULES = "cfg,union,self_debias,kl_budget,interval,adaptive_stop,plausible,apg,by_entropy,cosine,dola"
+
+
+def test_rules_are_compared_in_one_sweep(tmp_path: Path, tiny_folder: Path) -> None:
+    """Rules that are not named with a scale take their own, and each is a cell of one batch."""
+    grid = [f"guidance={RULES}", "negatives=empty,own", "guidance.agree_below=0.5"]
+    done = shell(*on(tmp_path, tiny_folder), *grid)
+    assert done.returncode == 0, done.stderr
+    assert "22 cells" in done.stdout
+    frame = cfg_lab.load_results(tmp_path / "results" / "study").drop_duplicates("cell").set_index("guidance")
+    assert set(frame.loc["kl_budget", "guidance.scale"]) == {3.0}
+    assert set(frame.loc["interval", "guidance.schedule"]) == {"interval"}
+    assert set(frame.loc["interval", "guidance.schedule.end"]) == {16}
+    assert frame.loc["cfg", "guidance.schedule.end"].isna().all()
+    assert frame["completion"].nunique() > 15
+
+
+def test_schedules_and_modifiers_compose_with_any_rule(tmp_path: Path, tiny_folder: Path) -> None:
+    rows = sweep(
+        *on(tmp_path, tiny_folder),
+        "guidance=union,contrastive",
+        "guidance/schedule=linear,constant",
+        "guidance/modifiers=neutral,rescale",
+        "metrics=[cost]",
+    )
+    assert len({row["cell"] for row in rows}) == 8
+    saved = {(row["guidance"], row["guidance.schedule"]): row["negatives_saved"] for row in rows}
+    assert saved["union", "linear"] == saved["contrastive", "linear"] == 0  # 32 steps, more than the text has
+    short = ["guidance=interval", "guidance.schedule.end=2", "metrics=[cost]"]
+    (ended,) = sweep(*on(tmp_path, tiny_folder), *short)
+    assert ended["negatives_saved"] > 0
+
+
+def test_beams_keep_the_next_best(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(*on(tmp_path, tiny_folder), "sampling=beam", "sampling.n_best=3", "guidance.scale=2")
+    frame = cfg_lab.load_results(tmp_path / "results" / "study")
+    assert len(frame) == 3
+    assert set(map(len, frame["others"])) == {2}
+
+
+def test_what_else_was_likely_is_kept(tmp_path: Path, tiny_folder: Path) -> None:
+    for top in (3, 0):
+        sweep(*on(tmp_path, tiny_folder, f"top{top}"), "guidance.scale=1,2", f"top={top}")
+    kept = cfg_lab.load_results(tmp_path / "results" / "top3")
+    for _, row in kept.iterrows():
+        assert len(row["pieces"]) == len(row["tokens"]) == len(row["alternatives_guided"])
+        for step in row["alternatives_guided"]:
+            assert len(step) == 3
+            assert step[0]["log_prob"] >= step[1]["log_prob"]
+        counts = set(map(len, row["alternatives_negative"]))
+        assert counts == {0 if row["guidance.scale"] == 1 else 3}
+    none = cfg_lab.load_results(tmp_path / "results" / "top0")
+    assert list(none["text"]) == list(kept["text"])
+    assert set(map(len, none["alternatives_guided"])) == {0}
 
 
 def test_a_larger_grid_decodes_only_what_is_new(tmp_path: Path, tiny_folder: Path) -> None:

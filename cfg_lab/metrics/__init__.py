@@ -1,6 +1,7 @@
 """Metrics: a value or more for each text. One small file a metric, chosen in conf/metrics."""
 
 from cfg_lab.metrics.classifier import Classifier
+from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.evaluate_module import EvaluateModule
 from cfg_lab.metrics.length import Length
@@ -11,6 +12,7 @@ from cfg_lab.metrics.toxicity import Toxicity
 
 __all__ = [
     "Classifier",
+    "Cost",
     "Diversity",
     "EvaluateModule",
     "Length",

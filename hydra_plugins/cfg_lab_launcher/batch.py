@@ -41,7 +41,11 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        given = parser.parse_overrides(arguments)
+        # The default study's scales are for its rule: who chooses another says which, or takes its own.
+        chosen = {override.key_or_group for override in given}
+        defaults = [line for line in self._parse_config() if line.split(".")[0] not in chosen]
+        overrides = [*parser.parse_overrides(defaults), *given]
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         return [self.launcher.launch(jobs, initial_job_idx=0)]
 
