@@ -13,8 +13,10 @@ Moving all live rows left or right keeps every distance, so nothing has to be co
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -158,9 +160,21 @@ class Columns:
         if layer == len(self.layers):
             # Zeros, not empty: a masked column still takes part as 0 × value, and 0 × NaN is NaN.
             allocated = [
-                new.new_zeros(self.rows, new.shape[1], self.columns, new.shape[3]) for new in (keys, values)
+                _zeros((self.rows, new.shape[1], self.columns, new.shape[3]), new) for new in (keys, values)
             ]
             self.layers.append((allocated[0], allocated[1]))
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of the dtype and on the device of another tensor."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    # numpy's zeros take memory only where they are written; torch writes them all at once.
+    return (
+        torch.from_numpy(np.zeros(math.prod(shape) * like.element_size(), np.uint8))
+        .view(like.dtype)
+        .view(shape)
+    )
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:
