@@ -1,10 +1,10 @@
-"""Means and paired differences with their uncertainty: a cluster bootstrap, made right for few prompts.
+"""Means and paired differences with their uncertainty, right also for few prompts.
 
 Texts of one prompt are alike, so the prompt and not the text is the independent unit: prompts are resampled,
 with all their texts. The percentiles of resampled means make intervals that are too short for the 8 to 64
 prompts of a usual sweep. What is learned from the resamples instead is how many standard errors a mean is off
-(the bootstrap-t, Hall 1988, doi:10.1214/aos/1176350933; with clusters Cameron, Gelbach & Miller 2008,
-doi:10.1162/rest.90.3.414). `experiments/coverage` measures what either covers.
+(the bootstrap-t, Hall 1988, doi:10.1214/aos/1176350933; with clusters, and the wild bootstrap of differences,
+Cameron, Gelbach & Miller 2008, doi:10.1162/rest.90.3.414). `experiments/coverage` compares the constructions.
 
 Everything is deterministic: the resamples depend on the number of prompts alone, and neither the names nor
 the order of prompts matter.
@@ -15,25 +15,36 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from cfg_lab.resampling import (
+    LEVEL,
+    RESAMPLES,
+    ROUNDING,
+    Floats,
+    batches,
+    flipped,
+    moments,
+    resampled,
+    student,
+    two_sided,
+)
 
-RESAMPLES = 3999
-"""(RESAMPLES + 1) times 2.5 % is whole, so that a quantile is one of the resamples."""
+TAIL = round((RESAMPLES + 1) * 0.025)
 
-FEW, MANY = 6, 1000
-"""From FEW to MANY prompts the bootstrap says how many standard errors an interval reaches; Student's t does
-where there are fewer (too little to resample) and where there are more (the two agree)."""
+FEW, MANY_SIGNS, MANY = 6, 12, 1000
+"""Student's t serves for means of fewer than FEW prompts (too little to resample), for differences of fewer
+than MANY_SIGNS (too few different signs), and for both above MANY (it would be the same)."""
+
+FAR = 20
+"""Signs that have to reach as far as what was found for their share to be a p value, 0.005."""
 
 WIDEST = 3.0
 """At most this many times Student's: resamples without variation say nothing about the unit."""
 
-LEVEL, POWER = 0.05, 0.80
+POWER = 0.80
 
 
 @dataclass(frozen=True)
@@ -109,41 +120,61 @@ def mean_intervals(sums: Floats, counts: Floats) -> list[Estimate]:
     Args:
         sums, counts: [clusters, columns], of a cluster's scored values; count 0 where a column has none.
     """
-    found = _columns(sums, counts)
-    low, high = found.mean - found.above * found.error, found.mean + found.below * found.error
+    found = moments(sums, counts)
+    below, above = student(found.clusters), student(found.clusters)
+    for part, residuals, drawn in batches(found, sums - found.mean * counts, counts, FEW, MANY):
+        t = resampled(residuals, drawn)
+        t.partition((TAIL - 1, RESAMPLES - TAIL), axis=1)
+        most = WIDEST * student(found.clusters[part])
+        # Means that came out too high say how far below the true one may be, and the other way round.
+        below[part] = np.minimum(np.maximum(t[:, RESAMPLES - TAIL], 0), most)
+        above[part] = np.minimum(np.maximum(-t[:, TAIL - 1], 0), most)
+    low, high = found.mean - below * found.error, found.mean + above * found.error
     rows = zip(found.mean.tolist(), low.tolist(), high.tolist(), found.n.tolist(), strict=True)
-    return [Estimate(mean, below, above, int(n)) for mean, below, above, n in rows]
+    return [Estimate(mean, lowest, highest, int(n)) for mean, lowest, highest, n in rows]
 
 
 def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
     """`paired_difference` of many columns at once.
 
-    The interval is the symmetric bootstrap-t: on both sides of the mean as many cluster-robust standard
-    errors as 95 % of the resamples are off by at most. p is of Student's t, in a unit stretched such that its
-    5 % point is the bootstrap's: p and interval agree, and p goes as far down as corrections for many tests
-    need, which a count of resamples does not. Where all prompts differ by the same amount, p is the sign
-    test's 2 / 2^prompts.
+    If guidance changes nothing, the two sides of a prompt could as well be exchanged: its difference has
+    either sign with equal chance. p is the share of random signs, one a prompt, that give a t statistic as
+    far from 0 as the one found: an exact test whatever the distribution, and the wild cluster bootstrap
+    with the null imposed where the sides differ in more than their mean. Where fewer than FAR of the signs
+    reach that far, Student's t, stretched to agree with the signs up to there, says how rare it is, which
+    corrections for many tests need to know. The interval reaches as many standard errors as leave out 0
+    exactly where p < 0.05.
+
+    Below MANY_SIGNS prompts, where there are too few different signs, all this is the paired t test. Where
+    all prompts differ by the same amount, p is the sign test's 2 / 2^prompts.
 
     Args:
         sums, counts: [clusters, columns], of differences, as in `mean_intervals`.
     """
-    from scipy.special import stdtr
-
-    found = _columns(sums, counts)
-    m, reach = found.clusters, found.either
-    low, high = found.mean - reach * found.error, found.mean + reach * found.error
+    found = moments(sums, counts)
+    m = found.clusters
     with np.errstate(divide="ignore", invalid="ignore"):
         t = found.mean / found.error
-        tail = cast("Any", stdtr)(m - 1, -np.abs(t) * _student(m) / reach)
         effect = t / np.sqrt(m) * _hedges(m - 1)
+    p, reach = two_sided(t, m), student(m)
+    for part, totals, drawn in batches(found, sums, counts, MANY_SIGNS, MANY):
+        size = np.abs(flipped(totals, drawn))
+        size.partition((RESAMPLES - 2 * TAIL + 1, RESAMPLES - FAR), axis=1)
+        # Where values are few, as of 0 and 1, t statistics are equal up to rounding.
+        reach[part] = size[:, RESAMPLES - 2 * TAIL + 1] * (1 + ROUNDING)
+        at_least = (size >= np.abs(t[part, None]) * (1 - ROUNDING)).sum(1)
+        stretch = size[:, RESAMPLES - FAR] / student(m[part], FAR / (RESAMPLES + 1))
+        beyond = two_sided(t[part] / stretch, m[part])
+        p[part] = np.where(at_least < FAR, beyond, (at_least + 1) / (RESAMPLES + 1))
+    low, high = found.mean - reach * found.error, found.mean + reach * found.error
     still = (found.error == 0) & (m > 1)
-    p = np.where(still, np.where(found.mean == 0, 1.0, 2 * 0.5**m), 2 * tail)
+    p = np.where(still, np.where(found.mean == 0, 1.0, 2 * 0.5**m), p)
     effect = np.where(still, np.where(found.mean == 0, 0.0, np.nan), effect)
     columns = (found.mean, low, high, found.n, p, effect, prompts_needed(effect))
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        Difference(mean, below, above, int(n), p, effect, needed)
-        for mean, below, above, n, p, effect, needed in rows
+        Difference(mean, lowest, highest, int(n), p, effect, needed)
+        for mean, lowest, highest, n, p, effect, needed in rows
     ]
 
 
@@ -165,7 +196,7 @@ def power(effect: Floats, prompts: Floats) -> Any:
     """Chance that a two-sided paired t test over so many prompts finds an effect d_z at the 5 % level."""
     from scipy.special import nctdtr
 
-    critical, shift = _student(prompts), np.abs(effect) * np.sqrt(prompts)
+    critical, shift = student(prompts), np.abs(effect) * np.sqrt(prompts)
     return 1 - nctdtr(prompts - 1, shift, critical) + nctdtr(prompts - 1, shift, -critical)
 
 
@@ -190,71 +221,6 @@ def prompts_needed(effect: Floats) -> Floats:
     return prompts
 
 
-@lru_cache(maxsize=8)
-def resamples(clusters: int) -> Floats:
-    """How often each cluster is drawn in each bootstrap resample: [RESAMPLES, clusters]."""
-    generator = np.random.default_rng(clusters)
-    return generator.multinomial(clusters, np.full(clusters, 1 / clusters), RESAMPLES).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What intervals are made of, each [columns]. `above` and `below`: how many standard errors above or
-    below the mean one resampled mean in 40 is; `either`: how many one in 20 is off, on whichever side."""
-
-    mean: Floats
-    error: Floats
-    n: Floats
-    clusters: Floats
-    above: Floats
-    below: Floats
-    either: Floats
-
-
-def _columns(sums: Floats, counts: Floats) -> _Columns:
-    n, clusters = counts.sum(0), np.count_nonzero(counts, axis=0).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sums.sum(0) / n
-        residuals = sums - mean * counts
-        error = np.sqrt(clusters / (clusters - 1) * (residuals**2).sum(0)) / n
-    # Equal values leave residuals of rounding, which are no variation.
-    error = np.where(error <= 1e-12 * np.abs(sums).max(0, initial=0), 0, error)
-    error = np.where(clusters < 2, np.nan, error)
-    reach = np.tile(_student(clusters), (3, 1))
-    for number in {int(m) for m in clusters if FEW <= m <= MANY}:
-        which = np.flatnonzero((clusters == number) & (error > 0))
-        for part in np.array_split(which, 1 + len(which) // 256):  # [columns, RESAMPLES] at a time
-            rows = _sorted_clusters(residuals[:, part], counts[:, part], number)
-            reach[:, part] = np.clip(_quantiles(*rows), 0, WIDEST * _student(clusters[part]))
-    return _Columns(mean, error, n, clusters, *reach)
-
-
-def _sorted_clusters(residuals: Floats, counts: Floats, clusters: int) -> tuple[Floats, Floats]:
-    """The clusters that a column has, [columns, clusters], in an order that their names have no say in."""
-    order = np.lexsort((counts, residuals, counts == 0), axis=0)[:clusters]
-    return np.take_along_axis(residuals, order, 0).T, np.take_along_axis(counts, order, 0).T
-
-
-def _quantiles(residuals: Floats, counts: Floats) -> tuple[Floats, Floats, Floats]:
-    """How many standard errors off resampled means are: above, below, either; from [columns, clusters]."""
-    clusters = residuals.shape[1]
-    weights = resamples(clusters).T
-    drawn = counts @ weights  # [columns, RESAMPLES]: texts in a resample
-    off = (residuals @ weights) / drawn
-    squares = (
-        (residuals**2) @ weights - 2 * off * ((residuals * counts) @ weights) + off**2 * (counts**2 @ weights)
-    )
-    rounding = 1e-12 * (residuals**2).sum(1, keepdims=True)
-    error = np.sqrt(clusters / (clusters - 1) * np.where(squares > rounding, squares, 0)) / drawn
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.nan_to_num(off / error, nan=0.0, posinf=np.inf, neginf=-np.inf)  # 0/0: not off at all
-    last = round((RESAMPLES + 1) * LEVEL / 2)
-    t.partition((last - 1, RESAMPLES - last), axis=1)
-    below, above = -t[:, last - 1], t[:, RESAMPLES - last].copy()
-    either = np.partition(np.abs(t), RESAMPLES - 2 * last, axis=1)[:, RESAMPLES - 2 * last]
-    return above, below, either
-
-
 def _totals(values: Floats, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
     """Sums and counts of scored values, [clusters, 1]."""
     numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
@@ -264,13 +230,6 @@ def _totals(values: Floats, clusters: Sequence[Hashable]) -> tuple[Floats, Float
             sums[numbers[cluster]] += value
             counts[numbers[cluster]] += 1
     return sums, counts
-
-
-def _student(clusters: Floats) -> Any:
-    """97.5 % point of Student's t with one degree of freedom fewer than clusters; NaN below two."""
-    from scipy.special import stdtrit  # a third of a second, only where an interval is asked for
-
-    return stdtrit(np.where(clusters > 1, clusters - 1, np.nan), 1 - LEVEL / 2)
 
 
 def _hedges(degrees: Floats) -> Any:
