@@ -153,7 +153,7 @@ def place_labels(figure: Figure, axes: Axes, points: Mapping[tuple[float, float]
         extent = written.get_window_extent()
         wide, high = extent.width + 2 * pixels, extent.height
         best = (np.inf, 0.0, 0.0)
-        for distance in (0.0, 3.0, 6.0):
+        for distance in (0.8, 3.5, 6.5):
             for degrees in range(0, 360, 30):
                 across, up = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
                 beside = (label.radius + distance) * pixels

@@ -255,4 +255,4 @@ def _titled(metric: str) -> str:
 
 
 def _title(names: Sequence[str]) -> str:
-    return ", ".join(map(short, names))
+    return ", ".join(short(name) for name in names)
