@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 RESAMPLES = 3999
 """One less than a number of which 2.5 % is whole, so that a quantile is one of the resamples."""
 
+SIGNS = 4096
+
 LEVEL = 0.05
 
 ROUNDING = 1e-9
@@ -30,8 +32,18 @@ def resamples(clusters: int, number: int = RESAMPLES) -> Floats:
 
 @lru_cache(maxsize=8)
 def signs(clusters: int) -> Floats:
-    """Random signs of each cluster, 1 or -1: [RESAMPLES, clusters]."""
-    return np.random.default_rng(clusters).choice([-1.0, 1.0], (RESAMPLES, clusters))
+    """Signs of each cluster, 1 or -1: [SIGNS, clusters]; for 12 to SIGNS - 1 clusters.
+
+    All 4096 of 12 clusters. Of more clusters a group of 4096: the words of a linear code, in which any two
+    clusters have all combinations of signs equally often. A test by the signs of a group that does not
+    depend on the data is exact (Hemerik & Goeman 2018, doi:10.1007/s11749-017-0571-1); a random sample of
+    signs would be so only on average over samples.
+    """
+    units = 2 ** np.arange(int(SIGNS).bit_length() - 1)
+    others = np.random.default_rng(clusters).permutation(np.setdiff1d(np.arange(1, SIGNS), units))
+    generators = np.concatenate([units, others])[:clusters]
+    odd = np.bitwise_count(np.arange(SIGNS)[:, None] & generators) & 1
+    return np.where(odd, -1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -56,11 +68,11 @@ def moments(sums: Floats, counts: Floats) -> Moments:
 
 
 def batches(
-    found: Moments, values: Floats, counts: Floats, fewest: int, most: int
+    found: Moments, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
 ) -> Iterator[tuple[NDArray[np.int64], Floats, Floats]]:
     """Columns that have equally many clusters, `fewest` to `most` of them, and some variation.
 
-    Yields which columns, and their values and counts as [columns, clusters], in an order in which the
+    Yields which columns, and their values and counts as [columns, clusters], in the order of `order_by`: the
     clusters' names have no say.
     """
     for number in sorted({int(m) for m in found.clusters if fewest <= m <= most}):
@@ -68,7 +80,7 @@ def batches(
         for part in np.array_split(which, 1 + len(which) // 256):  # [columns, RESAMPLES] fit a cache
             if len(part):
                 some, of = values[:, part], counts[:, part]
-                order = np.lexsort((of, some, of == 0), axis=0)[:number]
+                order = np.lexsort((of, order_by[:, part], of == 0), axis=0)[:number]
                 yield part, np.take_along_axis(some, order, 0).T, np.take_along_axis(of, order, 0).T
 
 
@@ -84,7 +96,7 @@ def resampled(residuals: Floats, counts: Floats) -> Floats:
 
 
 def flipped(sums: Floats, counts: Floats) -> Floats:
-    """How many of their own standard errors means with flipped signs are from 0: [columns, RESAMPLES]."""
+    """How many of their own standard errors means with flipped signs are from 0: [columns, SIGNS]."""
     clusters = sums.shape[1]
     flips, n = signs(clusters).T, counts.sum(1, keepdims=True)
     off = (sums @ flips) / n

@@ -23,6 +23,7 @@ from cfg_lab.resampling import (
     LEVEL,
     RESAMPLES,
     ROUNDING,
+    SIGNS,
     Floats,
     batches,
     flipped,
@@ -32,14 +33,18 @@ from cfg_lab.resampling import (
     two_sided,
 )
 
-TAIL = round((RESAMPLES + 1) * 0.025)
+TAIL = round((RESAMPLES + 1) * LEVEL / 2)
+"""Resamples on either side of an interval."""
+
+REJECTED = int(SIGNS * LEVEL) + 1
+"""Signs of which at least so many reach as far as what was found where p is 0.05 or more."""
 
 FEW, MANY_SIGNS, MANY = 6, 12, 1000
 """Student's t serves for means of fewer than FEW prompts (too little to resample), for differences of fewer
 than MANY_SIGNS (too few different signs), and for both above MANY (it would be the same)."""
 
 FAR = 20
-"""Signs that have to reach as far as what was found for their share to be a p value, 0.005."""
+"""Signs that have to reach as far as what was found for their share, 0.005, to be a p value."""
 
 WIDEST = 3.0
 """At most this many times Student's: resamples without variation say nothing about the unit."""
@@ -122,7 +127,8 @@ def mean_intervals(sums: Floats, counts: Floats) -> list[Estimate]:
     """
     found = moments(sums, counts)
     below, above = student(found.clusters), student(found.clusters)
-    for part, residuals, drawn in batches(found, sums - found.mean * counts, counts, FEW, MANY):
+    off = sums - found.mean * counts
+    for part, residuals, drawn in batches(found, off, counts, FEW, MANY, order_by=off):
         t = resampled(residuals, drawn)
         t.partition((TAIL - 1, RESAMPLES - TAIL), axis=1)
         most = WIDEST * student(found.clusters[part])
@@ -138,9 +144,9 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
     """`paired_difference` of many columns at once.
 
     If guidance changes nothing, the two sides of a prompt could as well be exchanged: its difference has
-    either sign with equal chance. p is the share of random signs, one a prompt, that give a t statistic as
-    far from 0 as the one found: an exact test whatever the distribution, and the wild cluster bootstrap
-    with the null imposed where the sides differ in more than their mean. Where fewer than FAR of the signs
+    either sign with equal chance. p is the share of combinations of signs that give a t statistic as far
+    from 0 as the one found: an exact test whatever the distribution, and the wild cluster bootstrap with the
+    null imposed where the sides differ in more than their mean. Where fewer than FAR of the signs
     reach that far, Student's t, stretched to agree with the signs up to there, says how rare it is, which
     corrections for many tests need to know. The interval reaches as many standard errors as leave out 0
     exactly where p < 0.05.
@@ -157,15 +163,16 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
         t = found.mean / found.error
         effect = t / np.sqrt(m) * _hedges(m - 1)
     p, reach = two_sided(t, m), student(m)
-    for part, totals, drawn in batches(found, sums, counts, MANY_SIGNS, MANY):
+    # By size, which signs do not change: a test is exact only if its signs do not depend on the data's.
+    for part, totals, drawn in batches(found, sums, counts, MANY_SIGNS, MANY, order_by=np.abs(sums)):
         size = np.abs(flipped(totals, drawn))
-        size.partition((RESAMPLES - 2 * TAIL + 1, RESAMPLES - FAR), axis=1)
+        size.partition((SIGNS - REJECTED, SIGNS - FAR), axis=1)
         # Where values are few, as of 0 and 1, t statistics are equal up to rounding.
-        reach[part] = size[:, RESAMPLES - 2 * TAIL + 1] * (1 + ROUNDING)
+        reach[part] = size[:, SIGNS - REJECTED] * (1 + ROUNDING)
         at_least = (size >= np.abs(t[part, None]) * (1 - ROUNDING)).sum(1)
-        stretch = size[:, RESAMPLES - FAR] / student(m[part], FAR / (RESAMPLES + 1))
+        stretch = size[:, SIGNS - FAR] / student(m[part], FAR / SIGNS)
         beyond = two_sided(t[part] / stretch, m[part])
-        p[part] = np.where(at_least < FAR, beyond, (at_least + 1) / (RESAMPLES + 1))
+        p[part] = np.where(at_least < FAR, beyond, at_least / SIGNS)
     low, high = found.mean - reach * found.error, found.mean + reach * found.error
     still = (found.error == 0) & (m > 1)
     p = np.where(still, np.where(found.mean == 0, 1.0, 2 * 0.5**m), p)

@@ -221,7 +221,7 @@ def _cells(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
     known_metrics(results, metrics)
     settings = settings_by_cell(results)
     rows: Any = summary(results, metrics, settings=[]).to_dict("records")
-    prompts = results.groupby("cell")["prompt_id"].nunique()
+    prompts: Any = results.groupby("cell")["prompt_id"].nunique()
     return [{**settings[row["cell"]], **row, "prompt count": int(prompts[row["cell"]])} for row in rows]
 
 
