@@ -10,13 +10,12 @@ import pandas as pd
 from rich.console import Console
 
 from cfg_lab.decoding import Decoder, NotANumberError
-from cfg_lab.metrics import Metric, scorer_key
 from cfg_lab.models import LanguageModel
 from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
-from cfg_lab.records import Completion, Text
-from cfg_lab.stats import mean_interval
-from cfg_lab.store import CELL, Store, join
+from cfg_lab.records import Completion
+from cfg_lab.scoring import score, summarise
+from cfg_lab.store import join
 from cfg_lab.tracking import CellResult
 
 Plans = Mapping[Cell, Sequence[Planned]]
@@ -54,8 +53,8 @@ def run(study: Study, console: Console) -> pd.DataFrame:
         study.store.write_cell(cell.id, cell.settings, [_cell_row(text) for text in planned])
 
     _decode(study, models, missing, console)
-    _score(study, plans, console)
-    summary = _summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
+    score(study.store, study.metrics, console, {cell.id for cell in study.cells})
+    summary = summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
     _track(study, summary, console)
     return summary
 
@@ -112,60 +111,6 @@ def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned]
             study.store.add_completions(rows)
 
 
-def _score(study: Study, plans: Plans, console: Console) -> None:
-    """Score the texts that a metric has not scored yet."""
-    scored = study.store.scored()
-    unique = {text.score_id: text for planned in plans.values() for text in planned}
-    missing: dict[Metric, list[str]] = {}
-    for metric in study.metrics:
-        key = scorer_key(metric)
-        missing[metric] = [score_id for score_id in unique if (score_id, key) not in scored]
-    total = sum(map(len, missing.values()))
-    if not total:
-        return
-    stored = study.store.completions().set_index("id")
-    with Bar(console, "scoring ", total, "texts") as bar:
-        for metric, score_ids in missing.items():
-            for begin in range(0, len(score_ids), 256):
-                part = score_ids[begin : begin + 256]
-                columns = metric.score([_text(unique[score_id], stored) for score_id in part])
-                study.store.add_scores(
-                    [
-                        {"text": score_id, "scorer": scorer_key(metric), "column": column, "value": value}
-                        for column, values in columns.items()
-                        for score_id, value in zip(part, values, strict=True)
-                    ]
-                )
-                bar.advance(len(part), note=type(metric).__name__)
-
-
-def _summarise(store: Store) -> pd.DataFrame:
-    """Mean, interval and n of every metric in every cell of the store; written there too."""
-    cells = store.cells()
-    texts = join(store, cells)
-    settings = [name for name in cells.columns if name not in {"cell", *CELL.names}]
-    metrics = [name for name in store.scores().columns if name in texts]
-    rows: list[dict[str, Any]] = []
-    for cell, group in texts.groupby("cell", sort=False):
-        row: dict[str, Any] = {
-            "cell": cell,
-            **{name: group[name].iloc[0] for name in settings},
-            "texts": len(group),
-        }
-        for metric in metrics:
-            estimate = mean_interval(group[metric].tolist(), group["prompt_id"].tolist())
-            row |= {
-                metric: estimate.mean,
-                f"{metric}_low": estimate.low,
-                f"{metric}_high": estimate.high,
-                f"{metric}_n": estimate.n,
-            }
-        rows.append(row)
-    summary = pd.DataFrame(rows)
-    store.write_summary(summary)
-    return summary
-
-
 def _track(study: Study, summary: pd.DataFrame, console: Console) -> None:
     """Mirror cells that changed; a tracker that fails is let go of, the results are on disk anyway."""
     texts = join(study.store, study.store.cells(cell.id for cell in study.cells))
@@ -203,6 +148,10 @@ def _cell_row(text: Planned) -> dict[str, Any]:
     return {
         "prompt_id": text.prompt.id,
         "prompt": text.prompt.text,
+        "prompt_negative": text.prompt.negative,
+        "prompt_attribute": text.prompt.attribute,
+        "prompt_system": text.prompt.system,
+        "prompt_reference": text.prompt.reference,
         "sample": text.request.sample,
         "completion": text.completion,
         "score_id": text.score_id,
@@ -222,19 +171,6 @@ def _completion_row(planned: Planned, completion: Completion, model: LanguageMod
         "text": stop.cut(text) if isinstance(stop, StopStrings) else text,
         "finish_reason": completion.finish_reason,
         "tokens": completion.tokens,
+        "stop_token": completion.tokens[-1] in request.stop_ids,
         **{f"trace_{name}": values for name, values in vars(completion.trace).items()},
     }
-
-
-def _text(planned: Planned, stored: pd.DataFrame) -> Text:
-    row: Any = stored.loc[planned.completion]
-    tokens = tuple(map(int, row["tokens"]))
-    stopped = bool(tokens) and tokens[-1] in planned.request.stop_ids
-    return Text(
-        id=planned.completion,
-        prompt=planned.prompt,
-        text=row["text"],
-        tokens=tokens,
-        log_probs=tuple(map(float, row["trace_positive"]))[: len(tokens) - stopped],
-        finish_reason=row["finish_reason"],
-    )

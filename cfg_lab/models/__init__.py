@@ -2,6 +2,7 @@
 
 from cfg_lab.models.classifier import load_classifier
 from cfg_lab.models.embedder import Embedder, load_embedder
+from cfg_lab.models.evaluator import load_evaluator
 from cfg_lab.models.language_model import LanguageModel, PromptFormat, from_transformers
 from cfg_lab.models.load import load_model
 
@@ -12,5 +13,6 @@ __all__ = [
     "from_transformers",
     "load_classifier",
     "load_embedder",
+    "load_evaluator",
     "load_model",
 ]
