@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import string
 from pathlib import Path
 
 import pytest
 import torch
 
-from cfg_lab import Prompt
+from cfg_lab import Decoder, Prompt, Request, load_model
 from cfg_lab.metrics import Evaluator, GuidedLikelihood, Perplexity, Repetition
 from cfg_lab.models import LanguageModel, load_evaluator
 from cfg_lab.models.evaluator import log_probs
@@ -31,11 +32,8 @@ def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[in
 
 
 def test_teacher_forcing_equals_a_plain_forward(tiny: LanguageModel) -> None:
-    texts = [
-        (Prompt(id="1", text="Say"), "hello"),
-        (Prompt(id="2", text="Go"), " on and on"),
-        (Prompt(id="3", text="x"), ""),
-    ]
+    first, second, third = (Prompt(id=str(n), text=words) for n, words in enumerate(("Say", "Go", "x")))
+    texts = [(first, "hello"), (second, " on and on"), (third, "")]
     found = log_probs(tiny, texts, separator="|")
     for (prompt, words), joint, ours in zip(texts[:2], ("|", ""), found, strict=False):
         tokens = tuple(tiny.tokenizer(words).input_ids)
@@ -44,17 +42,14 @@ def test_teacher_forcing_equals_a_plain_forward(tiny: LanguageModel) -> None:
     assert found[2] == []
 
 
-def test_a_context_too_long_loses_its_beginning_and_a_text_too_long_is_unscored(
+def test_too_long_a_context_loses_its_beginning_and_too_long_a_text_is_unscored(
     rotary: LanguageModel,
 ) -> None:
-    long, longer = "y" * 200, "z" * 256
-    found = log_probs(
-        rotary, [(Prompt(id="1", text="x" * 100), long), (Prompt(id="2", text="x"), longer)], ""
-    )
-    assert found[0] == pytest.approx(
-        brute_force(rotary, rotary.encode("x" * 56), rotary.encode(long)), abs=1e-3
-    )
-    assert found[1] == []
+    prompt, long = Prompt(id="1", text="x" * 100), "y" * 200
+    fits, not_at_all = log_probs(rotary, [(prompt, long), (prompt, "z" * 256)], "")
+    expected = brute_force(rotary, rotary.encode("x" * 56), rotary.encode(long))
+    assert fits == pytest.approx(expected, abs=1e-3)
+    assert not_at_all == []
 
 
 def test_the_evaluator_by_folder(tiny_folder: Path) -> None:
@@ -71,21 +66,22 @@ def test_the_evaluator_by_folder(tiny_folder: Path) -> None:
 
 def test_a_model_judges_its_own_text_as_it_was_decoded(tiny_folder: Path) -> None:
     """Law: evaluator and generator alike, the evaluator gives the generator's perplexity."""
-    from cfg_lab import Decoder, Request, load_model
-
     model = load_model(str(tiny_folder))
-    (completion,) = Decoder(model).decode([Request(positive=model.encode("Say"), max_new_tokens=12)])
-    words = model.decode(completion.tokens)
-    if tuple(model.tokenizer(words).input_ids) != completion.tokens:
-        pytest.skip("bytes that are no text")
-    one = text(
-        words,
-        prompt=Prompt(id="1", text="Say"),
-        tokens=completion.tokens,
-        log_probs=completion.trace.positive,
-    )
-    own = Perplexity().score([one])
-    judged = Evaluator(str(tiny_folder), load_evaluator).score([one])
+    asked = [Request(positive=model.encode(letter), max_new_tokens=3) for letter in string.ascii_letters]
+    # Some of these bytes are no text, and would not be the same tokens again.
+    texts = [
+        text(
+            model.decode(done.tokens),
+            prompt=Prompt(id="1", text=letter),
+            tokens=done.tokens,
+            log_probs=done.trace.positive,
+        )
+        for letter, request in zip(string.ascii_letters, asked, strict=True)
+        for done in Decoder(model).decode([request])
+        if tuple(model.tokenizer(model.decode(done.tokens)).input_ids) == done.tokens
+    ]
+    assert texts
+    own, judged = Perplexity().score(texts), Evaluator(str(tiny_folder), load_evaluator).score(texts)
     assert judged["evaluator_perplexity"] == pytest.approx(own["perplexity"], rel=1e-3)
     assert judged["evaluator_bits_per_byte"] == pytest.approx(own["bits_per_byte"], rel=1e-3)
 

@@ -70,7 +70,7 @@ def test_the_vendi_score_counts_different_texts() -> None:
 def test_mauve_area() -> None:
     half = np.array([0.5, 0.5])
     assert mauve_area(half, half) == pytest.approx(1)
-    # Apart, KL(P|R) is -log λ and KL(Q|R) is -log(1-λ): the curve is (1-λ)^5, λ^5, its area ∫ 5 λ^5 (1-λ)^4 dλ.
+    # Apart, KL(P|R) is -log λ and KL(Q|R) -log(1-λ): the curve is (1-λ)^5, λ^5, its area ∫ 5 λ^5 (1-λ)^4 dλ.
     assert mauve_area(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(
         5 * math.factorial(5) * math.factorial(4) / math.factorial(10), abs=1e-3
     )
