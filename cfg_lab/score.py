@@ -84,17 +84,13 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
 def _config(overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         if not override.lstrip("+~").startswith(("metrics=", "metrics.")):
-            raise InputError(
-                f"score takes overrides of metrics only, such as metrics=[length]; got {override!r}"
-            )
+            raise InputError(f"score takes metrics only, such as metrics=[length]; got {override!r}")
     try:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             return compose("sweep", overrides=list(overrides))
     except HydraException as error:
-        reasons = [line for line in str(error).splitlines() if line.strip()]
-        raise InputError(
-            f"{' '.join(reasons[:2])} (metrics are {', '.join(option_names('metrics'))})"
-        ) from error
+        said = str(error).split(".\nConfig search path")[0].strip().removeprefix("In 'sweep': ")
+        raise InputError(f"{said} (metrics are {', '.join(option_names('metrics'))})") from error
 
 
 def _labels(summary: pd.DataFrame, record: str | None) -> list[Mapping[str, str]]:
