@@ -89,7 +89,7 @@ def _config(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             return compose("sweep", overrides=list(overrides))
     except HydraException as error:
-        said = str(error).split(".\nConfig search path")[0].strip().removeprefix("In 'sweep': ")
+        said = str(error).split("Config search path")[0].strip().removeprefix("In 'sweep': ").rstrip(".")
         raise InputError(f"{said} (metrics are {', '.join(option_names('metrics'))})") from error
 
 
