@@ -57,7 +57,7 @@ def test_topics_are_a_softmax_over_cosines() -> None:
 
 
 def test_leakage_weighs_the_phrases() -> None:
-    embeds = Embeds({"sad": [1, 0], "bleak": [0, 1], "tears": [0.6, 0.8]})
+    embeds = Embeds({"It is sad.": [1, 0], "It is bleak.": [0, 1], "tears": [0.6, 0.8]})
     metric = Leakage(lambda: embeds, parse_phrases)
 
     def leakage(words: str, negative: str | None) -> float:
@@ -68,6 +68,8 @@ def test_leakage_weighs_the_phrases() -> None:
     assert leakage("tears", "sad, bleak:-1") == pytest.approx((0.6 - 0.8) / 2)  # what attracts counts against
     assert math.isnan(leakage("tears", None))
     assert math.isnan(leakage(" ", "sad"))
+    with pytest.raises(InputError, match=r"template must have {} in it, got 'bad'"):
+        Leakage(lambda: embeds, parse_phrases, template="bad")
 
 
 def test_relevance() -> None:

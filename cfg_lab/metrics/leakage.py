@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cfg_lab.records import Text
+from cfg_lab.records import InputError, Text
 
 
 class Phrase(Protocol):
@@ -25,6 +25,7 @@ class Leakage:
 
     leakage: mean over phrases of the cosine similarity of text and phrase (all-MiniLM-L6-v2), weighted as
     the phrases are: sum of w cos over sum of |w|. NaN for empty texts and prompts without negative phrases.
+    Each phrase stands in the template, which tells texts apart better than the bare phrase.
 
     The phrases are the cell's own (negatives.phrases), else those of the prompt; so cells with
     negatives=empty are measured against the prompt's phrases too. A value by itself says how the topic is
@@ -34,10 +35,16 @@ class Leakage:
     Args:
         embedder: gives the embedding function; called when first needed.
         phrases: reads weighted phrases, "sad:0.8, bleak".
+        template: what is embedded of a phrase, {} is the phrase.
     """
 
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
     phrases: Callable[[str], Sequence[Phrase]] = field(repr=False)
+    template: str = "It is {}."
+
+    def __post_init__(self) -> None:
+        if "{}" not in self.template:
+            raise InputError(f"metrics.leakage.template must have {{}} in it, got {self.template!r}")
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
@@ -47,7 +54,9 @@ class Leakage:
             phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
             weights = np.array([phrase.weight for phrase in phrases])
             if text.text.strip() and weights.any():
-                similarities = embed([phrase.text for phrase in phrases]) @ embedding
+                similarities = (
+                    embed([self.template.replace("{}", phrase.text) for phrase in phrases]) @ embedding
+                )
                 scores.append(float(weights @ similarities / np.abs(weights).sum()))
             else:
                 scores.append(math.nan)
