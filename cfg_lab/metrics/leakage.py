@@ -54,9 +54,8 @@ class Leakage:
             phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
             weights = np.array([phrase.weight for phrase in phrases])
             if text.text.strip() and weights.any():
-                similarities = (
-                    embed([self.template.replace("{}", phrase.text) for phrase in phrases]) @ embedding
-                )
+                named = [self.template.replace("{}", phrase.text) for phrase in phrases]
+                similarities = embed(named) @ embedding
                 scores.append(float(weights @ similarities / np.abs(weights).sum()))
             else:
                 scores.append(math.nan)

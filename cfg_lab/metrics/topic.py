@@ -30,7 +30,7 @@ class Topic:
 
     topics: Sequence[Mapping[str, str]]
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
-    temperature: float = 0.05
+    temperature: float = 0.03
 
     def __post_init__(self) -> None:
         if len(self._descriptions) < 2:

