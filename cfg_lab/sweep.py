@@ -89,9 +89,13 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
 
 
 def show_warnings(console: Console) -> None:
-    """Warnings as a sentence of the program, not as a line of its code."""
+    """Warnings as a sentence of the program, not as a line of its code; each once."""
+    said: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) in said:
+            return
+        said.add(str(message))
         console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
 
     warnings.showwarning = show

@@ -150,6 +150,12 @@ def test_results_from_before_the_new_columns(results: Path) -> None:
     assert frame["exact_match"].isna().all()
 
 
+def test_a_warning_is_said_once_for_all_cells(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run(str(results), ["metrics=[mauve]"])
+    assert all(math.isnan(row["mauve"]) and row["mauve_n"] == 0 for row in rows)
+    assert capsys.readouterr().out.count("warning: mauve is not computed: 6 texts and 0 references") == 1
+
+
 BAD = {
     "metrics=[readabilty]": r"Could not load 'metrics/readabilty' \(metrics are answer, classifier",
     "metrics.language.language=en": r"Could not override 'metrics\.language\.language'",
