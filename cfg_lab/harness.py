@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from cfg_lab.analysis import summary
 from cfg_lab.decoding import Decoder, NotANumberError
-from cfg_lab.metrics import Metric, scorer_key
 from cfg_lab.models import LanguageModel
 from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
-from cfg_lab.records import Completion, Text
-from cfg_lab.store import CELL, DISTRIBUTIONS, TRACE, Store, join
+from cfg_lab.records import Completion
+from cfg_lab.scoring import score, summarise
+from cfg_lab.store import DISTRIBUTIONS, TRACE, join
 from cfg_lab.tracking import CellResult
 
 Plans = Mapping[Cell, Sequence[Planned]]
@@ -54,8 +53,8 @@ def run(study: Study, console: Console) -> pd.DataFrame:
         study.store.write_cell(cell.id, cell.settings, [_cell_row(text) for text in planned])
 
     _decode(study, models, missing, console)
-    _score(study, plans, console)
-    table = _summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
+    score(study.store, study.metrics, console, {cell.id for cell in study.cells})
+    table = summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
     _track(study, table, console)
     return table
 
@@ -115,44 +114,6 @@ def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned]
             study.store.add_completions(rows)
 
 
-def _score(study: Study, plans: Plans, console: Console) -> None:
-    """Score the texts that a metric has not scored yet."""
-    scored = study.store.scored()
-    unique = {text.score_id: text for planned in plans.values() for text in planned}
-    missing: dict[Metric, list[str]] = {}
-    for metric in study.metrics:
-        key = scorer_key(metric)
-        missing[metric] = [score_id for score_id in unique if (score_id, key) not in scored]
-    total = sum(map(len, missing.values()))
-    if not total:
-        return
-    stored = study.store.completions().set_index("id")
-    with Bar(console, "scoring ", total, "texts") as bar:
-        for metric, score_ids in missing.items():
-            for begin in range(0, len(score_ids), 256):
-                part = score_ids[begin : begin + 256]
-                columns = metric.score([_text(unique[score_id], stored) for score_id in part])
-                study.store.add_scores(
-                    [
-                        {"text": score_id, "scorer": scorer_key(metric), "column": column, "value": value}
-                        for column, values in columns.items()
-                        for score_id, value in zip(part, values, strict=True)
-                    ]
-                )
-                bar.advance(len(part), note=type(metric).__name__)
-
-
-def _summarise(store: Store) -> pd.DataFrame:
-    """Mean, interval and n of every metric in every cell of the store; written there too."""
-    cells = store.cells()
-    texts = join(store, cells)
-    settings = [name for name in cells.columns if name not in {"cell", *CELL.names}]
-    metrics = [name for name in store.scores().columns if name in texts]
-    found = summary(texts, metrics, settings)
-    store.write_summary(found)
-    return found
-
-
 def _track(study: Study, table: pd.DataFrame, console: Console) -> None:
     """Mirror cells that changed; a tracker that fails is let go of, the results are on disk anyway."""
     texts = join(study.store, study.store.cells(cell.id for cell in study.cells))
@@ -190,6 +151,10 @@ def _cell_row(text: Planned) -> dict[str, Any]:
     return {
         "prompt_id": text.prompt.id,
         "prompt": text.prompt.text,
+        "prompt_negative": text.prompt.negative,
+        "prompt_attribute": text.prompt.attribute,
+        "prompt_system": text.prompt.system,
+        "prompt_reference": text.prompt.reference,
         "sample": text.request.sample,
         "completion": text.completion,
         "score_id": text.score_id,
@@ -220,6 +185,7 @@ def _completion_row(
         "processed": completion.processed,
         "parameters": [(others[name] if name else model).parameters for name, _ in request.contexts],
         "tokens": completion.tokens,
+        "stop_token": completion.tokens[-1] in request.stop_ids,
         "pieces": [model.piece(token) for token in completion.tokens],
         **{f"trace_{name}": getattr(trace, name) for name in TRACE},
         **{
@@ -233,20 +199,3 @@ def _completion_row(
             for name in DISTRIBUTIONS
         },
     }
-
-
-def _text(planned: Planned, stored: pd.DataFrame) -> Text:
-    row: Any = stored.loc[planned.completion]
-    tokens = tuple(map(int, row["tokens"]))
-    stopped = bool(tokens) and tokens[-1] in planned.request.stop_ids
-    return Text(
-        id=planned.completion,
-        prompt=planned.prompt,
-        text=row["text"],
-        tokens=tokens,
-        log_probs=tuple(map(float, row["trace_positive"]))[: len(tokens) - stopped],
-        finish_reason=row["finish_reason"],
-        processed=tuple(map(int, row["processed"])),
-        asked=tuple(len(ids) + len(tokens) - 1 for ids in (row["positive_ids"], *row["negative_ids"])),
-        parameters=tuple(map(int, row["parameters"])),
-    )

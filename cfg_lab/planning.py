@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -13,7 +13,7 @@ from cfg_lab.decoding import Decoder
 from cfg_lab.guidance import Guidance
 from cfg_lab.metrics import Metric
 from cfg_lab.models import LanguageModel
-from cfg_lab.negatives import Negative
+from cfg_lab.negatives import Negative, PhraseNegative
 from cfg_lab.records import InputError, Prompt, Request
 from cfg_lab.sampling import BeamSearch, Sampler
 from cfg_lab.store import Store
@@ -84,7 +84,10 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planned:
-    """A text of a cell: its prompt, the request that makes it, and the completion's id."""
+    """A text of a cell: its prompt, the request that makes it, and the completion's id.
+
+    The prompt's `negative` is what is steered away from: the cell's phrases where it has some of its own.
+    """
 
     prompt: Prompt
     request: Request
@@ -92,11 +95,11 @@ class Planned:
 
     @property
     def score_id(self) -> str:
-        """What scores are kept under: texts that are compared with different references are apart."""
-        reference = self.prompt.reference
-        if reference is None:
+        """What scores are kept under: the same text beside another reference or negative is another."""
+        beside = (self.prompt.reference, self.prompt.negative)
+        if beside == (None, None):
             return self.completion
-        return f"{self.completion}-{blake2b(reference.encode(), digest_size=6).hexdigest()}"
+        return f"{self.completion}-{blake2b(repr(beside).encode(), digest_size=6).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[Planned]:
     # Texts that do not depend on noise have one sample, whatever was asked for: copies are no evidence.
     samples = cell.samples if cell.sampling.random else 1
     decoder = Decoder(model, max_rows, cell.negatives.others())
-    for prompt in cell.prompts:
+    for asked in cell.prompts:
+        prompt = _with_phrases(asked, cell.negatives)
         try:
             positive = model.encode(prompt.text, prompt.system)
             negatives = cell.negatives.branches(prompt, model)
@@ -147,6 +151,12 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[Planned]:
                 yield Planned(prompt=prompt, request=request, completion=request.id(model.fingerprint))
         except InputError as error:
             raise InputError(f"prompt {prompt.id!r}: {error}") from error
+
+
+def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
+    if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
+        return replace(prompt, negative=negatives.phrases)
+    return prompt
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -230,6 +230,7 @@ class Text:
         text: new text only, without stop token or stop string.
         tokens: ids of the new tokens, a stop token included.
         log_probs: log-prob of each token under the unguided model given the prompt, nats.
+        guided_log_probs: the same under the guided distribution, before temperature and truncation.
         finish_reason: "stop" or "length".
         processed: tokens that the model of each branch has read for it, the positive's first.
         asked: the same had every negative run to the end.
@@ -242,6 +243,7 @@ class Text:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     finish_reason: FinishReason
+    guided_log_probs: tuple[float, ...] = ()
     processed: tuple[int, ...] = ()
     asked: tuple[int, ...] = ()
     parameters: tuple[int, ...] = ()

@@ -37,6 +37,7 @@ class StoreError(RuntimeError):
 TRACE = ("guided", "positive", "negative", "entropy", "divergence", "scale")
 DISTRIBUTIONS = ("guided", "positive", "negative")
 _TOKEN = pa.struct([("token", pa.int32()), ("piece", pa.string()), ("log_prob", pa.float32())])
+_PROMPT = ("negative", "attribute", "system", "reference")
 COMPLETIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -52,6 +53,7 @@ COMPLETIONS = pa.schema(
         ("processed", pa.list_(pa.int64())),  # tokens that each branch's model has read, the positive's first
         ("parameters", pa.list_(pa.int64())),  # of each branch's model
         ("tokens", pa.list_(pa.int32())),
+        ("stop_token", pa.bool_()),  # whether the last token is one, and not of the text
         ("pieces", pa.list_(pa.string())),  # the text of each token
         *((f"trace_{name}", pa.list_(pa.float32())) for name in TRACE),
         *((f"alternatives_{name}", pa.list_(pa.list_(_TOKEN))) for name in DISTRIBUTIONS),
@@ -64,6 +66,7 @@ CELL = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
+        *((f"prompt_{name}", pa.string()) for name in _PROMPT),
         ("sample", pa.int64()),
         ("completion", pa.string()),
         ("score_id", pa.string()),
@@ -160,7 +163,8 @@ class Store:
 
     def completions(self) -> pd.DataFrame:
         """A row a completion, each id once."""
-        return self._read("completions", COMPLETIONS).to_pandas().drop_duplicates("id", ignore_index=True)
+        table = self._read("completions", COMPLETIONS).to_pandas().reindex(columns=COMPLETIONS.names)
+        return table.drop_duplicates("id", ignore_index=True)
 
     def scored(self) -> set[tuple[str, str]]:
         """(text, scorer) pairs that have scores."""
@@ -183,13 +187,14 @@ class Store:
                 continue
             table = self._table(path)
             settings: dict[str, Any] = json.loads(table.schema.metadata[b"settings"])
-            frame = table.to_pandas().assign(cell=path.stem)
+            frame = table.to_pandas().reindex(columns=CELL.names).assign(cell=path.stem)
             frames.append(frame.assign(**{key: [value] * len(frame) for key, value in settings.items()}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["cell", *CELL.names])
 
     def _read(self, folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         tables = [self._table(path, columns) for path in self._shards(folder)]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        # Columns that older files do not have are null.
+        return pa.concat_tables(tables, promote_options="default") if tables else schema.empty_table()
 
     def _shards(self, folder: str) -> list[Path]:
         """Oldest first, so that what was written last wins."""
@@ -227,7 +232,24 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
 def join(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     """The rows of cells with their completions and scores; rows not decoded yet are left out."""
-    joined = cells.merge(store.completions(), left_on="completion", right_on="id").drop(columns=["id"])
+    joined = cells.merge(store.completions(), left_on="completion", right_on="id")
     scores = store.scores()
-    joined = joined.merge(scores, left_on="score_id", right_index=True, how="left", suffixes=("", "_metric"))
-    return joined.drop(columns=["score_id"])
+    alone = scores.reindex(joined["score_id"]).reset_index(drop=True)
+    together = scores.reindex(together_ids(joined)).reset_index(drop=True)
+    hidden = ["id", "score_id", "stop_token", *(f"prompt_{name}" for name in _PROMPT)]
+    return joined.drop(columns=hidden).join(alone.combine_first(together), rsuffix="_metric")
+
+
+def together_ids(rows: pd.DataFrame) -> pd.Series[str]:
+    """What the scores of texts beside the others of their cell are kept under: one id a row.
+
+    Content-addressed: equal texts of equal prompts make equal ids, and another text in the cell makes others.
+    """
+    found: list[pd.Series[str]] = []
+    for _, cell in rows.groupby("cell", sort=False):
+        prompts, ids = cell["prompt_id"].astype(str), cell["score_id"].astype(str)
+        lines = prompts + "|" + ids
+        whole = blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
+        own = [blake2b(f"{prompt}|{whole}".encode(), digest_size=8).hexdigest() for prompt in prompts]
+        found.append(ids + "@" + pd.Series(own, cell.index))
+    return pd.concat(found).reindex(rows.index) if found else pd.Series(dtype=str)

@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -45,13 +46,20 @@ def main(config: DictConfig) -> None:
 
 
 def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Run the cells; errors a user can mend are said in a sentence, without a traceback."""
+    """Run the cells; errors a user can mend are said in a sentence."""
+    with errors_in_a_sentence():
+        return run(configs, overrides)
+
+
+@contextmanager
+def errors_in_a_sentence() -> Generator[None]:
+    """Errors a user can mend are said without a traceback, and end the program."""
     from cfg_lab.decoding import NotANumberError
     from cfg_lab.store import StoreError
 
     errors = Console(stderr=True)
     try:
-        return run(configs, overrides)
+        yield
     except (InputError, NotANumberError, StoreError) as error:
         errors.print("error:", style="bold red", end=" ")
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
@@ -71,19 +79,28 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     from cfg_lab.harness import run as run_study
 
     console = Console()
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
-
-    warnings.showwarning = show
+    show_warnings(console)
     study = _study(configs, _labels(overrides))
     console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
     summary = run_study(study, console)
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    console.print(_fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
+    console.print(fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
     root = study.store.root
-    _say_paths(console, {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"})
+    say_paths(console, {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"})
     return rows
+
+
+def show_warnings(console: Console) -> None:
+    """Warnings as a sentence of the program, not as a line of its code; each once."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) in said:
+            return
+        said.add(str(message))
+        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
+
+    warnings.showwarning = show
 
 
 def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Study:
@@ -99,9 +116,9 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
     return Study(
         name=str(first.name),
         cells=[_cell(config, label, parts) for config, label in zip(configs, labels, strict=True)],
-        metrics=list(_instantiate(first, "metrics").values()),
+        metrics=list(described(first, "metrics").values()),
         store=Store(Path(str(first.results_root)) / str(first.name)),
-        tracker=_instantiate(first, "tracking"),
+        tracker=described(first, "tracking"),
         max_rows=first.max_rows,
         record={"config.yaml": _config_record(first, labels), "environment.json": _environment()},
     )
@@ -113,7 +130,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
     keys = {group: f"{group} {OmegaConf.to_container(config[group], resolve=True)}" for group in GROUPS}
     for group, key in keys.items():
         if key not in parts:
-            parts[key] = _instantiate(config, group)
+            parts[key] = described(config, group)
     alone = {key: config[key] for key in ALONE}
     return Cell(
         settings=_settings(config),
@@ -149,7 +166,7 @@ def _flat(prefix: str, node: DictConfig) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}.{key}", value
 
 
-def _instantiate(config: DictConfig, key: str) -> Any:
+def described(config: DictConfig, key: str) -> Any:
     """The object a config node describes; what is wrong with its values is an InputError."""
     try:
         return instantiate(config[key], _convert_="all")
@@ -200,7 +217,7 @@ def _environment() -> str:
     )
 
 
-def _fitting_table(
+def fitting_table(
     labels: Sequence[Mapping[str, str]],
     rows: Sequence[Mapping[str, Any]],
     metrics: Sequence[Metric],
@@ -242,7 +259,7 @@ def _estimate(row: Mapping[str, Any], column: str) -> str:
     return f"{row[column]:.3g}\n[dim]\\[{low:.3g}, {high:.3g}][/]"
 
 
-def _say_paths(console: Console, paths: Mapping[str, Path]) -> None:
+def say_paths(console: Console, paths: Mapping[str, Path]) -> None:
     for what, path in paths.items():
         if path.exists():
             console.print(f"{what:8} {path}", highlight=False, soft_wrap=True)

@@ -12,12 +12,18 @@ FLOORS = [
     {"records", "paths", "guidance", "sampling", "stats", "resampling"},
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
-    {"planning", "harness", "generation"},
-    {"sweep"},
+    {"planning", "harness", "generation", "scoring"},
+    {"sweep", "score"},
 ]
-DOORS = {"transformers": {"models"}, "wandb": {"tracking"}, "hydra": {"sweep"}, "evaluate": {"metrics"}}
-# Within a floor: harness runs what planning plans; within floor 0 values build on each other.
-NEIGHBOURS = {("harness", "planning")}
+DOORS = {
+    "transformers": {"models"},
+    "wandb": {"tracking"},
+    "hydra": {"sweep", "score"},
+    "evaluate": {"metrics"},
+}
+# Within a floor: harness runs what planning plans and has it scored; score says things as sweep does; within
+# floor 0 values build on each other.
+NEIGHBOURS = {("harness", "planning"), ("harness", "scoring"), ("score", "sweep")}
 
 
 def unit(path: Path) -> str:

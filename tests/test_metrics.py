@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
@@ -24,21 +23,11 @@ from cfg_lab.metrics import (
 )
 from cfg_lab.metrics.sentiment import HEAD
 from cfg_lab.models import load_classifier, load_embedder
-from cfg_lab.records import InputError, Text
+from cfg_lab.models.embedder import Embedder
+from cfg_lab.models.packaged import packaged_embedder
+from cfg_lab.records import InputError
 from tests.conftest import VOCABULARY, make_tokenizer
-
-
-def text(words: str, **changes: Any) -> Text:
-    log_probs = (-1.0,) * len(words.split())
-    values = {
-        "id": words,
-        "prompt": Prompt(id="1", text="?"),
-        "text": words,
-        "tokens": tuple(range(len(log_probs))),
-        "log_probs": log_probs,
-        "finish_reason": "stop",
-    }
-    return Text(**{**values, **changes})
+from tests.texts import text
 
 
 def test_perplexity_counts_the_text_and_not_the_stop_token() -> None:
@@ -96,9 +85,11 @@ def test_sentiment_and_its_card() -> None:
 
 def test_sentiment_does_not_depend_on_the_batch() -> None:
     words = [f"{word} day" * length for length in (1, 9, 3) for word in ("good ", "bad ", "long ")]
-    metric = Sentiment(load_embedder)
-    together = metric.score([text(one) for one in words])["sentiment"]
-    assert together == pytest.approx([metric.score([text(one)])["sentiment"][0] for one in words], abs=1e-5)
+    folder = packaged_embedder()
+    together = Sentiment(lambda: Embedder(folder)).score([text(one) for one in words])["sentiment"]
+    alone = Embedder(folder)  # remembers what it has embedded, so it is another one
+    one_by_one = [Sentiment(lambda: alone).score([text(one)])["sentiment"][0] for one in words]
+    assert together == pytest.approx(one_by_one, abs=1e-5)
 
 
 def test_toxicity() -> None:

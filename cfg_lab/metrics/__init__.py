@@ -1,24 +1,55 @@
 """Metrics: a value or more for each text. One small file a metric, chosen in conf/metrics."""
 
+from cfg_lab.metrics.answer import Answer
+from cfg_lab.metrics.card import card
 from cfg_lab.metrics.classifier import Classifier
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.evaluate_module import EvaluateModule
+from cfg_lab.metrics.evaluator import Evaluator
+from cfg_lab.metrics.guided_likelihood import GuidedLikelihood
+from cfg_lab.metrics.language import Language
+from cfg_lab.metrics.leakage import Leakage
 from cfg_lab.metrics.length import Length
-from cfg_lab.metrics.metric import Metric, scorer_key
+from cfg_lab.metrics.mauve import Mauve
+from cfg_lab.metrics.metric import Metric, scored_together, scorer_key
 from cfg_lab.metrics.perplexity import Perplexity
+from cfg_lab.metrics.readability import Readability
+from cfg_lab.metrics.relevance import Relevance
+from cfg_lab.metrics.repetition import Repetition
+from cfg_lab.metrics.rouge import Rouge
+from cfg_lab.metrics.self_bleu import SelfBleu
 from cfg_lab.metrics.sentiment import Sentiment
+from cfg_lab.metrics.topic import Topic
 from cfg_lab.metrics.toxicity import Toxicity
+from cfg_lab.metrics.translation import Translation
+from cfg_lab.metrics.vendi import Vendi
 
 __all__ = [
+    "Answer",
     "Classifier",
     "Cost",
     "Diversity",
     "EvaluateModule",
+    "Evaluator",
+    "GuidedLikelihood",
+    "Language",
+    "Leakage",
     "Length",
+    "Mauve",
     "Metric",
     "Perplexity",
+    "Readability",
+    "Relevance",
+    "Repetition",
+    "Rouge",
+    "SelfBleu",
     "Sentiment",
+    "Topic",
     "Toxicity",
+    "Translation",
+    "Vendi",
+    "card",
+    "scored_together",
     "scorer_key",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cfg_lab.metrics.words import words
 from cfg_lab.records import Text
 
 
@@ -23,11 +23,12 @@ class Diversity:
     """
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        words = [re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.text.lower()) for text in texts]
-        columns = {f"distinct_{n}": [_distinct(text, n) for text in words] for n in (1, 2, 3)}
-        return {**columns, "repeated_4": [1 - _distinct(text, 4) for text in words]}
+        found = [words(text.text) for text in texts]
+        columns = {f"distinct_{n}": [distinct(text, n) for text in found] for n in (1, 2, 3)}
+        return {**columns, "repeated_4": [1 - distinct(text, 4) for text in found]}
 
 
-def _distinct(words: list[str], n: int) -> float:
+def distinct(words: list[str], n: int) -> float:
+    """Different n-grams divided by all n-grams; NaN where there are none."""
     grams = list(zip(*(words[i:] for i in range(n)), strict=False))
     return len(set(grams)) / len(grams) if grams else math.nan

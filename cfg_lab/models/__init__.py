@@ -3,6 +3,7 @@
 from cfg_lab.models.classifier import load_classifier
 from cfg_lab.models.embedder import Embedder, load_embedder
 from cfg_lab.models.encoder_decoder import EncoderDecoder
+from cfg_lab.models.evaluator import load_evaluator
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.load import from_transformers, load_model
 from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
@@ -16,5 +17,6 @@ __all__ = [
     "from_transformers",
     "load_classifier",
     "load_embedder",
+    "load_evaluator",
     "load_model",
 ]

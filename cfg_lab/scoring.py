@@ -1,0 +1,138 @@
+"""Scoring what is decoded: what a metric has not scored yet, from the store alone; then means and intervals.
+
+Knows no model, so a finished sweep is scored again without one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from cfg_lab.analysis import summary
+from cfg_lab.metrics import Metric, scored_together, scorer_key
+from cfg_lab.progress import Bar
+from cfg_lab.records import Prompt, Text
+from cfg_lab.store import CELL, Store, join, together_ids
+
+_AT_ONCE = 32
+"""Texts a call of a metric that scores texts alone: enough for a batch, few enough to lose to a kill."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """One call of a metric: rows of the store's cells, and the ids their scores are kept under."""
+
+    metric: Metric
+    rows: pd.DataFrame
+    ids: Sequence[str]
+
+
+def score(
+    store: Store, metrics: Sequence[Metric], console: Console, cells: Collection[str] | None = None
+) -> int:
+    """Score the decoded texts that a metric has not scored yet, and keep the scores.
+
+    Args:
+        cells: ids of those to score; None is all of the store.
+
+    Returns:
+        How many scores were missing, counted in texts a metric.
+    """
+    rows = store.cells(cells)
+    rows = rows[rows["completion"].isin(store.completion_ids())]
+    units = list(_missing(store, metrics, rows))
+    total = sum(len(unit.ids) for unit in units)
+    if not total:
+        return 0
+    stored = store.completions().set_index("id")
+    found: list[dict[str, Any]] = []  # not written yet
+    written = time.monotonic()
+    with Bar(console, "scoring ", total, "texts") as bar:
+        try:
+            for unit in units:
+                columns = unit.metric.score(_texts(unit.rows, stored))
+                found += [
+                    {"text": text, "scorer": scorer_key(unit.metric), "column": column, "value": value}
+                    for column, values in columns.items()
+                    for text, value in zip(unit.ids, values, strict=True)
+                ]
+                bar.advance(len(unit.ids), note=type(unit.metric).__name__)
+                if len(found) >= 2048 or time.monotonic() - written > 15:
+                    store.add_scores(found)
+                    found, written = [], time.monotonic()
+        finally:
+            if found:  # also where it was interrupted
+                store.add_scores(found)
+    return total
+
+
+def _missing(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_Unit]:
+    scored = store.scored()
+    alone = rows.drop_duplicates("score_id")
+    rows = rows.assign(together=together_ids(rows))
+    for metric in metrics:
+        key = scorer_key(metric)
+        if scored_together(metric):
+            seen: set[str] = set()  # cells of the same texts are scored once
+            for _, cell in rows.groupby("cell", sort=False):
+                ids = [str(one) for one in cell["together"]]
+                if not seen.issuperset(ids) and any((one, key) not in scored for one in ids):
+                    yield _Unit(metric, cell, ids)
+                seen.update(ids)
+        else:
+            left = alone[[(str(one), key) not in scored for one in alone["score_id"]]]
+            for begin in range(0, len(left), _AT_ONCE):
+                part = left.iloc[begin : begin + _AT_ONCE]
+                yield _Unit(metric, part, [str(one) for one in part["score_id"]])
+
+
+def _texts(rows: pd.DataFrame, stored: pd.DataFrame) -> list[Text]:
+    cells: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    completions: list[dict[str, Any]] = stored.loc[rows["completion"]].reset_index().to_dict("records")  # pyright: ignore[reportAssignmentType]
+    return [_text(cell, completion) for cell, completion in zip(cells, completions, strict=True)]
+
+
+def _text(cell: dict[str, Any], completion: dict[str, Any]) -> Text:
+    tokens = tuple(map(int, completion["tokens"]))
+    stopped = completion["stop_token"]
+    if stopped is None or stopped != stopped:  # a file from before it was kept
+        stopped = completion["finish_reason"] == "stop"
+    spoken = len(tokens) - bool(stopped)
+    beside: dict[str, Any] = {
+        name: value if isinstance(value := cell[f"prompt_{name}"], str) else None
+        for name in ("negative", "attribute", "system", "reference")
+    }
+    contexts = [completion["positive_ids"], *completion["negative_ids"]]
+    return Text(
+        id=completion["id"],
+        prompt=Prompt(id=cell["prompt_id"], text=cell["prompt"], **beside),
+        text=completion["text"],
+        tokens=tokens,
+        log_probs=tuple(map(float, completion["trace_positive"]))[:spoken],
+        guided_log_probs=tuple(map(float, completion["trace_guided"]))[:spoken],
+        finish_reason=completion["finish_reason"],
+        processed=_numbers(completion["processed"]),
+        asked=tuple(len(ids) + len(tokens) - 1 for ids in contexts),
+        parameters=_numbers(completion["parameters"]),
+    )
+
+
+def _numbers(stored: Any) -> tuple[int, ...]:
+    """None in a file from before it was kept."""
+    return () if stored is None else tuple(map(int, stored))
+
+
+def summarise(store: Store) -> pd.DataFrame:
+    """Mean, interval and n of every metric in every cell of the store; written there too."""
+    cells = store.cells()
+    texts = join(store, cells)
+    settings = [name for name in cells.columns if name not in {"cell", *CELL.names}]
+    metrics = [name for name in store.scores().columns if name in texts]
+    found = summary(texts, metrics, settings)
+    store.write_summary(found)
+    return found

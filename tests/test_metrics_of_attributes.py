@@ -1,0 +1,147 @@
+"""What a text is like: language, topic, leakage, relevance, readability; and agreement with references."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cfg_lab import Prompt
+from cfg_lab.metrics import (
+    Answer,
+    Language,
+    Leakage,
+    Readability,
+    Relevance,
+    Rouge,
+    Topic,
+    Translation,
+    card,
+)
+from cfg_lab.metrics.readability import syllables
+from cfg_lab.negatives import parse_phrases
+from cfg_lab.records import InputError
+from tests.texts import Embeds, answer, text
+
+
+def test_language_of_the_prompt_or_a_named_one() -> None:
+    german = Prompt(id="1", text="Beschreibe bitte das Wetter von heute und wie es die Menschen stimmt.")
+    texts = [
+        text("Heute scheint die Sonne, und alle sind gut gelaunt.", prompt=german),
+        text("Today the sun is shining and everyone is happy.", prompt=german),
+        text(" ", prompt=german),
+    ]
+    own = Language().score(texts)["language"]
+    assert own[0] > 0.9
+    assert own[1] < 0.1
+    assert math.isnan(own[2])
+    assert Language("en").score(texts)["language"][1] > 0.9
+    with pytest.raises(
+        InputError, match=r"metrics\.language\.language must be one of .*, de, .* got 'german'"
+    ):
+        Language("german").score([])
+
+
+def test_topics_are_a_softmax_over_cosines() -> None:
+    embeds = Embeds({"war": [1, 0], "peace": [0, 1], "battle": [0.8, 0.6]})
+    metric = Topic([{"w": "war"}, {"p": "peace"}], lambda: embeds, temperature=0.1)
+    scores = metric.score([text("battle"), text("")])
+    assert list(scores) == ["topic_w", "topic_p"]
+    assert scores["topic_w"][0] == pytest.approx(1 / (1 + math.exp(-2)))  # (0.8 - 0.6) / 0.1
+    assert scores["topic_w"][0] + scores["topic_p"][0] == pytest.approx(1)
+    assert math.isnan(scores["topic_w"][1])
+    with pytest.raises(InputError, match="at least 2 topics"):
+        Topic([{"w": "war"}], lambda: embeds)
+    with pytest.raises(InputError, match=r"temperature must be above 0, got 0"):
+        Topic([{"w": "war"}, {"p": "peace"}], lambda: embeds, temperature=0)
+
+
+def test_leakage_weighs_the_phrases() -> None:
+    embeds = Embeds({"It is sad.": [1, 0], "It is bleak.": [0, 1], "tears": [0.6, 0.8]})
+    metric = Leakage(lambda: embeds, parse_phrases)
+
+    def leakage(words: str, negative: str | None) -> float:
+        return metric.score([text(words, prompt=Prompt(id="1", text="?", negative=negative))])["leakage"][0]
+
+    assert leakage("tears", "sad") == pytest.approx(0.6)
+    assert leakage("tears", "sad:3, bleak") == pytest.approx((3 * 0.6 + 0.8) / 4)
+    assert leakage("tears", "sad, bleak:-1") == pytest.approx((0.6 - 0.8) / 2)  # what attracts counts against
+    assert math.isnan(leakage("tears", None))
+    assert math.isnan(leakage(" ", "sad"))
+    with pytest.raises(InputError, match=r"template must have {} in it, got 'bad'"):
+        Leakage(lambda: embeds, parse_phrases, template="bad")
+
+
+def test_relevance() -> None:
+    embeds = Embeds({"ask": [0, 1], "near": [0.6, 0.8]})
+    asked = Prompt(id="1", text="ask")
+    scores = Relevance(lambda: embeds).score([text("near", prompt=asked), text("", prompt=asked)])
+    assert scores["relevance"][0] == pytest.approx(0.8)
+    assert math.isnan(scores["relevance"][1])
+
+
+def test_syllables() -> None:
+    counted = {
+        "the": 1, "cat": 1, "table": 2, "makes": 1, "boxes": 2, "wanted": 2, "walked": 1, "reader": 2,
+        "banana": 3, "ages": 2, "queue": 1, "don't": 1, "hmm": 1, "12": 1,
+    }  # fmt: skip
+    assert {word: syllables(word) for word in counted} == counted
+
+
+def test_readability_by_hand() -> None:
+    # 6 words of one syllable in one sentence; 10 words (3 and 5 are two), 11 syllables, in two sentences
+    texts = ["The cat sat on the mat.", "Is 3.5 a lot? A happy dog ran off", ""]
+    scores = Readability().score([text(one) for one in texts])
+    assert scores["reading_ease"][0] == pytest.approx(206.835 - 1.015 * 6 - 84.6)
+    assert scores["reading_grade"][0] == pytest.approx(0.39 * 6 + 11.8 - 15.59)
+    assert scores["reading_ease"][1] == pytest.approx(206.835 - 1.015 * 5 - 84.6 * 11 / 10)
+    assert math.isnan(scores["reading_ease"][2])
+
+
+def test_answers_as_squad_counts_them() -> None:
+    scores = Answer().score(
+        [
+            answer("The Eiffel  Tower!", "eiffel tower"),
+            answer("the big tower", "Eiffel Tower"),
+            answer("", "x"),
+            answer("!", "the"),
+            answer("x", None),
+        ]
+    )
+    assert scores["exact_match"][:4] == [1, 0, 0, 1]
+    assert scores["token_f1"][:4] == pytest.approx([1, 1 / 2, 0, 1])  # 1 word of 2 and of 2
+    assert math.isnan(scores["exact_match"][4])
+    assert math.isnan(scores["token_f1"][4])
+
+
+def test_rouge_by_hand() -> None:
+    scores = Rouge().score([answer("the cats sat", "the cat sat down"), answer("", "x"), answer("x", None)])
+    assert scores["rouge_1"][:2] == pytest.approx([2 * 1 * 0.75 / 1.75, 0])  # 3 of 3, 3 of 4 stems
+    assert scores["rouge_2"][0] == pytest.approx(2 * 1 * (2 / 3) / (5 / 3))
+    assert scores["rouge_l"][0] == pytest.approx(2 * 1 * 0.75 / 1.75)
+    assert math.isnan(scores["rouge_1"][2])
+
+
+def test_bleu_and_chrf() -> None:
+    scores = Translation().score(
+        [answer("a b c d", "a b c d"), answer("a b c", "a b c d"), answer("", "x"), answer("x", None)]
+    )
+    # all n-grams up to 3 match; brevity penalty exp(1 - 4/3)
+    assert scores["bleu"][:3] == pytest.approx([1, math.exp(1 - 4 / 3), 0])
+    assert scores["chrf"][0] == pytest.approx(1)
+    # 1-, 2-, 3-grams of "abc" in "abcd": precision 1, recalls 3/4, 2/3, 1/2; mean over the orders both have
+    recall = (3 / 4 + 2 / 3 + 1 / 2) / 3
+    assert scores["chrf"][1] == pytest.approx(5 * recall / (4 + recall), abs=1e-3)
+    assert math.isnan(scores["chrf"][3])
+
+
+def test_cards_of_those_that_judge() -> None:
+    for column in ("sentiment", "toxicity", "language", "topic_medicine", "leakage", "relevance"):
+        found = card(column)
+        assert found
+        assert found["data"]
+        for part in found["held_out"].values():
+            value = part.get("accuracy", part.get("auc"))
+            assert 0 <= part["low"] <= value <= part["high"] <= 1
+            assert part["n"] >= 50
+    assert card("length") is None

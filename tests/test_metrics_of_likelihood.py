@@ -1,0 +1,98 @@
+"""Fluency under the guided distribution and under an independent model; repetition."""
+
+from __future__ import annotations
+
+import math
+import string
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfg_lab import Decoder, Prompt, Request, load_model
+from cfg_lab.metrics import Evaluator, GuidedLikelihood, Perplexity, Repetition
+from cfg_lab.models import LanguageModel, load_evaluator
+from cfg_lab.models.evaluator import log_probs
+from cfg_lab.records import InputError
+from tests.texts import text
+
+
+def test_guided_likelihood() -> None:
+    one = text("a b", tokens=(5, 6, 2), guided_log_probs=(-1.0, -3.0), log_probs=(-2.0, -4.0))
+    scores = GuidedLikelihood().score([one, text("")])
+    assert scores["guided_log_prob"][0] == -2
+    assert math.isnan(scores["guided_log_prob"][1])
+
+
+def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:
+    with torch.inference_mode():
+        logits = model.module(torch.tensor([[*context, *tokens]])).logits[0].float()
+    chosen = logits.log_softmax(-1)[len(context) - 1 : -1]
+    return [float(row[token]) for row, token in zip(chosen, tokens, strict=True)]
+
+
+def test_teacher_forcing_equals_a_plain_forward(tiny: LanguageModel) -> None:
+    first, second, third = (Prompt(id=str(n), text=words) for n, words in enumerate(("Say", "Go", "x")))
+    texts = [(first, "hello"), (second, " on and on"), (third, "")]
+    found = log_probs(tiny, texts, separator="|")
+    for (prompt, words), joint, ours in zip(texts[:2], ("|", ""), found, strict=False):
+        tokens = tuple(tiny.tokenizer(words).input_ids)
+        expected = brute_force(tiny, tiny.encode(prompt.text + joint), tokens)
+        assert ours == pytest.approx(expected, abs=1e-4)
+    assert found[2] == []
+
+
+def test_too_long_a_context_loses_its_beginning_and_too_long_a_text_is_unscored(
+    rotary: LanguageModel,
+) -> None:
+    prompt, long = Prompt(id="1", text="x" * 100), "y" * 200
+    fits, not_at_all = log_probs(rotary, [(prompt, long), (prompt, "z" * 256)], "")
+    expected = brute_force(rotary, rotary.encode("x" * 56), rotary.encode(long))
+    assert fits == pytest.approx(expected, abs=1e-3)
+    assert not_at_all == []
+
+
+def test_the_evaluator_by_folder(tiny_folder: Path) -> None:
+    metric = Evaluator(str(tiny_folder), load_evaluator, column="judge")
+    scores = metric.score([text("hello ü"), text("")])
+    assert list(scores) == ["judge_perplexity", "judge_bits_per_byte"]
+    nats = -sum(load_evaluator(str(tiny_folder), "\n")([(Prompt(id="1", text="?"), "hello ü")])[0])
+    assert scores["judge_perplexity"][0] == pytest.approx(math.exp(nats / 8))  # a token a byte
+    assert scores["judge_bits_per_byte"][0] == pytest.approx(nats / math.log(2) / 8)
+    assert math.isnan(scores["judge_perplexity"][1])
+    with pytest.raises(InputError, match=r"metrics\.evaluator: model\.name is 'no/such-model'"):
+        Evaluator("no/such-model", load_evaluator).score([])
+
+
+def test_a_model_judges_its_own_text_as_it_was_decoded(tiny_folder: Path) -> None:
+    """Law: evaluator and generator alike, the evaluator gives the generator's perplexity."""
+    model = load_model(str(tiny_folder))
+    asked = [Request(positive=model.encode(letter), max_new_tokens=3) for letter in string.ascii_letters]
+    # Some of these bytes are no text, and would not be the same tokens again.
+    texts = [
+        text(
+            model.decode(done.tokens),
+            prompt=Prompt(id="1", text=letter),
+            tokens=done.tokens,
+            log_probs=done.trace.positive,
+        )
+        for letter, request in zip(string.ascii_letters, asked, strict=True)
+        for done in Decoder(model).decode([request])
+        if tuple(model.tokenizer(model.decode(done.tokens)).input_ids) == done.tokens
+    ]
+    assert texts
+    own, judged = Perplexity().score(texts), Evaluator(str(tiny_folder), load_evaluator).score(texts)
+    assert judged["evaluator_perplexity"] == pytest.approx(own["perplexity"], rel=1e-3)
+    assert judged["evaluator_bits_per_byte"] == pytest.approx(own["bits_per_byte"], rel=1e-3)
+
+
+def test_repetition() -> None:
+    scores = Repetition().score([text("A b c a B c d"), text("so " * 10), text("one two"), text("")])
+    assert scores["repeated_2"][:3] == pytest.approx([2 / 6, 8 / 9, 0])
+    assert scores["repeated_3"][:2] == pytest.approx([1 / 5, 7 / 8])
+    assert scores["repeated_4"][:2] == pytest.approx([0, 6 / 7])
+    assert scores["longest_repeat"][:3] == pytest.approx([3 / 7, 9 / 10, 0])  # overlapping: so × 9 twice
+    assert math.isnan(scores["longest_repeat"][3])
+    once, often = Repetition().score([text("A tale of seas."), text("A tale of seas. " * 40)])["compression"]
+    assert often > 10 > 1.5 > once
+    assert math.isnan(scores["compression"][3])

@@ -1,0 +1,203 @@
+"""Metrics are added to a finished sweep, and nothing is decoded again."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import cfg_lab
+from cfg_lab import models
+from cfg_lab.records import InputError
+from cfg_lab.score import run
+from cfg_lab.store import Store
+from tests.cli import environment, on, sweep
+
+GRID = ["guidance.scale=1,2", "negatives=empty,own"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("swept")
+    sweep(*on(folder, tiny_folder), *GRID)
+    return folder / "results" / "study"
+
+
+@pytest.fixture
+def results(swept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(swept, tmp_path / "study"))
+
+
+def shards(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.glob("[cs]*/*.parquet")}
+
+
+def test_a_metric_is_added_and_again_is_nothing(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the generator was loaded")
+
+    monkeypatch.setattr(models, "load_model", refuse)
+    before, frame = shards(results), cfg_lab.load_results(results)
+    rows = run(str(results), ["metrics=[guided_likelihood,readability]"])
+    after = cfg_lab.load_results(results)
+    assert after["guided_log_prob"].notna().all()
+    pd.testing.assert_frame_equal(after[frame.columns], frame)
+    added = set(shards(results)) - set(before)
+    assert {path.parent.name for path in added} == {"scores"}
+    summary = pd.read_parquet(results / "summary.parquet")
+    for row in rows:
+        values = after.loc[after["cell"] == row["cell"], "guided_log_prob"]
+        assert row["guided_log_prob"] == pytest.approx(values.mean())
+        assert row["perplexity"] > 1  # earlier metrics stay
+    assert summary["guided_log_prob_n"].tolist() == [6] * 4
+    shown = capsys.readouterr().out
+    assert "guided_log_prob" in shown
+    assert "negatives" in shown
+
+    done = shards(results)
+    run(str(results), ["metrics=[guided_likelihood,readability]"])
+    assert shards(results) == done
+    assert "every text has these scores already" in capsys.readouterr().out
+
+
+def test_at_scale_1_the_guided_likelihood_is_the_perplexity(results: Path) -> None:
+    run(str(results), ["metrics=[guided_likelihood]"])
+    frame = cfg_lab.load_results(results)
+    off = frame[frame["guidance.scale"] == 1]
+    guided = [math.exp(-value) for value in off["guided_log_prob"]]
+    assert guided == pytest.approx(off["perplexity"].tolist(), rel=1e-4)
+
+
+def test_a_metric_of_sets_has_its_number_as_mean_and_is_scored_once(results: Path) -> None:
+    rows = run(str(results), ["metrics=[self_bleu]"])
+    store = Store(results)
+    frame = cfg_lab.load_results(results)
+    assert frame["self_bleu"].notna().all()
+    for row in rows:
+        cell = frame[frame["cell"] == row["cell"]]
+        assert row["self_bleu"] == pytest.approx(cell["self_bleu"].mean())
+        assert row["self_bleu_across_low"] <= row["self_bleu_across"] <= row["self_bleu_across_high"]
+        for _, samples in cell.groupby("prompt_id"):
+            assert samples["self_bleu"].between(0, 1).all()
+    # the two cells of scale 1 hold the same texts, and share their scores
+    kept = [text for text, _ in store.scored() if "@" in text]
+    assert len(kept) == 3 * 6
+    before = shards(results)
+    run(str(results), ["metrics=[self_bleu]"])
+    assert shards(results) == before
+
+
+def test_another_text_in_the_set_scores_the_set_anew(results: Path) -> None:
+    """A cell that was half decoded has other numbers of sets when it is whole."""
+    (shard,) = (results / "completions").glob("*.parquet")
+    whole = pq.read_table(shard)
+    pq.write_table(whole.slice(0, len(whole) - 1), shard)
+    rows = run(str(results), ["metrics=[self_bleu]"])
+    assert sorted(row["texts"] for row in rows) == [5, 6, 6, 6]
+    pq.write_table(whole, shard)
+    assert cfg_lab.load_results(results)["self_bleu"].isna().sum() == 6  # never those of another set
+    rows = run(str(results), ["metrics=[self_bleu]"])
+    assert [row["texts"] for row in rows] == [6] * 4
+    assert cfg_lab.load_results(results)["self_bleu"].notna().all()
+
+
+def test_the_same_as_scoring_while_sweeping(tmp_path: Path, tiny_folder: Path, results: Path) -> None:
+    chosen = "metrics=[length,self_bleu,repetition]"
+    sweep(*on(tmp_path, tiny_folder, "at_once"), *GRID, chosen)
+    run(str(results), [chosen])
+    order = ["negatives", "guidance.scale", "prompt_id", "sample"]
+    at_once, later = (
+        cfg_lab.load_results(path).sort_values(order, ignore_index=True)
+        for path in (tmp_path / "results" / "at_once", results)
+    )
+    columns = ["length", "degenerate", "self_bleu", "self_bleu_across", "repeated_2", "compression"]
+    pd.testing.assert_frame_equal(at_once[columns], later[columns])
+
+
+def test_the_cells_phrases_are_what_a_metric_sees(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(
+        *on(tmp_path, tiny_folder),
+        "negatives=custom",
+        "negatives.phrases='ugly:0.8, low'",
+        "guidance.scale=1",
+    )
+    sweep(*on(tmp_path, tiny_folder), "negatives=own", "guidance.scale=1")
+    cells = Store(tmp_path / "results" / "study").cells()
+    seen = cells.groupby("negatives")["prompt_negative"].agg(set)
+    assert seen["custom"] == {"ugly:0.8, low"}
+    assert len(seen["own"]) == 3
+    # the same texts beside other phrases have scores of their own
+    assert cells["completion"].nunique() == 6
+    assert cells["score_id"].nunique() == 12
+
+
+def test_results_from_before_the_new_columns(results: Path) -> None:
+    for path in results.glob("c*/*.parquet"):
+        table = pq.read_table(path)
+        new = [name for name in table.column_names if name == "stop_token" or name.startswith("prompt_")]
+        pq.write_table(table.drop_columns([name for name in new if name != "prompt_id"]), path)
+    run(str(results), ["metrics=[length,self_bleu,answer]"])
+    frame = cfg_lab.load_results(results)
+    assert frame[["length", "self_bleu"]].notna().all(axis=None)
+    assert frame["exact_match"].isna().all()
+
+
+def test_a_warning_is_said_once_for_all_cells(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run(str(results), ["metrics=[mauve]"])
+    assert all(math.isnan(row["mauve"]) and row["mauve_n"] == 0 for row in rows)
+    assert capsys.readouterr().out.count("warning: mauve is not computed: 6 texts and 0 references") == 1
+
+
+BAD = {
+    "metrics=[readabilty]": r"Could not load 'metrics/readabilty' \(metrics are answer, classifier",
+    "metrics.language.language=en": r"Could not override 'metrics\.language\.language'",
+    "metrics=[length": r"no viable alternative|mismatched input|missing",
+    "model=gpt2": r"score takes metrics only, such as metrics=\[length\]; got 'model=gpt2'",
+    "metrics=[evaluate]": r"metrics\.evaluate\.module has no value yet",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_bad_input_is_named_and_nothing_is_written(results: Path, argument: str) -> None:
+    before = shards(results)
+    with pytest.raises(InputError, match=BAD[argument]):
+        run(str(results), [argument])
+    assert shards(results) == before
+
+
+def test_folders_without_results(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing' holds no results; a sweep writes them"):
+        run(str(tmp_path / "nothing"), ["metrics=[length]"])
+    shutil.rmtree(results / "completions")
+    with pytest.raises(InputError, match=r"nothing in .*study' is decoded yet; run its sweep first"):
+        run(str(results), ["metrics=[length]"])
+
+
+def test_the_command(results: Path, tmp_path: Path) -> None:
+    def score(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cfg_lab.score", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            check=False,
+        )
+
+    helped = score("--help")
+    assert "metrics=[readability,leakage]" in helped.stdout
+    assert "self_bleu" in helped.stdout
+    done = score(str(results), "metrics=[readability]")
+    assert done.returncode == 0, done.stderr
+    assert "reading_ease" in done.stdout
+    bad = score(str(tmp_path / "x"), "metrics=[readability]")
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: ")
+    assert "Traceback" not in bad.stderr
