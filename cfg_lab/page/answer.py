@@ -73,10 +73,10 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
         "<table class='forest'>"
         f"<caption>{cell}, beside decoding without guidance. Whiskers are 95 % intervals over "
         f"{count(scope.prompts, 'prompt')}, each row on its own scale around zero.</caption>"
-        "<thead><tr><th scope='col'>metric</th><th scope='col' class='n'>unguided</th>"
-        "<th scope='col' class='n'>guided</th><th scope='col' class='n'>difference</th>"
-        "<th scope='col' aria-hidden='true'></th><th scope='col' class='n'>corrected</th>"
-        f"<th scope='col'>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<thead><tr><th scope='col'>metric</th><th scope='col'>verdict</th>"
+        "<th scope='col' class='n'>difference</th><td aria-hidden='true'></td>"
+        "<th scope='col' class='n'>unguided</th><th scope='col' class='n'>guided</th>"
+        f"<th scope='col' class='n'>corrected</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -85,10 +85,11 @@ def _row(change: Change) -> str:
     arrow = {"higher": "higher is better", "lower": "lower is better", None: ""}[analysis.better(change.metric)]
     return (
         f"<tr><th scope='row'>{escape(change.metric)}<small>{arrow}</small></th>"
-        f"<td class='n'>{short(change.base)}</td><td class='n'>{short(change.mean)}</td>"
+        f"<td><span class='tag {verdict}'>{WORDS[verdict]}</span></td>"
         f"<td class='n'>{signed(change.difference)} <small>{interval(change.low, change.high)}</small></td>"
-        f"<td aria-hidden='true'>{_whisker(change)}</td><td class='n'>{p_value(change.p_holm)}</td>"
-        f"<td><span class='tag {verdict}'>{WORDS[verdict]}</span></td></tr>"
+        f"<td aria-hidden='true'>{_whisker(change)}</td>"
+        f"<td class='n'>{short(change.base)}</td><td class='n'>{short(change.mean)}</td>"
+        f"<td class='n'>{p_value(change.p_holm)}</td></tr>"
     )
 
 

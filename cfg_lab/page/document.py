@@ -53,9 +53,10 @@ def document(
         text_budget: characters of texts, at most.
         token_budget: bytes of token views, at most.
     """
-    metrics = [name for name in analysis.metrics_of(results) if results[name].notna().any()]
-    unscored = [name for name in analysis.metrics_of(results) if name not in metrics]
-    cells, roles = cells_of(results), roles_of(metrics)
+    measured = analysis.metrics_of(results)
+    unscored = [name for name in measured if not results[name].notna().any()]
+    cells, roles = cells_of(results), roles_of([name for name in measured if name not in unscored])
+    metrics = [*roles.aims, *roles.prices, *roles.others]
     summary = analysis.summary(results, metrics=metrics).reset_index(drop=True)
     compared = compare(results, summary, cells, roles)
     texts, packs = texts_payload(results, cells, metrics, text_budget, token_budget)

@@ -35,7 +35,7 @@ def p_value(p: float) -> str:
         return "p unknown"
     if p < 0.001:
         return "p < 0.001"
-    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.2g}"
+    return f"p = {round(p, 2):g}" if p >= 0.1 else f"p = {p:.2g}"
 
 
 def count(number: int, noun: str) -> str:

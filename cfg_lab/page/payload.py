@@ -64,8 +64,7 @@ def metrics_payload(
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
     """The Pareto front of each pair of metrics that have a better direction."""
-    ordered = [*roles.aims, *roles.prices, *roles.others]
-    directed = [name for name in ordered if analysis.better(name) and results[name].notna().any()]
+    directed = [name for name in (*roles.primary, *roles.others) if analysis.better(name) and results[name].notna().any()]
     place = {cell: number for number, cell in enumerate(cells.ids)}
     fronts: list[dict[str, Any]] = []
     for y, x in combinations(directed[:MOST_PAIRED], 2):

@@ -67,8 +67,9 @@ def headline(finding: Finding, scope: Scope) -> str:
             return f"{against}. {_unknown(scope)}"
         case _:
             return (
-                f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> "
-                f"{against} ({how} after correction).{_settled(change)}"
+                f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> The {most} is "
+                f"{scope.label(change.cell)} at {short(change.mean)} against {short(change.base)} without "
+                f"guidance, {_estimate(change)}; {how} after correction.{_settled(change)}"
             )
 
 
@@ -120,7 +121,8 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
         notes.append(
             f"p values are corrected by Holm's method over the {scope.comparisons} comparisons of aims and "
             "prices; the intervals are 95 % each, not corrected. A difference is called shown only where the "
-            "corrected p is below 0.05."
+            "corrected p is below 0.05. How many prompts would settle a difference is for 80 % power at 5 %, "
+            "before correction."
         )
     if scope.prompts == 1:
         notes.append(

@@ -85,10 +85,12 @@ function endLabels(labels, top, bottom) {
   return labels.map((label) => s("text", { class: `end ${tone(label.series)}`, x: label.x, y: label.at + 4 }, label.text));
 }
 
+let carded = null;
 function showCard(element, lines) {
   const card = at("card");
   fill(card, h("strong", {}, lines[0]), lines.slice(1).filter(Boolean).map((line) => h("span", {}, line)));
   card.hidden = false;
+  carded = { element, top: element.getBoundingClientRect().top };
   const around = element.getBoundingClientRect(), size = card.getBoundingClientRect();
   const left = Math.min(Math.max(8, around.left + around.width / 2 - size.width / 2), window.innerWidth - size.width - 8);
   const above = around.top - size.height - 10;
@@ -96,7 +98,10 @@ function showCard(element, lines) {
   card.style.top = `${above > 8 ? above : around.bottom + 10}px`;
 }
 const hideCard = () => { at("card").hidden = true; };
-window.addEventListener("scroll", hideCard, { passive: true });
+// Scrolling that ends before the pointer rests still reports itself later: only what moved loses its card.
+window.addEventListener("scroll", () => {
+  if (carded && Math.abs(carded.element.getBoundingClientRect().top - carded.top) > 4) hideCard();
+}, { passive: true });
 window.addEventListener("keydown", (event) => { if (event.key === "Escape") hideCard(); });
 
 // Makes an element speak for a cell: card on hover and focus, its texts on click.

@@ -15,7 +15,7 @@ function short(value) {
 }
 const signed = (value) => (value > 0 ? "+" : "") + short(value);
 const interval = (low, high) => (low === null || high === null ? "[no interval]" : `[${short(low)}, ${short(high)}]`);
-const chance = (p) => (p === null ? "p unknown" : p < 0.001 ? "p < 0.001" : `p = ${p >= 0.1 ? p.toFixed(2) : Number(p.toPrecision(2))}`);
+const chance = (p) => (p === null ? "p unknown" : p < 0.001 ? "p < 0.001" : `p = ${p >= 0.1 ? Math.round(100 * p) / 100 : Number(p.toPrecision(2))}`);
 const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
 const valueText = (value) => String(value).replace("-", MINUS);
 const betterText = (metric) => (metric.better ? `${metric.better} is better` : "no better direction");

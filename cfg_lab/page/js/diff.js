@@ -29,12 +29,15 @@ function differences(baseline, text) {
   const parts = wordsOf(text), spoken = (list) => list.filter((word) => word.trim());
   const words = spoken(parts), kept = common(spoken(wordsOf(baseline)), words);
   const nodes = [];
-  let place = 0, run = null;
+  let place = 0, run = null, space = "";
   for (const part of parts) {
-    const same = !part.trim() ? run === null : kept[place++];
-    if (same) { run = null; nodes.push(part); }
-    else { if (!run) { run = h("ins", {}); nodes.push(run); } run.append(part); }
+    if (!part.trim()) { space = part; continue; }
+    if (kept[place++]) { run = null; nodes.push(space, part); }
+    else if (run) run.append(space, part);
+    else { run = h("ins", {}, part); nodes.push(space, run); }
+    space = "";
   }
+  nodes.push(space);
   const other = kept.filter((same) => !same).length, first = kept.indexOf(false);
   const sentence = !other ? (baseline === text ? "The same text as unguided." : "All its words are in the unguided text.")
     : `${other} of ${words.length} words differ from unguided; the first is word ${first + 1}.`;

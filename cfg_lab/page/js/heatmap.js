@@ -38,8 +38,7 @@ function drawMap() {
     const button = h("button", { type: "button", class: "heat" }, map.show === "mean" ? short(value(cell)) : signed(value(cell)),
       isShown(change) ? h("span", { class: "dot", "aria-hidden": "true" }) : null);
     const share = map.show === "mean" ? (value(cell) - low) / (high - low || 1) : Math.abs(value(cell)) / reach;
-    button.style.setProperty("--share", `${Math.round(8 + 84 * share)}%`);
-    button.classList.toggle("strong", share > 0.55);
+    button.style.setProperty("--share", `${Math.round(5 + 40 * share)}%`);
     if (map.show !== "mean") button.classList.add(value(cell) < 0 ? "down" : "up");
     speaks(button, cell, [D.cells.label[cell], meanText(metric, cell), changeText(metric, cell)]);
     buttons.push(button);
@@ -50,5 +49,5 @@ function drawMap() {
     h("thead", {}, h("tr", {}, h("td", { class: "corner-cell" }, `${rows.name} \u2193  ${columns.name} \u2192`), shownColumns.map((column) => h("th", { scope: "col" }, valueText(columns.values[column]))))),
     h("tbody", {}, body))));
   fill(at("map-caption"), h("b", {}, `${metric.name}, ${map.show === "mean" ? "means" : "differences to unguided decoding"}. `),
-    map.show === "mean" ? `Darker is higher${metric.better ? `; ${betterText(metric)}` : ""}.` : "Blue is higher than unguided, orange lower.", " A dot: the difference to unguided decoding is shown.");
+    map.show === "mean" ? `Stronger colour is higher${metric.better ? `; ${betterText(metric)}` : ""}.` : "Blue is higher than unguided, orange lower.", " A dot: the difference to unguided decoding is shown.");
 }

@@ -97,7 +97,7 @@ function closeInspector() {
 }
 
 function legend() {
-  const step = (way, size) => h("span", { class: `t ${way} l${size}`, "aria-hidden": "true" }, "\u2002");
+  const step = (way, size) => h("span", { class: `t ${way} l${size}`, "aria-hidden": "true" }, "ab");
   return h("p", { class: "legend" }, h("span", {}, "made less likely"), [5, 4, 3, 2, 1].map((size) => step("down", size)), h("span", { class: "t", "aria-hidden": "true" }, "\u2002"),
     [1, 2, 3, 4, 5].map((size) => step("up", size)), h("span", {}, "more likely by guidance"),
     h("small", {}, `guided minus positive log-prob; steps at ${LEVELS.join(", ")} nats. Solid underline: raised; dotted: lowered.`));
