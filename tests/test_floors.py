@@ -9,11 +9,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "cfg_lab"
 FLOORS = [
-    {"records", "paths", "guidance", "sampling", "stats"},
+    {"records", "paths", "guidance", "sampling", "stats", "formats", "inline"},
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress"},
-    {"planning", "harness", "generation"},
-    {"sweep"},
+    {"planning", "harness", "generation", "page"},
+    {"sweep", "report"},
 ]
 DOORS = {"transformers": {"models"}, "wandb": {"tracking"}, "hydra": {"sweep"}, "evaluate": {"metrics"}}
 # Within a floor: harness runs what planning plans; within floor 0 values build on each other.

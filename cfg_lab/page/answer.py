@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from html import escape
 
 from cfg_lab import analysis
+from cfg_lab.formats import count, interval, joined, p_value, short, signed
 from cfg_lab.page import sentences
 from cfg_lab.page.cells import Axis, value_text
 from cfg_lab.page.findings import Change, Finding, Verdict
-from cfg_lab.page.numbers import count, interval, joined, p_value, short, signed
 from cfg_lab.page.roles import Roles
 from cfg_lab.page.sentences import Scope
 
@@ -82,7 +82,9 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
 
 def _row(change: Change) -> str:
     verdict = change.verdict
-    arrow = {"higher": "higher is better", "lower": "lower is better", None: ""}[analysis.better(change.metric)]
+    arrow = {"higher": "higher is better", "lower": "lower is better", None: ""}[
+        analysis.better(change.metric)
+    ]
     return (
         f"<tr><th scope='row'>{escape(change.metric)}<small>{arrow}</small></th>"
         f"<td><span class='tag {verdict}'>{WORDS[verdict]}</span></td>"

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, cast
 
-from cfg_lab.page.numbers import interval, short
+from cfg_lab.formats import interval, short
 
 METRICS = Path(__file__).parent.parent / "metrics"
 
@@ -38,7 +38,9 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _card(metric: str, card: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in card.items() if isinstance(value, str | int | float) and key != "bias"}
+    plain = {
+        key: value for key, value in card.items() if isinstance(value, str | int | float) and key != "bias"
+    }
     listed = "".join(
         f"<dt>{escape(key.replace('_', ' '))}</dt>"
         f"<dd>{escape(short(value) if isinstance(value, float) else str(value))}</dd>"
@@ -54,8 +56,9 @@ def _held_out(metric: str, sets: Mapping[str, Any]) -> str:
     return (
         f"<div class='box' tabindex='0' role='region' aria-label='Accuracy of {escape(metric)}'>"
         "<table class='plain'><caption>Accuracy on texts it was not trained on.</caption><thead><tr>"
-        "<th scope='col'>held out</th><th scope='col' class='n'>accuracy</th><th scope='col' class='n'>AUC</th>"
-        f"<th scope='col' class='n'>n</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th scope='col'>held out</th><th scope='col' class='n'>accuracy</th>"
+        "<th scope='col' class='n'>AUC</th><th scope='col' class='n'>n</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from cfg_lab import analysis
+from cfg_lab.formats import count, joined
 from cfg_lab.page.answer import answer, question
 from cfg_lab.page.cards import cards_html
 from cfg_lab.page.cells import Cells, cells_of, constant_settings
 from cfg_lab.page.findings import compare, findings
-from cfg_lab.page.numbers import count, joined
 from cfg_lab.page.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
 from cfg_lab.page.record import Record, record_html
 from cfg_lab.page.roles import roles_of
@@ -73,7 +73,8 @@ def document(
         "fronts": fronts_payload(results, cells, roles),
         **texts,
     }
-    constants = constant_settings(results, [name for name in results if SETTINGS.fullmatch(name)], cells)
+    settings = [name for name in map(str, results.columns) if SETTINGS.fullmatch(name)]
+    constants = constant_settings(results, settings, cells)
     script = "".join((HERE / "js" / f"{name}.js").read_text() for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{script}}})();\n'
     return _fill(
@@ -84,7 +85,9 @@ def document(
             "question": question(cells.axes, roles, bool(compared.primary)),
             "answer": answer(findings(summary, cells, roles, compared), scope, unscored),
             "cards": cards_html(cards),
-            "record": record_html(record, results, list(zip(cells.ids, cells.labels, strict=True)), constants),
+            "record": record_html(
+                record, results, list(zip(cells.ids, cells.labels, strict=True)), constants
+            ),
             "style": (HERE / "page.css").read_text(),
             "policy": _policy(script),
             "data": as_script_text(payload),

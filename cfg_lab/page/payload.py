@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from cfg_lab import analysis
+from cfg_lab.formats import compact
+from cfg_lab.inline import LEVELS
 from cfg_lab.page.cells import Cells, records
 from cfg_lab.page.findings import Change, Compared
-from cfg_lab.page.numbers import compact
 from cfg_lab.page.roles import Roles
 from cfg_lab.page.tokens import Packs, pack_tokens
 
@@ -64,7 +65,11 @@ def metrics_payload(
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
     """The Pareto front of each pair of metrics that have a better direction."""
-    directed = [name for name in (*roles.primary, *roles.others) if analysis.better(name) and results[name].notna().any()]
+    directed = [
+        name
+        for name in (*roles.primary, *roles.others)
+        if analysis.better(name) and results[name].notna().any()
+    ]
     place = {cell: number for number, cell in enumerate(cells.ids)}
     fronts: list[dict[str, Any]] = []
     for y, x in combinations(directed[:MOST_PAIRED], 2):
@@ -133,6 +138,7 @@ def texts_payload(
             "alternatives": packs.alternatives,
             "note": packs.note,
             "pieces": "pieces" in results,
+            "levels": list(LEVELS),
         },
     }
     return payload, packs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import yaml
@@ -36,15 +36,12 @@ class Record:
 def read_record(store: Store) -> Record:
     """What ran in a results folder; files that are missing or damaged leave their part empty."""
     config, environment = store.read_text("config.yaml") or "", store.read_text("environment.json") or "{}"
-    try:
-        command = str((yaml.safe_load(config) or {}).get("command", ""))
-    except (yaml.YAMLError, AttributeError):
-        command = ""
-    try:
-        kept = json.loads(environment)
-    except ValueError:
-        kept = {}
-    return Record(store.root.resolve().name, command, config, kept if isinstance(kept, dict) else {})
+    return Record(
+        name=store.root.resolve().name,
+        command=str(_mapping(yaml.safe_load, config).get("command", "")),
+        config=config,
+        environment=_mapping(json.loads, environment),
+    )
 
 
 def record_html(
@@ -69,19 +66,25 @@ def record_html(
             for name, fingerprint in zip(models["model_name"], models["model_fingerprint"], strict=True)
         },
         "prompts": f"{results['prompt_id'].nunique()}, fingerprint {prompts_fingerprint(results)}",
-        "seeds": ", ".join(sorted({str(seed) for seed in results["seed"]})) if "seed" in results else "unknown",
+        "seeds": ", ".join(sorted({str(seed) for seed in results["seed"]}))
+        if "seed" in results
+        else "unknown",
         **plain,
         "main packages": ", ".join(f"{name} {packages[name]}" for name in CORE if name in packages),
     }
     command = record.command or str(record.environment.get("command") or "")
-    listed = "".join(f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items())
+    listed = "".join(
+        f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items()
+    )
     return "".join(
         [
             f"<pre class='command' tabindex='0'><code>{escape(command)}</code></pre>" if command else "",
             f"<dl class='facts'>{listed}</dl>",
             _details("Settings held fixed", _table(("setting", "value"), list(constants.items()))),
             _details("Cells and their ids", _table(("cell", "id"), [(label, cell) for cell, label in cells])),
-            _details("config.yaml", f"<pre tabindex='0'>{escape(record.config)}</pre>" if record.config else ""),
+            _details(
+                "config.yaml", f"<pre tabindex='0'>{escape(record.config)}</pre>" if record.config else ""
+            ),
             _details(
                 f"All {len(packages)} packages",
                 _table(("package", "version"), [(str(k), str(v)) for k, v in packages.items()])
@@ -90,6 +93,15 @@ def record_html(
             ),
         ]
     )
+
+
+def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
+    """What a file says, nothing where it is not a mapping or damaged: the page is worth having without it."""
+    try:
+        parsed = parse(text)
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return cast("Mapping[str, Any]", parsed) if isinstance(parsed, Mapping) else {}
 
 
 def prompts_fingerprint(results: pd.DataFrame) -> str:

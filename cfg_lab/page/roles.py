@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cfg_lab import analysis
 
-# By how a column's name begins, the most telling first. One column of each family is corrected for in the main comparison: the
-# others of the family say nearly the same again, and would only dilute it.
+# By how a column's name begins, the most telling first. One column of each family is in the main comparison:
+# the others of the family say nearly the same again, and would only dilute it.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "fluency": ("perplexity", "bits_per", "negative_log", "log_likelihood", "grammar", "fluency"),
     "diversity": ("distinct", "diversity", "self_bleu", "vendi", "type_token", "ngram", "mauve"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from cfg_lab import analysis
+from cfg_lab.formats import count, interval, joined, p_value, short, signed
 from cfg_lab.page.findings import Change, Finding
-from cfg_lab.page.numbers import count, interval, joined, p_value, short, signed
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def headline(finding: Finding, scope: Scope) -> str:
     if change is None:
         if len(scope.labels) == 1:
             return (
-                f"{metric} is <b>{short(finding.best_mean)}</b> in the only cell. There is nothing to compare "
-                "it with."
+                f"{metric} is <b>{short(finding.best_mean)}</b> in the only cell. There is nothing to "
+                "compare it with."
             )
         return (
             f"{scope.label(finding.best)} has the {most} {metric}, <b>{short(finding.best_mean)}</b>. "
@@ -67,8 +67,8 @@ def headline(finding: Finding, scope: Scope) -> str:
             return f"{against}. {_unknown(scope)}"
         case _:
             return (
-                f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> The {most} is "
-                f"{scope.label(change.cell)} at {short(change.mean)} against {short(change.base)} without "
+                f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> "
+                f"The {most} is {scope.label(change.cell)} at {short(change.mean)} against {short(change.base)} without "
                 f"guidance, {_estimate(change)}; {how} after correction.{_settled(change)}"
             )
 
@@ -81,7 +81,8 @@ def spread(finding: Finding, scope: Scope) -> str:
     neither = finding.guided - better - worse
     metric = escape(finding.metric)
     if not better and not worse:
-        return f"In none of the {finding.guided} guided cells is {metric} shown to differ from unguided decoding."
+        cells = f"{finding.guided} guided cells"
+        return f"In none of the {cells} is {metric} shown to differ from unguided decoding."
     parts = [f"better in {better}" if better else "", f"worse in {worse}" if worse else ""]
     rest = f"; {neither} show{'s' if neither == 1 else ''} no difference" if neither else ""
     named = _named(finding.worse, scope) if worse else ""
@@ -126,8 +127,8 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
         )
     if scope.prompts == 1:
         notes.append(
-            "There is <b>one prompt</b>: intervals count prompts, so none can be given, and nothing here says "
-            "what other prompts would do."
+            "There is <b>one prompt</b>: intervals count prompts, so none can be given, and nothing here "
+            "says what other prompts would do."
         )
     elif scope.prompts < 10:
         notes.append(
@@ -141,15 +142,20 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
 def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str) -> str:
     metric = escape(finding.metric)
     begin = (
-        f"<b>No guided cell beats unguided decoding on {metric}</b>: at {short(finding.best_mean)} the {most} "
-        f"mean is {scope.label(finding.best or 0)}, without guidance"
+        f"<b>No guided cell beats unguided decoding on {metric}</b>: the {most} mean, "
+        f"{short(finding.best_mean)}, is without guidance ({scope.label(finding.best or 0)})"
     )
-    nearest = f"the best guided cell, {scope.label(change.cell)}, is at {short(change.mean)}, {_estimate(change)}"
+    nearest = (
+        f"the best guided cell, {scope.label(change.cell)}, is at {short(change.mean)}, {_estimate(change)}"
+    )
     if change.verdict == "worse":
-        return f"{begin}. Guidance makes it <b>worse</b>: {nearest}, {p_value(change.p_holm)} after correction."
+        return (
+            f"{begin}. Guidance makes it <b>worse</b>: {nearest}, {p_value(change.p_holm)} after correction."
+        )
     if change.verdict == "unknown":
         return f"{begin}; {nearest}. {_unknown(scope)}"
-    return f"{begin}; {nearest}, a difference that {count(scope.prompts, 'prompt')} could not show.{_settled(change)}"
+    shown = f"a difference that {count(scope.prompts, 'prompt')} could not show.{_settled(change)}"
+    return f"{begin}; {nearest}, {shown}"
 
 
 def _estimate(change: Change) -> str:
@@ -157,7 +163,7 @@ def _estimate(change: Change) -> str:
 
 
 def _moved(change: Change) -> str:
-    """"perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
+    """ "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
         f"{escape(change.metric)} from {short(change.base)} to {short(change.mean)} "
         f"({signed(change.difference)} {interval(change.low, change.high)}, {p_value(change.p_holm)})"
@@ -167,7 +173,9 @@ def _moved(change: Change) -> str:
 def _settled(change: Change) -> str:
     if not math.isfinite(change.needed) or change.needed > 1e6:
         return ""
-    return f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would settle a difference of this size."
+    return (
+        f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would settle a difference of this size."
+    )
 
 
 def _unknown(scope: Scope) -> str:

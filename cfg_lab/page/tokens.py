@@ -69,7 +69,9 @@ def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], bud
         where |= {key: len(packs) for key, _ in texts}
         packs.append(packed)
         spent += len(packed)
-    return Packs(tuple(packs), where, alternatives, _note(len(where), left_out, without if alternatives else 0))
+    return Packs(
+        tuple(packs), where, alternatives, _note(len(where), left_out, without if alternatives else 0)
+    )
 
 
 def has_pieces(row: pd.Series[Any]) -> bool:
@@ -78,7 +80,7 @@ def has_pieces(row: pd.Series[Any]) -> bool:
 
 
 def trace_columns(row: pd.Series[Any]) -> dict[str, list[int | None]]:
-    """Traces in hundredths, None where there is nothing; log-probs, which are negative, without their sign."""
+    """Traces in hundredths, None where there is nothing; log-probs, all below 0, without their sign."""
     return {
         name: _hundredths(row[f"trace_{name}"], sign=-1 if name in ("guided", "positive", "negative") else 1)
         for name in TRACES

@@ -1,7 +1,7 @@
 // What guidance did to each token. Packs are opened when a text of theirs is first shown.
 
 const opened = new Map();
-const LEVELS = [0.05, 0.2, 0.5, 1, 2]; // nats; between them the five steps of colour
+const LEVELS = D.tokens.levels; // nats; between them the five steps of colour
 
 async function openPack(index) {
   if (!opened.has(index)) opened.set(index, (async () => {

@@ -53,7 +53,14 @@ function tradeChart(mx, my, size, front, cells, width) {
   if (order.length) parts.push(s("polyline", { class: "front", "aria-hidden": "true", points: order.map((cell) => `${x(mx.mean[cell])},${y(my.mean[cell])}`).join(" ") }));
   for (const [series, group] of groups)
     if (scaleAxis >= 0) parts.push(s("polyline", { class: `thread ${tone(series)}`, "aria-hidden": "true", points: group.map((cell) => `${x(mx.mean[cell])},${y(my.mean[cell])}`).join(" ") }));
-  const points = [];
+  const points = [], labelled = [];
+  const room = (left, top) => { // a label is left out where it would cover another or a mark
+    const free = !labelled.some(([l, t, w, tall]) => left < l + w && l < left + 26 && top < t + tall && t < top + 13);
+    if (free) labelled.push([left, top, 26, 13]);
+    return free;
+  };
+  for (const cell of cells) labelled.push([x(mx.mean[cell]) - 6, y(my.mean[cell]) - 6, 12, 12]);
+  const placed = new Set([...cells].sort((a, b) => front.on[b] - front.on[a]).filter((cell) => scaleAxis >= 0 && room(x(mx.mean[cell]) + radius(cell) + 9, y(my.mean[cell]) - radius(cell) - 12)));
   for (const [series, group] of groups) for (const cell of group) {
     const px = x(mx.mean[cell]), py = y(my.mean[cell]), r = radius(cell), ring = r + 6;
     const likely = front.probability[cell] || 0, round = 2 * Math.PI * ring;
@@ -62,7 +69,7 @@ function tradeChart(mx, my, size, front, cells, width) {
     points.push(speaks(s("g", { class: "point" }, cross, s("circle", { class: "hit", cx: px, cy: py, r: Math.max(13, ring) }),
       likely ? s("circle", { class: `ring ${tone(series)}`, cx: px, cy: py, r: number(ring), transform: `rotate(-90 ${px} ${py})`, "stroke-dasharray": `${number(likely * round)} ${number(round)}` }) : null,
       marker(series, px, py, r, markerState(my, cell)),
-      scaleAxis >= 0 && cells.length <= 40 ? s("text", { class: "tick", x: px + ring + 4, y: py - ring + 4 }, short(scaleValue(cell))) : null),
+      placed.has(cell) ? s("text", { class: "tick", x: px + r + 10, y: py - r - 1 }, short(scaleValue(cell))) : null),
       cell, [D.cells.label[cell], meanText(my, cell), meanText(mx, cell), size ? `${size.name} ${short(size.mean[cell])}` : "",
         `${front.on[cell] ? "on" : "not on"} the front; ${front.probability[cell] === null ? "probability unknown" : `on it in ${percent(likely)} of resamples`}`]));
   }

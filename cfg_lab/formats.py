@@ -23,14 +23,14 @@ def signed(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """"[0.01, 0.18]"; "[no interval]" where none can be given."""
+    """ "[0.01, 0.18]"; "[no interval]" where none can be given."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "[no interval]"
     return f"[{short(low)}, {short(high)}]"
 
 
 def p_value(p: float) -> str:
-    """"p = 0.012", "p < 0.001"."""
+    """ "p = 0.012", "p < 0.001"."""
     if not math.isfinite(p):
         return "p unknown"
     if p < 0.001:
@@ -39,12 +39,12 @@ def p_value(p: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """"1 cell", "2 cells", "1,200 texts"."""
+    """ "1 cell", "2 cells", "1,200 texts"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def joined(words: Iterable[str], last: str = "and") -> str:
-    """"a", "a and b", "a, b and c"."""
+    """ "a", "a and b", "a, b and c"."""
     *first, final = list(words) or [""]
     return f"{', '.join(first)} {last} {final}" if first else final
 
