@@ -52,7 +52,11 @@ def _card(metric: str, card: Mapping[str, Any]) -> str:
 
 
 def _held_out(metric: str, sets: Mapping[str, Any]) -> str:
-    rows = "".join(_row(name, values) for name, values in sets.items() if isinstance(values, Mapping))
+    rows = "".join(
+        _row(name, cast("Mapping[str, Any]", values))
+        for name, values in sets.items()
+        if isinstance(values, Mapping)
+    )
     return (
         f"<div class='box' tabindex='0' role='region' aria-label='Accuracy of {escape(metric)}'>"
         "<table class='plain'><caption>Accuracy on texts it was not trained on.</caption><thead><tr>"

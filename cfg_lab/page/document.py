@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -64,7 +65,7 @@ def document(
         labels=tuple(cells.labels),
         prompts=results["prompt_id"].nunique(),
         texts=len(results),
-        comparisons=len(compared.primary),
+        comparisons=sum(math.isfinite(change.p) for change in compared.primary),
     )
     payload = {
         "name": record.name,

@@ -68,8 +68,9 @@ def headline(finding: Finding, scope: Scope) -> str:
         case _:
             return (
                 f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> "
-                f"The {most} is {scope.label(change.cell)} at {short(change.mean)} against {short(change.base)} without "
-                f"guidance, {_estimate(change)}; {how} after correction.{_settled(change)}"
+                f"The {most} is {scope.label(change.cell)} at {short(change.mean)} against "
+                f"{short(change.base)} without guidance, {_estimate(change)}; {how} after correction."
+                f"{_settled(change)}"
             )
 
 
