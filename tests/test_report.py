@@ -110,10 +110,9 @@ def test_a_clear_win_is_shown_with_its_price() -> None:
     said = answer_of(page_of(results({1: 0, 1.5: 0.1, 2: 0.3}, price=2)))
     assert "scale 2 has the highest sentiment" in said
     assert "That is shown: p < 0.001 after correction, on 20 prompts." in said
-    assert (
-        re.search(r"Its price: perplexity from 5 to 7(\.\d+)? \(\+[12]\.\d+ \[", said)
-        or "Its price: perplexity" in said
-    )
+    price = re.search(r"Its price: perplexity from ([\d.]+) to ([\d.]+)", said)
+    assert price
+    assert [float(number) for number in price.groups()] == pytest.approx([5, 7], abs=0.1)
     assert "Of 2 guided cells, sentiment is shown better in 2." in said
     assert "chosen on the same texts" in said
     assert "Holm's method over the 6 comparisons" in said
@@ -275,8 +274,9 @@ def test_the_same_results_make_the_same_page() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_arrive_unchanged_and_stay_inside_the_data(text: str) -> None:
-    frame = results(prompts=2, text=text)
-    frame["prompt"] = text
+    frame = results(prompts=2)
+    for column in ("text", "prompt"):  # as objects: Arrow's strings hold no lone surrogate
+        frame[column] = pd.Series([text] * len(frame), dtype=object)
     page = page_of(frame)
     page.encode()  # what UTF-8 cannot carry is escaped
     outline(page)
@@ -310,14 +310,12 @@ def test_texts_and_token_numbers_are_embedded_as_they_are() -> None:
         assert data["completions"]["text"][number] == kept["text"]
         assert [pack["pieces"][place] for place in text["pieces"]] == kept["pieces"]
         assert text["guided"] == [round(-100 * value) for value in kept["trace_guided"]]
-        assert text["negative"] == [
-            None if math.isnan(v) else round(-100 * v) for v in kept["trace_negative"]
-        ]
+        assert text["negative"] == [None if math.isnan(v) else 500 for v in kept["trace_negative"]]
         assert pack["pieces"][text["top_guided"][0][2]] == " guided1"
         assert text["top_guided"][0][3] == 150
 
 
-def test_every_number_of_the_figures_is_the_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_number_of_the_figures_is_the_analysis() -> None:
     frame = results({1: 0, 2: 0.2}, negatives=("empty", "own"))
     data, summary = data_of(page_of(frame)), analysis.summary(frame).set_index("cell")
     front = analysis.pareto(frame, "perplexity", "sentiment", x_better="lower", y_better="higher").set_index(
@@ -355,11 +353,8 @@ def test_budgets_leave_out_whole_prompts_and_say_so() -> None:
     assert "larger --tokens" in small["tokens"]["note"]
     assert small["texts_left_out"] == len(frame) - len(small["rows"]["cell"]) > 0
     cells = len(small["cells"]["id"])
-    for prompt in set(small["rows"]["prompt"]):  # a prompt's text is there for all cells or for none
-        samples = [
-            s for s, p in zip(small["rows"]["sample"], small["rows"]["prompt"], strict=True) if p == prompt
-        ]
-        assert all(samples.count(sample) == cells for sample in set(samples))
+    kept = list(zip(small["rows"]["prompt"], small["rows"]["sample"], strict=True))
+    assert all(kept.count(one) == cells for one in set(kept))  # there for all cells or for none
 
 
 def test_five_hundred_texts_are_a_small_file() -> None:
@@ -405,7 +400,7 @@ def test_the_command_writes_the_page_of_a_sweep_and_prints_its_path(
     root = tmp_path / "results" / "study"
     capsys.readouterr()
     assert main([str(root)]) == 0
-    assert capsys.readouterr().out.strip() == str(root / "report.html")
+    assert capsys.readouterr().out.splitlines()[-1] == str(root / "report.html")
     page = (root / "report.html").read_text()
     outline(page)
     assert len(data_of(page)["rows"]["cell"]) == len(load_results(root))
@@ -439,10 +434,8 @@ def test_tokens_inline_show_moves_numbers_and_alternatives() -> None:
     shown = token_html(row["pieces"], trace, tops)
     outline(shown)
     assert "+3 nats" in html.unescape(shown)
-    assert "guided: guided0".replace("guided0", " guided0") in html.unescape(shown)
-    assert shown.count("underline solid") + shown.count("underline dotted") == sum(
-        map(bool, map(level, (3, -0.3, 0.1, -1.5)))
-    )
+    assert "guided:  guided0 61 %" in html.unescape(shown)
+    assert shown.count("underline solid") == shown.count("underline dotted") == 2
     assert "<script" not in shown
     with pytest.raises(ValueError, match="trace 'guided' has 1 values for 2 pieces"):
         token_html(["a", "b"], {"guided": [0.0]})
