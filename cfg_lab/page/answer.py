@@ -91,7 +91,7 @@ def _row(change: Change) -> str:
         f"<td class='n'>{signed(change.difference)} <small>{interval(change.low, change.high)}</small></td>"
         f"<td aria-hidden='true'>{_whisker(change)}</td>"
         f"<td class='n'>{short(change.base)}</td><td class='n'>{short(change.mean)}</td>"
-        f"<td class='n'>{p_value(change.p_holm)}</td></tr>"
+        f"<td class='n'>{escape(p_value(change.p_holm))}</td></tr>"
     )
 
 

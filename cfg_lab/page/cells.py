@@ -91,7 +91,7 @@ def constant_settings(results: pd.DataFrame, settings: Sequence[str], cells: Cel
     return {
         key: value_text(_plain(firsts[key].iloc[0]))
         for key in settings
-        if key in firsts and key not in varying and firsts[key].astype(str).nunique() == 1
+        if key in firsts and key not in varying and len(set(map(str, firsts[key]))) == 1
     }
 
 

@@ -107,7 +107,7 @@ def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
 def prompts_fingerprint(results: pd.DataFrame) -> str:
     """Of ids and texts, in any order: equal prompts, equal fingerprint."""
     prompts = results.drop_duplicates("prompt_id")
-    pairs = sorted(zip(prompts["prompt_id"].astype(str), prompts["prompt"].astype(str), strict=True))
+    pairs = sorted(zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True))
     return blake2b(repr(pairs).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -54,14 +54,14 @@ def headline(finding: Finding, scope: Scope) -> str:
         f"{scope.label(change.cell)} has the {most} {metric}: {short(change.mean)} against "
         f"{short(change.base)} without guidance, {_estimate(change)}"
     )
-    how = p_value(change.p_holm)
+    how = escape(p_value(change.p_holm))
     match change.verdict:
         case "better":
             return f"{against}. That is <b>shown</b>: {how} after correction, {_on(scope)}."
         case "lead":
             return (
-                f"{against}. That is <b>a lead, not a result</b>: {p_value(change.p)} alone, but {how} among "
-                f"{count(scope.comparisons, 'comparison')}.{_settled(change)}"
+                f"{against}. That is <b>a lead, not a result</b>: {escape(p_value(change.p))} alone, but {how} "
+                f"among {count(scope.comparisons, 'comparison')}.{_settled(change)}"
             )
         case "unknown":
             return f"{against}. {_unknown(scope)}"
@@ -150,9 +150,7 @@ def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str)
         f"the best guided cell, {scope.label(change.cell)}, is at {short(change.mean)}, {_estimate(change)}"
     )
     if change.verdict == "worse":
-        return (
-            f"{begin}. Guidance makes it <b>worse</b>: {nearest}, {p_value(change.p_holm)} after correction."
-        )
+        return f"{begin}. Guidance makes it <b>worse</b>: {nearest}, {escape(p_value(change.p_holm))} after correction."
     if change.verdict == "unknown":
         return f"{begin}; {nearest}. {_unknown(scope)}"
     shown = f"a difference that {count(scope.prompts, 'prompt')} could not show.{_settled(change)}"
@@ -167,7 +165,7 @@ def _moved(change: Change) -> str:
     """ "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
         f"{escape(change.metric)} from {short(change.base)} to {short(change.mean)} "
-        f"({signed(change.difference)} {interval(change.low, change.high)}, {p_value(change.p_holm)})"
+        f"({signed(change.difference)} {interval(change.low, change.high)}, {escape(p_value(change.p_holm))})"
     )
 
 
