@@ -9,9 +9,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "cfg_lab"
 FLOORS = [
-    {"records", "paths", "guidance", "sampling", "stats", "formats", "inline"},
+    {"records", "paths", "guidance", "sampling", "stats", "resampling", "formats", "inline"},
     {"decoding"},
-    {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress"},
+    {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
     {"planning", "harness", "generation", "page"},
     {"sweep", "report"},
 ]

@@ -133,6 +133,19 @@ def test_worse_is_said() -> None:
     assert "That is shown" not in said
 
 
+def test_cells_with_other_baselines_are_judged_by_their_own() -> None:
+    """A second model that is better without guidance does not hide what guidance does to the first."""
+    weak, strong = results({1: 0, 2: 0.3}), results({1: 0.4, 2: 0.2})
+    strong["model"], strong["cell"] = "large", "large-" + strong["cell"]
+    strong["completion"] = "large-" + strong["completion"]
+    said = answer_of(page_of(pd.concat([weak, strong], ignore_index=True)))
+    assert "is without guidance, in model large, scale 1" in said
+    assert "The best guided cell, model tiny, scale 2 is at 0.8" in said
+    assert "in its own unguided texts" in said
+    assert "shown better, p < 0.001" in said
+    assert "No guided cell" not in said
+
+
 def test_a_single_cell_has_nothing_to_compare_with() -> None:
     page = page_of(results({2: 0.1}))
     assert "sentiment is 0.6" in answer_of(page)
@@ -275,13 +288,13 @@ def test_the_same_results_make_the_same_page() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_arrive_unchanged_and_stay_inside_the_data(text: str) -> None:
     frame = results(prompts=2)
-    for column in ("text", "prompt"):  # as objects: Arrow's strings hold no lone surrogate
-        frame[column] = pd.Series([text] * len(frame), dtype=object)
+    frame["text"] = pd.Series([text] * len(frame), dtype=object)  # Arrow's strings hold no lone surrogate
+    frame["prompt"] = prompt = text.encode("utf-8", "replace").decode()
     page = page_of(frame)
     page.encode()  # what UTF-8 cannot carry is escaped
     outline(page)
     assert data_of(page)["completions"]["text"][0] == text
-    assert data_of(page)["prompts"]["text"][0] == text
+    assert data_of(page)["prompts"]["text"][0] == prompt
     assert page.count("</script>") == page_of(results(prompts=2)).count("</script>")
     assert "\x00" not in page
 

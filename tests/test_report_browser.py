@@ -292,9 +292,8 @@ def test_hostile_texts_are_shown_as_text(show: Open) -> None:
     """And as prompts, names of settings, pieces and alternatives."""
     frame = results({1: 0, 2: 0.3}, prompts=len(HOSTILE), pieces=True, top=2)
     hostile = [HOSTILE[int(name[1:])] for name in frame["prompt_id"]]
-    for column in ("text", "prompt"):
-        frame[column] = pd.Series(hostile, dtype=object)
-    frame["prompt_id"] = [text.encode("utf-8", "replace").decode() for text in hostile]
+    frame["text"] = pd.Series(hostile, dtype=object)  # Arrow's strings hold no lone surrogate
+    frame["prompt_id"] = frame["prompt"] = [text.encode("utf-8", "replace").decode() for text in hostile]
     frame["pieces"] = [HOSTILE[:6]] * len(frame)
     frame["negatives"] = HOSTILE[1]
     frame.loc[frame["guidance.scale"] == 2, "model_name"] = HOSTILE[0]

@@ -61,14 +61,11 @@ class Cells:
 def cells_of(results: pd.DataFrame) -> Cells:
     """The cells of results, a row a text."""
     firsts = results.drop_duplicates("cell")
-    values = {
-        key: [_plain(value) for value in firsts[key]] for key in analysis.varying(results) if key in firsts
-    }
-    keys = [key for key in values if not _implied(key, values)]
-    names = _short_names(keys)
+    values = {key: [_plain(value) for value in firsts[key]] for key in analysis.varying(results)}
+    names = _short_names(list(values))
     axes: list[Axis] = []
     columns: list[list[int]] = []
-    for key in keys:
+    for key in values:
         axis, indices = _axis(key, names[key], values[key])
         axes.append(axis)
         columns.append(indices)
@@ -93,14 +90,6 @@ def constant_settings(results: pd.DataFrame, settings: Sequence[str], cells: Cel
         for key in settings
         if key in firsts and key not in varying and len(set(map(str, firsts[key]))) == 1
     }
-
-
-def _implied(key: str, values: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether a setting follows from its group's option, as negatives.template does from negatives=own."""
-    group = key.split(".")[0]
-    if group == key or group not in values or key == "guidance.scale":
-        return False
-    return len(set(zip(values[group], values[key], strict=True))) == len(set(values[group]))
 
 
 def _axis(key: str, name: str, values: Sequence[Any]) -> tuple[Axis, list[int]]:

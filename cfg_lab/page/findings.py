@@ -16,6 +16,7 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.page.cells import Cells, records
 from cfg_lab.page.roles import Roles
+from cfg_lab.records import InputError
 
 Verdict = Literal["better", "worse", "changed", "lead", "unclear", "unknown"]
 LEVEL = 0.05
@@ -105,10 +106,13 @@ class Compared:
 def compare(results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles) -> Compared:
     """Every cell beside its unguided baseline; empty where there is none."""
     means = {str(row["cell"]): row for row in records(summary)}
-    families = [
-        _changes(analysis.comparisons(results, metrics=list(metrics)), means, cells) if metrics else ()
-        for metrics in (roles.primary, roles.others)
-    ]
+    families: list[tuple[Change, ...]] = []
+    for metrics in (roles.primary, roles.others):
+        try:
+            table = analysis.comparisons(results, metrics=list(metrics))
+        except InputError:  # no cell has a baseline
+            return Compared((), ())
+        families.append(_changes(table, means, cells))
     return Compared(families[0], families[1])
 
 
@@ -161,4 +165,5 @@ def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells
             **{name: math.nan if row[name] is None else float(row[name]) for name in numbers},
         )
         for row in records(table)
+        if row["baseline"] in place
     )

@@ -77,8 +77,6 @@ def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[di
             results,
             x,
             y,
-            x_better=analysis.better(x) or "lower",
-            y_better=analysis.better(y) or "lower",
         )
         on: list[int] = [0] * len(place)
         probability: list[float | None] = [None] * len(place)

@@ -59,9 +59,10 @@ def headline(finding: Finding, scope: Scope) -> str:
         case "better":
             return f"{against}. That is <b>shown</b>: {how} after correction, {_on(scope)}."
         case "lead":
+            alone = escape(p_value(change.p))
             return (
-                f"{against}. That is <b>a lead, not a result</b>: {escape(p_value(change.p))} alone, but {how} "
-                f"among {count(scope.comparisons, 'comparison')}.{_settled(change)}"
+                f"{against}. That is <b>a lead, not a result</b>: {alone} alone, but {how} among "
+                f"{count(scope.comparisons, 'comparison')}.{_settled(change)}"
             )
         case "unknown":
             return f"{against}. {_unknown(scope)}"
@@ -141,20 +142,29 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
 
 
 def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str) -> str:
-    metric = escape(finding.metric)
+    metric, how = escape(finding.metric), escape(p_value(change.p_holm))
+    nearest = f"{scope.label(change.cell)} is at {short(change.mean)}"
+    if finding.best_mean != change.base:  # another model or sampling, say, is better without guidance
+        found = {
+            "better": f"shown better, {how} after correction.",
+            "worse": f"shown worse, {how} after correction.",
+            "unknown": _unknown(scope),
+        }.get(change.verdict, f"not shown, {how} after correction.{_settled(change)}")
+        return (
+            f"The {most} {metric}, {short(finding.best_mean)}, is <b>without guidance</b>, in "
+            f"{scope.label(finding.best or 0)}. The best guided cell, {nearest} against "
+            f"{short(change.base)} in its own unguided texts, {_estimate(change)}: {found}"
+        )
     begin = (
-        f"<b>No guided cell beats unguided decoding on {metric}</b>: the {most} mean, "
-        f"{short(finding.best_mean)}, is without guidance ({scope.label(finding.best or 0)})"
-    )
-    nearest = (
-        f"the best guided cell, {scope.label(change.cell)}, is at {short(change.mean)}, {_estimate(change)}"
+        f"<b>No guided cell beats unguided decoding on {metric}</b>, which is at "
+        f"{short(finding.best_mean)}; the best guided cell, {nearest}, {_estimate(change)}"
     )
     if change.verdict == "worse":
-        return f"{begin}. Guidance makes it <b>worse</b>: {nearest}, {escape(p_value(change.p_holm))} after correction."
+        return f"{begin}. Guidance makes it <b>worse</b>: {how} after correction."
     if change.verdict == "unknown":
-        return f"{begin}; {nearest}. {_unknown(scope)}"
-    shown = f"a difference that {count(scope.prompts, 'prompt')} could not show.{_settled(change)}"
-    return f"{begin}; {nearest}, {shown}"
+        return f"{begin}. {_unknown(scope)}"
+    prompts = count(scope.prompts, "prompt")
+    return f"{begin}, a difference that {prompts} could not show.{_settled(change)}"
 
 
 def _estimate(change: Change) -> str:
