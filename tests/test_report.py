@@ -140,8 +140,9 @@ def test_cells_with_other_baselines_are_judged_by_their_own() -> None:
     strong["completion"] = "large-" + strong["completion"]
     said = answer_of(page_of(pd.concat([weak, strong], ignore_index=True)))
     assert "is without guidance, in model large, scale 1" in said
-    assert "The best guided cell, model tiny, scale 2 is at 0.8" in said
-    assert "in its own unguided texts" in said
+    assert re.search(
+        r"best guided cell, model tiny, scale 2 is at 0.[78]\d* against 0.[45]\d* in its own", said
+    )
     assert "shown better, p < 0.001" in said
     assert "No guided cell" not in said
 
