@@ -23,9 +23,10 @@ _STYLE = """
 .cfg-lab-t{line-height:2;white-space:pre-wrap;overflow-wrap:anywhere;font-family:inherit}
 .cfg-lab-t>span{position:relative;border-radius:2px;cursor:default;text-underline-offset:.22em}
 .cfg-lab-t>span:focus,.cfg-lab-t>span:hover{outline:1.5px solid currentColor}
-.cfg-lab-t>span>span{display:none;position:absolute;left:0;top:1.9em;z-index:99;width:max-content;max-width:min(34em,80vw);
-padding:.6em .8em;border-radius:4px;background:#211f1b;color:#fbf9f4;font:12px/1.5 sans-serif;white-space:pre-wrap;
-text-decoration:none}
+.cfg-lab-t>span>span{display:none;position:absolute;left:0;top:1.9em;z-index:99;width:max-content;
+max-width:min(34em,80vw);
+padding:.6em .8em;border-radius:4px;background:#211f1b;color:#fbf9f4;font:12px/1.5 sans-serif;
+white-space:pre-wrap;text-decoration:none}
 .cfg-lab-t>span:focus>span,.cfg-lab-t>span:hover>span{display:block}
 .cfg-lab-t+p{font:12px/1.5 sans-serif;opacity:.75;margin:.3em 0 0}
 """.replace("\n", "")

@@ -395,11 +395,18 @@ def test_the_record_says_how_to_repeat_it() -> None:
     assert prompts_fingerprint(frame.assign(prompt="other")) != prompts_fingerprint(frame)
 
 
-def test_classifiers_come_with_their_accuracy() -> None:
+def test_classifiers_come_with_their_accuracy(tmp_path: Path) -> None:
     cards = packaged_cards(["sentiment", "perplexity"])
     assert set(cards) == {"sentiment"}
-    shown = html.unescape(cards_html(cards))
-    assert "0.812 <small>[0.799, 0.824]" in shown or "0.812 <small>[0.8" in shown
+    assert "weights" not in cards["sentiment"]
+    shown = cards_html(cards)
+    assert re.search(r"0.812 <small>\[0\.\d+, 0\.\d+\]</small>", shown)
+    (tmp_path / "cards.json").write_text(
+        '{"topic": {"what": "<b>", "held_out": {"all": {"auc": 0.9, "low": 0.8, "high": 0.95, "n": 50}}}}'
+    )
+    shown = cards_html(packaged_cards(["topic"], tmp_path))
+    assert "0.9 <small>[0.8, 0.95]</small>" in shown
+    assert "&lt;b&gt;" in shown
     assert cards_html({}) == ""
     assert "class='card'" not in page_of(results())
 

@@ -14,33 +14,37 @@ METRICS = Path(__file__).parent.parent / "metrics"
 
 
 def packaged_cards(metrics: Sequence[str], folder: Path = METRICS) -> dict[str, dict[str, Any]]:
-    """Cards that lie beside the metrics, `<metric>.json`, `<metric>_head.json` or `<metric>_card.json`,
-    of those metrics that the results have."""
+    """Cards that lie beside the metrics, of those metrics that the results have.
+
+    They are the entries of cards.json, {metric: card}, and files `<metric>_head.json`, which hold a
+    classifier's weights too.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
-        metric = path.stem.removesuffix("_head").removesuffix("_card")
-        if metric not in metrics:
-            continue
-        content = json.loads(path.read_text())
-        if isinstance(content, dict):
-            whole = cast("dict[str, Any]", content)
-            found[metric] = {key: value for key, value in whole.items() if not isinstance(value, list)}
-    return found
+    together = folder / "cards.json"
+    if together.is_file():
+        found |= cast("dict[str, dict[str, Any]]", json.loads(together.read_text()))
+    for path in sorted(folder.glob("*_head.json")):
+        found[path.stem.removesuffix("_head")] = json.loads(path.read_text())
+    shown = ("what", "data", "held_out")
+    return {
+        metric: {key: found[metric][key] for key in shown if key in found[metric]}
+        for metric in metrics
+        if metric in found
+    }
 
 
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
     """A card a metric: its plain values as a list, `held_out` as a table. "" without cards.
 
     Args:
-        cards: metric -> values. `held_out` maps a set's name to its accuracy, and perhaps low, high, n, auc.
+        cards: metric -> values. `held_out` maps a set's name to its "accuracy" or "auc" or both, and perhaps
+            "low", "high" (of the accuracy where there is one) and "n".
     """
     return "".join(_card(metric, card) for metric, card in cards.items())
 
 
 def _card(metric: str, card: Mapping[str, Any]) -> str:
-    plain = {
-        key: value for key, value in card.items() if isinstance(value, str | int | float) and key != "bias"
-    }
+    plain = {key: value for key, value in card.items() if isinstance(value, str | int | float)}
     listed = "".join(
         f"<dt>{escape(key.replace('_', ' '))}</dt>"
         f"<dd>{escape(short(value) if isinstance(value, float) else str(value))}</dd>"
@@ -71,7 +75,9 @@ def _row(name: str, values: Mapping[str, Any]) -> str:
         return float(values[key]) if isinstance(values.get(key), int | float) else float("nan")
 
     around = f" <small>{interval(number('low'), number('high'))}</small>" if "low" in values else ""
+    of_accuracy, of_auc = (around, "") if "accuracy" in values else ("", around)
     return (
-        f"<tr><th scope='row'>{escape(str(name))}</th><td class='n'>{short(number('accuracy'))}{around}</td>"
-        f"<td class='n'>{short(number('auc'))}</td><td class='n'>{short(number('n'))}</td></tr>"
+        f"<tr><th scope='row'>{escape(str(name))}</th>"
+        f"<td class='n'>{short(number('accuracy'))}{of_accuracy}</td>"
+        f"<td class='n'>{short(number('auc'))}{of_auc}</td><td class='n'>{short(number('n'))}</td></tr>"
     )
