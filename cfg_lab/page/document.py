@@ -27,10 +27,13 @@ from cfg_lab.page.sentences import Scope
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    "dom", "data", "chart", "filters", "curves", "tradeoff", "heatmap", "table", "diff", "tokens", "texts",
-    "download", "main",
+    "dom", "data", "chart", "filters", "curves", "forest", "tradeoff", "heatmap", "table", "diff", "tokens",
+    "texts", "download", "main",
 )  # fmt: skip
 """Files of js/, in the order they are put together."""
+
+STYLES = ("base", "figures", "texts")
+"""Files of css/, in the order they are put together."""
 
 SETTINGS = re.compile(r"(model|prompts|negatives|guidance|sampling)(\..+)?|seed|samples|max_new_tokens|stop")
 TEXT_BUDGET = 6_000_000
@@ -89,7 +92,7 @@ def document(
             "record": record_html(
                 record, results, list(zip(cells.ids, cells.labels, strict=True)), constants
             ),
-            "style": (HERE / "page.css").read_text(),
+            "style": "".join((HERE / "css" / f"{name}.css").read_text() for name in STYLES),
             "policy": _policy(script),
             "data": as_script_text(payload),
             "packs": "".join(

@@ -8,18 +8,34 @@ const MINUS = "\u2212";
 function short(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "\u2014";
   const size = Math.abs(value);
-  const text = size >= 1000 ? Math.round(value).toLocaleString("en")
-    : size && size < 0.001 ? value.toExponential(1)
-    : String(Number(value.toPrecision(3)));
+  const text =
+    size >= 1000
+      ? Math.round(value).toLocaleString("en")
+      : size && size < 0.001
+        ? value.toExponential(1)
+        : String(Number(value.toPrecision(3)));
   return text.replace("-", MINUS);
 }
 const signed = (value) => (value > 0 ? "+" : "") + short(value);
-const interval = (low, high) => (low === null || high === null ? "[no interval]" : `[${short(low)}, ${short(high)}]`);
-const chance = (p) => (p === null ? "p unknown" : p < 0.001 ? "p < 0.001" : `p = ${p >= 0.1 ? Math.round(100 * p) / 100 : Number(p.toPrecision(2))}`);
+const interval = (low, high) =>
+  low === null || high === null ? "[no interval]" : `[${short(low)}, ${short(high)}]`;
+const chance = (p) =>
+  p === null
+    ? "p unknown"
+    : p < 0.001
+      ? "p < 0.001"
+      : `p = ${p >= 0.1 ? Math.round(100 * p) / 100 : Number(p.toPrecision(2))}`;
 const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
 const valueText = (value) => String(value).replace("-", MINUS);
 const betterText = (metric) => (metric.better ? `${metric.better} is better` : "no better direction");
-const WORDS = { better: "shown better", worse: "shown worse", changed: "shown to differ", lead: "a lead only", unclear: "no difference shown", unknown: "uncertain" };
+const WORDS = {
+  better: "shown better",
+  worse: "shown worse",
+  changed: "shown to differ",
+  lead: "a lead only",
+  unclear: "no difference shown",
+  unknown: "uncertain",
+};
 const isShown = (change) => change !== null && ["better", "worse", "changed"].includes(change[4]);
 const isBaseline = (cell) => D.cells.baseline[cell] === cell;
 
@@ -42,10 +58,14 @@ const SERIES = [...new Set(CELLS.map(seriesKey))];
 const seriesOf = (cell) => SERIES.indexOf(seriesKey(cell));
 function seriesName(cell) {
   const rest = D.axes.map((axis, index) => [axis, index]).filter(([, index]) => index !== scaleAxis);
-  return rest.map(([axis, index]) => {
-    const value = valueText(axis.values[D.cells.at[cell][index]]);
-    return rest.length === 1 && !axis.numeric ? value : `${axis.name} ${value}`;
-  }).join(", ") || D.name;
+  return (
+    rest
+      .map(([axis, index]) => {
+        const value = valueText(axis.values[D.cells.at[cell][index]]);
+        return rest.length === 1 && !axis.numeric ? value : `${axis.name} ${value}`;
+      })
+      .join(", ") || D.name
+  );
 }
 const scaleValue = (cell) => (scaleAxis < 0 ? null : D.axes[scaleAxis].values[D.cells.at[cell][scaleAxis]]);
 

@@ -9,7 +9,9 @@ function build(element, attributes, children) {
     else if (name === "value" || name === "checked" || name === "selected") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== ""));
+  element.append(
+    ...children.flat(3).filter((child) => child !== null && child !== undefined && child !== ""),
+  );
   return element;
 }
 
@@ -18,22 +20,36 @@ const s = (tag, attributes, ...children) => build(document.createElementNS(SVG, 
 const at = (id) => document.getElementById(id);
 
 function fill(element, ...children) {
-  element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== ""));
+  element.replaceChildren(
+    ...children.flat(3).filter((child) => child !== null && child !== undefined && child !== ""),
+  );
 }
 
 // A labelled <select>; options are [value, text].
 function choice(label, options, value, change) {
-  const select = h("select", { onchange: () => change(select.value) },
-    options.map(([key, text]) => h("option", { value: key, selected: String(key) === String(value) }, text)));
+  const select = h(
+    "select",
+    { onchange: () => change(select.value) },
+    options.map(([key, text]) => h("option", { value: key, selected: String(key) === String(value) }, text)),
+  );
   return h("label", { class: "choice" }, h("span", {}, label), select);
 }
 
 // Radio buttons that look like one segmented control.
 function segments(label, name, options, value, change) {
-  return h("fieldset", { class: "segments" }, h("legend", {}, label),
-    options.map(([key, text]) => h("label", {},
-      h("input", { type: "radio", name, value: key, checked: key === value, onchange: () => change(key) }),
-      h("span", {}, text))));
+  return h(
+    "fieldset",
+    { class: "segments" },
+    h("legend", {}, label),
+    options.map(([key, text]) =>
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name, value: key, checked: key === value, onchange: () => change(key) }),
+        h("span", {}, text),
+      ),
+    ),
+  );
 }
 
 // One tab stop for many elements: arrow keys, Home and End move among them.
@@ -58,14 +74,43 @@ function roving(elements) {
 function activate(element, action) {
   element.addEventListener("click", action);
   element.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); action(event); }
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      action(event);
+    }
   });
 }
 
 function dataTable(caption, heads, rows) {
-  return h("div", { class: "box", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", { class: "plain" }, h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, heads.map((head, index) => h("th", { scope: "col", class: index ? "n" : null }, head)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((value, index) =>
-        index ? h("td", { class: "n" }, value) : h("th", { scope: "row" }, value)))))));
+  return h(
+    "div",
+    { class: "box", tabindex: "0", role: "region", "aria-label": caption },
+    h(
+      "table",
+      { class: "plain" },
+      h("caption", {}, caption),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          heads.map((head, index) => h("th", { scope: "col", class: index ? "n" : null }, head)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((value, index) =>
+              index ? h("td", { class: "n" }, value) : h("th", { scope: "row" }, value),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -5,8 +5,10 @@ drawFilters();
 drawCurveControls();
 if (D.metrics.length) sized(at("curves"), drawCurves);
 else at("scale").hidden = true;
-if (D.fronts.length && CELLS.length > 1) { drawTradeControls(); sized(at("tradeoff-chart"), drawTrade); }
-else at("tradeoff").hidden = true;
+if (D.fronts.length && CELLS.length > 1) {
+  drawTradeControls();
+  sized(at("tradeoff-chart"), drawTrade);
+} else at("tradeoff").hidden = true;
 drawMapControls();
 drawMap();
 drawers.push(drawMap, drawTable, drawTexts);
@@ -16,6 +18,7 @@ drawTextControls();
 drawTexts();
 drawDownloads();
 at("classifiers").hidden = !at("classifiers").querySelector(".card");
-for (const link of document.querySelectorAll("nav a")) link.parentElement.hidden = at(link.getAttribute("href").slice(1)).hidden;
+for (const link of document.querySelectorAll("nav a"))
+  link.parentElement.hidden = at(link.getAttribute("href").slice(1)).hidden;
 document.documentElement.setAttribute("data-ready", "");
 performance.mark("cfg_lab-ready");
