@@ -100,6 +100,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
 
 def read(page: Any, mode: str) -> None:
     page.locator(f"input[name=texts-mode][value={mode}]").check(force=True)
+    page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
 
 
 def background(page: Any) -> str:
@@ -228,7 +229,6 @@ def test_without_alternatives_or_pieces_the_page_says_what_to_do(show: Open) -> 
 def test_a_real_sweeps_tokens_open(swept: pd.DataFrame, show: Open) -> None:
     page = show(swept)
     read(page, "tokens")
-    page.wait_for_selector("#texts-grid .t")
     page.locator("#texts-grid .t").last.hover()
     assert "<negative>" in page.locator("#inspector").inner_text()
 
@@ -301,7 +301,6 @@ def test_hostile_texts_are_shown_as_text(show: Open) -> None:
     for place in range(len(HOSTILE)):
         for mode in ("text", "differences", "tokens"):
             read(page, mode)
-            page.wait_for_timeout(30)
             shown = page.locator("#texts-grid .body").first.evaluate("e => e.textContent")
             if mode == "text":
                 assert shown == HOSTILE[place]
@@ -330,3 +329,29 @@ def test_a_single_cell_and_a_single_prompt_draw(show: Open) -> None:
     assert page.locator("#map").is_hidden()
     assert page.locator("#curves svg").count() == 1
     assert page.locator("nav li:visible").count() < 8
+
+
+def test_a_study_without_a_scale_is_drawn_row_by_row(show: Open) -> None:
+    frame = results({1.5: 0}, negatives=("empty", "own-words"))
+    frame["completion"] = frame["negatives"] + frame["completion"]
+    page = show(frame)
+    assert page.locator("#h-scale").inner_text().endswith("Metric by metric")
+    assert page.locator("#curves .row-label").all_text_contents() == [
+        "negatives empty",
+        "negatives own-words",
+    ]
+
+
+def test_a_large_grid_keeps_its_table_and_names_in_bounds(show: Open) -> None:
+    frame = results(
+        {1 + step / 4: 0.01 * step for step in range(10)},
+        negatives=[f"n{number}" for number in range(20)],
+        prompts=3,
+        samples=1,
+    )
+    page = show(frame)
+    assert page.locator("#table tbody tr").count() == 200
+    assert page.locator("#table .box").bounding_box()["height"] < 900
+    assert page.locator("#curves .key li").count() == 20
+    page.locator("#curves .point").nth(30).focus()
+    assert page.locator("#curves .line.faded").count() == 19

@@ -1,5 +1,8 @@
 // Each metric over guidance scale, a line a series; without a numeric setting, a row a cell.
 
+const MOST_LABELLED = 14; // series with names at their ends; more are named below
+const MOST_WHISKERS = 8; // series with all their intervals drawn; of more, those of the cell pointed at
+
 let curvesMetric = (D.metrics.find((metric) => metric.role === "aim") || D.metrics[0] || {}).name;
 
 function drawCurveControls() {
@@ -40,17 +43,16 @@ function thumbnail(metric) {
   return s(
     "svg",
     { viewBox: "0 0 96 38", width: 96, height: 38, "aria-hidden": "true" },
-    bySeries(CELLS).map(([series, cells]) =>
-      s("polyline", {
+    bySeries(CELLS).map(([series, cells]) => {
+      const place = (cell) => (scaleAxis < 0 ? cell : scaleValue(cell));
+      const drawn = cells.filter((cell) => metric.mean[cell] !== null && Number.isFinite(place(cell)));
+      if (drawn.length === 1)
+        return marker(series, x(place(drawn[0])), y(metric.mean[drawn[0]]), 2.5, "filled");
+      return s("polyline", {
         class: `line ${tone(series)} ${dash(series)}`,
-        points: cells
-          .filter(
-            (cell) => metric.mean[cell] !== null && Number.isFinite(scaleAxis < 0 ? cell : scaleValue(cell)),
-          )
-          .map((cell) => `${x(scaleAxis < 0 ? cell : scaleValue(cell))},${y(metric.mean[cell])}`)
-          .join(" "),
-      }),
-    ),
+        points: drawn.map((cell) => `${x(place(cell))},${y(metric.mean[cell])}`).join(" "),
+      });
+    }),
   );
 }
 
@@ -107,7 +109,7 @@ function curveLines(metric, cells, width) {
   const groups = bySeries(cells);
   const names = new Map(groups.map(([series, group]) => [series, seriesName(group[0])]));
   const longest = Math.max(...[...names.values()].map((name) => name.length));
-  const beside = width > 560 && groups.length > 1 && longest <= 30;
+  const beside = width > 560 && groups.length > 1 && groups.length <= MOST_LABELLED && longest <= 30;
   const height = width > 560 ? 400 : 320;
   const box = {
     left: 52,
@@ -115,14 +117,17 @@ function curveLines(metric, cells, width) {
     top: 34,
     bottom: height - 52,
   };
+  const quiet = groups.length > MOST_WHISKERS;
+  const drawn = (cell) => (quiet ? [] : [metric.low[cell], metric.high[cell]]);
   const y = linear(
     ...extent(
-      cells.flatMap((cell) => [metric.low[cell], metric.high[cell], metric.mean[cell]]),
-      0.06,
+      cells.flatMap((cell) => [metric.mean[cell], ...drawn(cell)]),
+      quiet ? 0.2 : 0.06,
     ),
     box.bottom,
     box.top,
   );
+  const inside = (value) => Math.min(box.bottom, Math.max(box.top, y(value)));
   const values = [...new Set(cells.map(scaleValue))].sort((a, b) => a - b);
   const x = linear(...extent(values, 0.04), box.left, box.right);
   const axis = D.axes[scaleAxis];
@@ -146,7 +151,8 @@ function curveLines(metric, cells, width) {
         s("text", { class: "tick", x: x(1) + 6, y: box.top + 10 }, "unguided"),
       ),
     );
-  const labels = [],
+  const lines = new Map(),
+    labels = [],
     points = [];
   groups.forEach(([series, group], place) => {
     const shift = (place - (groups.length - 1) / 2) * Math.min(5, 24 / groups.length);
@@ -162,22 +168,22 @@ function curveLines(metric, cells, width) {
           ].join(" "),
         }),
       );
-    parts.push(
-      s("polyline", {
-        class: `line ${tone(series)} ${dash(series)}`,
-        points: group.map((cell) => `${px(cell)},${y(metric.mean[cell])}`).join(" "),
-      }),
-    );
+    const line = s("polyline", {
+      class: `line ${tone(series)} ${dash(series)}`,
+      points: group.map((cell) => `${px(cell)},${y(metric.mean[cell])}`).join(" "),
+    });
+    lines.set(series, line);
+    parts.push(line);
     for (const cell of group) {
       const whisker =
         metric.low[cell] === null
           ? null
           : s("line", {
-              class: `whisk ${tone(series)}`,
+              class: `whisk ${tone(series)} ${quiet ? "quiet" : ""}`,
               x1: px(cell),
               x2: px(cell),
-              y1: y(metric.low[cell]),
-              y2: y(metric.high[cell]),
+              y1: inside(metric.low[cell]),
+              y2: inside(metric.high[cell]),
             });
       points.push(
         speaks(
@@ -197,6 +203,8 @@ function curveLines(metric, cells, width) {
     labels.push({ series, text: names.get(series), x: px(last) + 14, y: y(metric.mean[last]) });
   });
   roving(points);
+  const order = groups.flatMap(([series, group]) => group.map(() => series));
+  points.forEach((point, place) => followSeries(point, order[place], lines));
   const chart = s(
     "svg",
     {
@@ -211,6 +219,17 @@ function curveLines(metric, cells, width) {
     beside ? s("g", { "aria-hidden": "true" }, endLabels(labels, box.top, box.bottom)) : null,
   );
   return [chart, beside || groups.length < 2 ? null : key(labels)];
+}
+
+// While a point is hovered or focused, the lines of the other series step back.
+function followSeries(point, series, lines) {
+  const fade = (on) => () => {
+    for (const [other, line] of lines) line.classList.toggle("faded", on && other !== series);
+  };
+  point.addEventListener("pointerenter", fade(true));
+  point.addEventListener("focus", fade(true));
+  point.addEventListener("pointerleave", fade(false));
+  point.addEventListener("blur", fade(false));
 }
 
 // Names of the series below a chart that has no room for them at the ends of its lines.

@@ -26,7 +26,7 @@ const chance = (p) =>
       ? "p < 0.001"
       : `p = ${p >= 0.1 ? Math.round(100 * p) / 100 : Number(p.toPrecision(2))}`;
 const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
-const valueText = (value) => String(value).replace("-", MINUS);
+const valueText = (value) => (typeof value === "number" ? String(value).replace("-", MINUS) : value);
 const betterText = (metric) => (metric.better ? `${metric.better} is better` : "no better direction");
 const WORDS = {
   better: "shown better",

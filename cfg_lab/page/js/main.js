@@ -2,6 +2,9 @@
 
 reading.cells = firstCells();
 drawFilters();
+if (scaleAxis < 0) at("h-scale").textContent = "Metric by metric";
+else if (D.axes[scaleAxis].key !== "guidance.scale")
+  at("h-scale").textContent = `What ${D.axes[scaleAxis].name} does`;
 drawCurveControls();
 if (D.metrics.length) sized(at("curves"), drawCurves);
 else at("scale").hidden = true;

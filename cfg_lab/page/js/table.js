@@ -109,7 +109,12 @@ function drawTable() {
     at("table"),
     h(
       "div",
-      { class: "box", tabindex: "0", role: "region", "aria-label": "Results, a row a cell" },
+      {
+        class: `box ${cells.length > 40 ? "tall" : ""}`,
+        tabindex: "0",
+        role: "region",
+        "aria-label": "Results, a row a cell",
+      },
       h(
         "table",
         { class: "results" },

@@ -171,6 +171,7 @@ function whyNoTokens() {
 let drawing = 0;
 async function drawTexts() {
   const turn = ++drawing;
+  at("texts-grid").setAttribute("aria-busy", "true");
   fill(at("texts-prompt"), h("span", {}, "Prompt "), h("bdi", {}, D.prompts.text[reading.prompt] ?? ""));
   const withTokens = reading.mode === "tokens" && D.tokens.kept && typeof DecompressionStream !== "undefined";
   const rows = chosenCells().map((cell) => [cell, rowAt.get(`${cell}|${reading.prompt}|${reading.sample}`)]);
@@ -190,6 +191,7 @@ async function drawTexts() {
   if (!withTokens) at("inspector").hidden = true;
   const cards = await Promise.all(found.slice(0, MOST).map(([cell, row]) => textCard(cell, row, withTokens)));
   if (turn !== drawing) return;
+  at("texts-grid").removeAttribute("aria-busy");
   fill(at("texts-grid"), cards.length ? cards : h("p", { class: "empty" }, "No cell is chosen."));
 }
 
