@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from cfg_lab.analysis import summary
 from cfg_lab.decoding import Decoder, NotANumberError
 from cfg_lab.metrics import Metric, scorer_key
 from cfg_lab.models import LanguageModel
 from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion, Text
-from cfg_lab.stats import mean_interval
 from cfg_lab.store import CELL, Store, join
 from cfg_lab.tracking import CellResult
 
@@ -55,9 +55,9 @@ def run(study: Study, console: Console) -> pd.DataFrame:
 
     _decode(study, models, missing, console)
     _score(study, plans, console)
-    summary = _summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
-    _track(study, summary, console)
-    return summary
+    table = _summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
+    _track(study, table, console)
+    return table
 
 
 def _missing(study: Study, plans: Plans) -> dict[str, dict[str, Planned]]:
@@ -145,33 +145,17 @@ def _summarise(store: Store) -> pd.DataFrame:
     texts = join(store, cells)
     settings = [name for name in cells.columns if name not in {"cell", *CELL.names}]
     metrics = [name for name in store.scores().columns if name in texts]
-    rows: list[dict[str, Any]] = []
-    for cell, group in texts.groupby("cell", sort=False):
-        row: dict[str, Any] = {
-            "cell": cell,
-            **{name: group[name].iloc[0] for name in settings},
-            "texts": len(group),
-        }
-        for metric in metrics:
-            estimate = mean_interval(group[metric].tolist(), group["prompt_id"].tolist())
-            row |= {
-                metric: estimate.mean,
-                f"{metric}_low": estimate.low,
-                f"{metric}_high": estimate.high,
-                f"{metric}_n": estimate.n,
-            }
-        rows.append(row)
-    summary = pd.DataFrame(rows)
-    store.write_summary(summary)
-    return summary
+    found = summary(texts, metrics, settings)
+    store.write_summary(found)
+    return found
 
 
-def _track(study: Study, summary: pd.DataFrame, console: Console) -> None:
+def _track(study: Study, table: pd.DataFrame, console: Console) -> None:
     """Mirror cells that changed; a tracker that fails is let go of, the results are on disk anyway."""
     texts = join(study.store, study.store.cells(cell.id for cell in study.cells))
-    metrics = [name for name in study.store.scores().columns if name in summary]
+    metrics = [name for name in study.store.scores().columns if name in table]
     shown = ["prompt_id", "prompt", "sample", "text", "finish_reason", *metrics]
-    rows: Any = summary.set_index("cell")
+    rows: Any = table.set_index("cell")
     try:
         for cell in study.cells:
             result = CellResult(

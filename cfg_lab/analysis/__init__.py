@@ -1,11 +1,26 @@
 """From results to tables and figures: nothing here needs a model.
 
-Matplotlib is imported when a figure is asked for.
+Matplotlib is imported when a figure is drawn.
 """
 
 from cfg_lab.analysis.cells import metrics_of, varying
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.directions import better
+from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
 from cfg_lab.analysis.front import pareto
+from cfg_lab.analysis.look import COLUMN, PAGE, save
 
-__all__ = ["better", "comparisons", "metrics_of", "pareto", "summary", "varying"]
+__all__ = [
+    "COLUMN",
+    "PAGE",
+    "better",
+    "comparisons",
+    "heat_map",
+    "metrics_of",
+    "pareto",
+    "save",
+    "scale_curves",
+    "summary",
+    "trade_off",
+    "varying",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -78,13 +78,6 @@ def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {
         str(cell): dict(zip(names, row, strict=True)) for cell, row in zip(first["cell"], rows, strict=True)
     }
-
-
-def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Some settings of a cell, such as "negatives own, scale 2"; what it lacks is left out."""
-    return ", ".join(
-        f"{short(name)} {written(settings[name])}" for name in names if settings[name] is not None
-    )
 
 
 def short(name: str) -> str:
