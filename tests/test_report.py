@@ -348,7 +348,7 @@ def test_every_number_of_the_figures_is_the_analysis() -> None:
 def test_results_without_pieces_say_so_and_work() -> None:
     data = data_of(page_of(results()))
     assert data["tokens"]["kept"] is False
-    assert data["tokens"]["pieces"] is False
+    assert data["tokens"]["note"] == ""
     assert set(data["completions"]["pack"]) == {-1}
 
 
@@ -366,6 +366,9 @@ def test_budgets_leave_out_whole_prompts_and_say_so() -> None:
     small = data_of(page_of(frame, token_budget=3000, text_budget=400))
     assert "larger --tokens" in small["tokens"]["note"]
     assert small["texts_left_out"] == len(frame) - len(small["rows"]["cell"]) > 0
+    none = page_of(frame, token_budget=0)
+    assert packs_of(none) == []
+    assert data_of(none)["tokens"]["note"].endswith("write it with a larger --tokens to have them.")
     cells = len(small["cells"]["id"])
     kept = list(zip(small["rows"]["prompt"], small["rows"]["sample"], strict=True))
     assert all(kept.count(one) == cells for one in set(kept))  # there for all cells or for none

@@ -135,7 +135,6 @@ def texts_payload(
             "kept": bool(packs.where),
             "alternatives": packs.alternatives,
             "note": packs.note,
-            "pieces": "pieces" in results,
             "levels": list(LEVELS),
         },
     }

@@ -44,7 +44,7 @@ def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], bud
 
     Args:
         groups: completions (key, row of the results) that are shown together, most wanted first.
-        budget: bytes of base64 text, at most; the first group is always packed.
+        budget: bytes of base64 text, at most.
     """
     packs: list[str] = []
     where: dict[Hashable, int] = {}
@@ -55,12 +55,12 @@ def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], bud
         texts = [(key, row) for key, row in group if key not in where and has_pieces(row)]
         if not texts:
             continue
-        if packs and spent >= budget:
+        if spent >= budget:
             left_out += len(texts)
             continue
         bare = bare or spent > budget * SHARE_OF_TRACES
         packed, rich = _pack(texts, with_alternatives=not bare)
-        if packs and spent + len(packed) > budget:
+        if spent + len(packed) > budget:
             left_out += len(texts)
             spent = budget
             continue

@@ -159,13 +159,13 @@ function drawTextControls() {
 const chosenCells = () => reading.cells.filter(isVisible);
 
 function whyNoTokens() {
-  if (D.tokens.kept)
-    return typeof DecompressionStream === "undefined"
-      ? "This browser cannot open the token views; a newer one can."
-      : D.tokens.note;
-  return D.tokens.pieces
-    ? "No token views are in this page."
-    : "These results do not hold the text of each token (they are older than the token view): the words are shown. Run the sweep again in a new folder to have it.";
+  if (D.tokens.kept && typeof DecompressionStream === "undefined")
+    return "This browser cannot open the token views; a newer one can.";
+  if (D.tokens.kept || D.tokens.note) return D.tokens.note;
+  return (
+    "These results do not hold the text of each token (they are older than the token view): the words are " +
+    "shown. Run the sweep again in a new folder to have it."
+  );
 }
 
 let drawing = 0;
