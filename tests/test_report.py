@@ -8,6 +8,8 @@ import html
 import json
 import math
 import re
+import subprocess
+import sys
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -446,6 +448,14 @@ def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path)
     (root / "config.yaml").write_text("{ not yaml")
     (root / "environment.json").write_text("[1")
     assert report(root).is_file()
+
+
+def test_a_page_needs_no_model_library() -> None:
+    code = (
+        "import sys, cfg_lab.report, cfg_lab.inline; heavy = {'torch', 'transformers', 'hydra', 'matplotlib'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # For notebooks
