@@ -452,7 +452,8 @@ def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path)
 
 def test_a_page_needs_no_model_library() -> None:
     code = (
-        "import sys, cfg_lab.report, cfg_lab.inline; heavy = {'torch', 'transformers', 'hydra', 'matplotlib'};"
+        "import sys, cfg_lab.report, cfg_lab.inline;"
+        "heavy = {'torch', 'transformers', 'hydra', 'matplotlib'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
