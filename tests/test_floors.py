@@ -9,11 +9,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "cfg_lab"
 FLOORS = [
-    {"records", "paths", "guidance", "sampling", "stats", "resampling"},
+    {"records", "paths", "guidance", "sampling", "stats", "resampling", "formats", "inline"},
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
-    {"planning", "harness", "generation", "scoring"},
-    {"sweep", "score"},
+    {"planning", "harness", "generation", "scoring", "page"},
+    {"sweep", "score", "report"},
 ]
 DOORS = {
     "transformers": {"models"},

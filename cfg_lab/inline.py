@@ -1,0 +1,146 @@
+"""Results as HTML fragments for notebooks: no script, a style of their own, nothing fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, cast
+
+from cfg_lab.formats import count, interval, short, signed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0)
+"""Nats by which guidance moved a token, from which on each of five steps of colour is used."""
+
+BRANCHES = ("positive", "guided", "negative")
+_ALPHA = (0, 0.1, 0.2, 0.3, 0.42, 0.55)
+_UP, _DOWN = "28,112,180", "205,95,20"  # blue and orange: apart for every common colour blindness
+
+_STYLE = """
+.cfg-lab-t{line-height:2;white-space:pre-wrap;overflow-wrap:anywhere;font-family:inherit}
+.cfg-lab-t>span{position:relative;border-radius:2px;cursor:default;text-underline-offset:.22em}
+.cfg-lab-t>span:focus,.cfg-lab-t>span:hover{outline:1.5px solid currentColor}
+.cfg-lab-t>span>span{display:none;position:absolute;left:0;top:1.9em;z-index:99;width:max-content;
+max-width:min(34em,80vw);
+padding:.6em .8em;border-radius:4px;background:#211f1b;color:#fbf9f4;font:12px/1.5 sans-serif;
+white-space:pre-wrap;text-decoration:none}
+.cfg-lab-t>span:focus>span,.cfg-lab-t>span:hover>span{display:block}
+.cfg-lab-t+p{font:12px/1.5 sans-serif;opacity:.75;margin:.3em 0 0}
+""".replace("\n", "")
+
+
+def token_html(
+    pieces: Sequence[str],
+    trace: Mapping[str, Sequence[float]],
+    alternatives: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]] | None = None,
+) -> str:
+    """A text with each token coloured by how far guidance moved it, its numbers on hover and focus.
+
+    Colour and underline show log-prob under the guided minus under the positive branch: blue and a solid line
+    where guidance made the token likelier, orange and a dotted line where it made it less likely.
+
+    Args:
+        pieces: the text of each token.
+        trace: columns as in `records.Trace`, such as `vars(completion.trace)`; each as long as pieces. What
+            is missing or NaN is not shown.
+        alternatives: for "positive", "guided" and "negative", of each token the likeliest ones, as
+            {"piece": str, "log_prob": float}.
+
+    Raises:
+        ValueError: a column of the trace is not as long as the pieces.
+    """
+    for name, values in trace.items():
+        if len(values) != len(pieces):
+            raise ValueError(f"trace {name!r} has {len(values)} values for {len(pieces)} pieces")
+    tokens = "".join(_token(index, piece, trace, alternatives or {}) for index, piece in enumerate(pieces))
+    return (
+        f'<style>{_STYLE}</style><div class="cfg-lab-t" dir="auto">{tokens}</div>'
+        "<p>blue, solid line: guidance made the token likelier; orange, dotted: less likely; "
+        "hover or Tab for numbers</p>"
+    )
+
+
+def results_html(summary: pd.DataFrame) -> str:
+    """A summary as a table: a row a cell, of each metric the mean, its 95 % interval and n.
+
+    Args:
+        summary: as `cfg_lab.analysis.summary` gives it: a metric m has columns m, m_low, m_high and m_n;
+            the other columns are shown as they are.
+    """
+    columns = [str(name) for name in summary.columns]
+    metrics = [name for name in columns if {f"{name}_low", f"{name}_high", f"{name}_n"} <= set(columns)]
+    parts = {f"{name}{end}" for name in metrics for end in ("_low", "_high", "_n")}
+    shown = [name for name in columns if name not in parts]
+    head = "".join(f'<th scope="col" style="text-align:left">{escape(name)}</th>' for name in shown)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left;white-space:nowrap">{_value(row, name, metrics)}</td>'
+            for name in shown
+        )
+        + "</tr>"
+        for row in cast("list[dict[str, Any]]", summary.to_dict("records"))
+    )
+    return (
+        '<div style="overflow-x:auto;max-width:100%"><table style="font-variant-numeric:tabular-nums">'
+        f'<caption style="text-align:left">{count(len(summary), "cell")}; mean [95 % interval] n</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def level(moved: float) -> int:
+    """The step of colour of a move in nats: 0 (hardly any) to 5."""
+    return sum(abs(moved) >= least for least in LEVELS) if math.isfinite(moved) else 0
+
+
+def visible(piece: str) -> str:
+    """A piece on one line: control characters as signs, the empty one as ∅."""
+    return (
+        "".join({"\n": "↵", "\t": "⇥"}.get(c, "·" if ord(c) < 32 or ord(c) == 127 else c) for c in piece)
+        or "∅"
+    )
+
+
+def _token(
+    index: int,
+    piece: str,
+    trace: Mapping[str, Sequence[float]],
+    alternatives: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+) -> str:
+    numbers = {name: float(values[index]) for name, values in trace.items()}
+    moved = numbers.get("guided", math.nan) - numbers.get("positive", math.nan)
+    step = level(moved)
+    look = ""
+    if step:
+        colour, line = (_UP, "solid") if moved > 0 else (_DOWN, "dotted")
+        look = (
+            f' style="background:rgba({colour},{_ALPHA[step]});'
+            f'text-decoration:underline {line} rgb({colour}) {0.5 + step / 2}px"'
+        )
+    lines = [f"{visible(piece)}   {signed(moved)} nats" if math.isfinite(moved) else visible(piece)]
+    for name, value in numbers.items():
+        if math.isfinite(value):
+            share = f" ({100 * math.exp(value):.3g} %)" if name in BRANCHES else ""
+            lines.append(f"{name} {short(value)}{share}")
+    for branch in BRANCHES:
+        kept = alternatives.get(branch, ())
+        if index < len(kept) and len(kept[index]):
+            tops = (
+                f"{visible(str(one['piece']))} {100 * math.exp(float(one['log_prob'])):.2g} %"
+                for one in kept[index]
+            )
+            lines.append(f"{branch}: {',  '.join(tops)}")
+    body = escape(piece).replace("\n", "↵\n") if piece else "∅"
+    card = escape("\n".join(lines))
+    return f'<span tabindex="0"{look}>{body}<span role="tooltip">{card}</span></span>'.replace("\x00", "·")
+
+
+def _value(row: Mapping[str, Any], name: str, metrics: Sequence[str]) -> str:
+    value = row[name]
+    if name not in metrics:
+        return escape(short(value) if isinstance(value, float) else str(value))
+    around = interval(float(row[f"{name}_low"]), float(row[f"{name}_high"]))
+    return f"<b>{short(float(value))}</b> <small>{around} n={int(row[f'{name}_n'])}</small>"

@@ -1,0 +1,169 @@
+"""What the numbers say, metric by metric, and how sure they are: values that sentences are made of.
+
+A difference counts as shown where its p value is below 5 % after Holm's correction over all comparisons of
+the main family; below 5 % before it alone, it is a lead; else the prompts could show none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from cfg_lab import analysis
+from cfg_lab.page.cells import Cells, records
+from cfg_lab.page.roles import Roles
+from cfg_lab.records import InputError
+
+Verdict = Literal["better", "worse", "changed", "lead", "unclear", "unknown"]
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric in a cell beside the same metric in its baseline.
+
+    Attributes:
+        cell, baseline: indices into the cells.
+        mean, base: of the metric in each.
+        difference, low, high: paired, with its 95 % interval.
+        p, p_holm: two-sided; after Holm's correction.
+        needed: prompts that would settle a difference of this size (80 % power at 5 %); NaN: unknown.
+    """
+
+    metric: str
+    cell: int
+    baseline: int
+    mean: float
+    base: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    needed: float
+
+    @property
+    def verdict(self) -> Verdict:
+        if not math.isfinite(self.p_holm):
+            return "unknown"
+        if self.p_holm < LEVEL:
+            direction = analysis.better(self.metric)
+            if direction is None:
+                return "changed"
+            return "better" if (self.difference > 0) == (direction == "higher") else "worse"
+        return "lead" if self.p < LEVEL else "unclear"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What guidance did to one aim.
+
+    Attributes:
+        metric: the aim.
+        best: the cell with the best mean, guided or not; None where no cell is scored.
+        best_mean: its mean.
+        change: of the best guided cell against its baseline; None where there is no baseline to compare with.
+        prices: changes of the price metrics in that same guided cell.
+        better, worse: guided cells in which the metric is shown better or worse than unguided.
+        guided: how many cells are compared.
+    """
+
+    metric: str
+    best: int | None
+    best_mean: float
+    change: Change | None
+    prices: tuple[Change, ...]
+    better: tuple[int, ...]
+    worse: tuple[int, ...]
+    guided: int
+
+    @property
+    def beats_unguided(self) -> bool:
+        """Whether the best mean is a guided cell's."""
+        return self.change is not None and self.best == self.change.cell
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All comparisons of a results folder.
+
+    Attributes:
+        primary: the main family, aims and prices; p_holm runs over it.
+        others: the remaining metrics, corrected among themselves.
+    """
+
+    primary: tuple[Change, ...]
+    others: tuple[Change, ...]
+
+    def of(self, metric: str) -> list[Change]:
+        return [change for change in self.primary + self.others if change.metric == metric]
+
+
+def compare(results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles) -> Compared:
+    """Every cell beside its unguided baseline; empty where there is none."""
+    means = {str(row["cell"]): row for row in records(summary)}
+    families: list[tuple[Change, ...]] = []
+    for metrics in (roles.primary, roles.others):
+        try:
+            table = analysis.comparisons(results, metrics=list(metrics))
+        except InputError:  # no cell has a baseline
+            return Compared((), ())
+        families.append(_changes(table, means, cells))
+    return Compared(families[0], families[1])
+
+
+def findings(summary: pd.DataFrame, cells: Cells, roles: Roles, compared: Compared) -> list[Finding]:
+    """One for each aim, in the order of the results."""
+    return [_finding(metric, records(summary), cells, roles, compared) for metric in roles.aims]
+
+
+def _finding(
+    metric: str, rows: Sequence[dict[str, Any]], cells: Cells, roles: Roles, compared: Compared
+) -> Finding:
+    sign = 1 if analysis.better(metric) == "higher" else -1
+    place = {cell: number for number, cell in enumerate(cells.ids)}
+    scored = [(place[str(row["cell"])], float(row[metric])) for row in rows if math.isfinite(row[metric])]
+    changes = [change for change in compared.of(metric) if math.isfinite(change.mean)]
+    unguided = {change.baseline for change in changes}
+    # Of equal means the unguided cell's counts: guidance that changes nothing has not won.
+    best, best_mean = max(
+        scored, key=lambda one: (sign * one[1], one[0] in unguided, -one[0]), default=(None, math.nan)
+    )
+    top = max(changes, key=lambda change: sign * change.mean, default=None)
+    prices = [
+        change
+        for price in roles.prices
+        for change in compared.of(price)
+        if top is not None and change.cell == top.cell
+    ]
+    return Finding(
+        metric=metric,
+        best=best,
+        best_mean=best_mean,
+        change=top,
+        prices=tuple(prices),
+        better=tuple(change.cell for change in changes if change.verdict == "better"),
+        worse=tuple(change.cell for change in changes if change.verdict == "worse"),
+        guided=len(changes),
+    )
+
+
+def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
+    place = {cell: number for number, cell in enumerate(cells.ids)}
+    numbers = ("difference", "low", "high", "p", "p_holm", "needed")
+    return tuple(
+        Change(
+            metric=str(row["metric"]),
+            cell=place[str(row["cell"])],
+            baseline=place[str(row["baseline"])],
+            mean=float(means[str(row["cell"])][row["metric"]]),
+            base=float(means[str(row["baseline"])][row["metric"]]),
+            **{name: math.nan if row[name] is None else float(row[name]) for name in numbers},
+        )
+        for row in records(table)
+        if row["baseline"] in place
+    )

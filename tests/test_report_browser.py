@@ -1,0 +1,357 @@
+"""The page in a real browser: what a reader sees, hovers, types and carries on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cfg_lab.page import document
+from cfg_lab.page.cards import packaged_cards
+from cfg_lab.page.record import Record
+from cfg_lab.report import report
+from cfg_lab.store import load_results
+from tests.cli import on, sweep
+from tests.conftest import make_tokenizer
+from tests.fabricated import results
+from tests.test_report import HOSTILE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> pd.DataFrame:
+    """A real small sweep, with the text of each token and made-up alternatives where the store has none."""
+    folder = tmp_path_factory.mktemp("swept")
+    sweep(*on(folder, tiny_folder), "guidance.scale=1,2,3", "negatives=empty,own")
+    frame = load_results(folder / "results" / "study")
+    tokenizer = make_tokenizer()
+    if "pieces" not in frame or not len(frame["pieces"].iloc[0]):
+        frame["pieces"] = [[tokenizer.decode([token]) for token in row] for row in frame["tokens"]]
+    for branch in ("guided", "positive", "negative"):
+        tops = [{"token": 1, "piece": f"<{branch}>", "log_prob": -0.5}]
+        frame[f"alternatives_{branch}"] = [[tops] * len(row) for row in frame["tokens"]]
+    return frame
+
+
+Open = Callable[..., Any]
+WHERE = "(e => e.closest('section, form, nav')?.id || e.tagName)(document.activeElement)"
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens results (or a file) as a page from disk; at the end nothing may have gone wrong on it."""
+    troubles: list[str] = []
+    contexts: list[Any] = []
+
+    def opened(what: pd.DataFrame | Path, **options: Any) -> Any:
+        path = what if isinstance(what, Path) else tmp_path / "report.html"
+        if isinstance(what, pd.DataFrame):
+            path.write_text(document(what, Record("study"), packaged_cards(["sentiment"])), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append("dialog"), dialog.dismiss()))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith(("file:", "blob:", "data:")) else troubles.append(request.url)
+            ),
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", timeout=10_000)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def read(page: Any, mode: str) -> None:
+    page.locator(f"input[name=texts-mode][value={mode}]").check(force=True)
+    page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
+
+
+def background(page: Any) -> str:
+    return page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+
+
+def test_a_sweeps_page_opens_from_disk_without_error_or_request(
+    tmp_path: Path, tiny_folder: Path, show: Open
+) -> None:
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2")
+    page = show(report(tmp_path / "results" / "study"))
+    assert page.locator("h1").inner_text().endswith("?")
+    assert page.locator("#curves svg .point").count() == 2
+    assert page.locator("#texts-grid article").count() == 2
+
+
+def test_it_is_quick(show: Open) -> None:
+    frame = results({1: 0, 1.5: 0.1, 2: 0.2, 3: 0.3}, prompts=60, samples=4, pieces=True, top=5)
+    page = show(frame)
+    assert page.evaluate("performance.getEntriesByName('cfg_lab-ready')[0].startTime") < 2000
+
+
+def test_filters_hide_cells_everywhere(swept: pd.DataFrame, show: Open) -> None:
+    page = show(swept)
+    assert page.locator("#table tbody tr").count() == 6
+    page.locator("#filters input[name=negatives][value=empty]").uncheck(force=True)
+    assert page.locator("#filters output").inner_text() == "3 of 6 cells"
+    for place in ("#table tbody tr", "#curves .point", "#tradeoff-chart .point", "#heatmap button"):
+        assert page.locator(place).count() == 3, place
+    page.locator("#filters input[name=negatives][value=own]").uncheck(force=True)
+    assert "No cell is shown" in page.locator("#curves").inner_text()
+
+
+def test_hover_and_focus_show_a_cells_numbers_and_a_click_its_texts(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")))
+    point = page.locator("#curves .point").last
+    point.hover()
+    card = page.locator("#card")
+    assert card.is_visible()
+    for expected in ("negatives own, scale 2", "sentiment 0.", "n=40", "shown better"):
+        assert expected in card.inner_text()
+    page.mouse.move(5, 5)
+    assert card.is_hidden()
+    point.click()
+    shown = page.locator("#texts-grid h3").all_inner_texts()
+    assert shown == ["negatives own, scale 1 unguided", "negatives own, scale 2"]
+    assert page.evaluate("document.activeElement.id") == "h-texts"
+
+
+def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")))
+    page.locator("input[name=curves-metric][value=perplexity]").check(force=True)
+    assert "perplexity" in page.locator("#curves-caption").inner_text()
+    page.locator("#tradeoff-controls select").nth(0).select_option("distinct_1")
+    page.locator("#tradeoff-controls select").nth(2).select_option("length")
+    assert "distinct_1 against perplexity" in page.locator("#tradeoff-caption").inner_text()
+    page.locator("#tradeoff-controls select").nth(1).select_option("distinct_1")
+    assert "two different metrics" in page.locator("#tradeoff-chart").inner_text()
+    page.locator("input[name=map-show][value=change]").check(force=True)
+    assert page.locator("#heatmap button").first.inner_text() == "0"
+    page.locator("#curves-table summary").click()
+    assert page.locator("#curves-table tbody tr").count() == 4
+
+
+def test_the_table_sorts_and_says_so(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3, 3: 0.1}))
+    header = page.locator("#table thead button", has_text="sentiment")
+    header.click()
+    scales = [row.split()[1] for row in page.locator("#table tbody tr").all_inner_texts()]
+    assert page.locator("#table th[aria-sort=ascending]").inner_text().startswith("sentiment")
+    header.click()
+    assert page.locator("#table th[aria-sort=descending]").count() == 1
+    again = [row.split()[1] for row in page.locator("#table tbody tr").all_inner_texts()]
+    assert again == scales[::-1]
+
+
+def test_texts_stand_side_by_side_with_their_differences(swept: pd.DataFrame, show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}))
+    cards = page.locator("#texts-grid .body")
+    assert cards.all_inner_texts() == ["The knight rode\n home.", "The knight rode\n home. Then own 2"]
+    read(page, "differences")
+    assert page.locator("#texts-grid ins").all_inner_texts() == ["Then own 2"]
+    assert (
+        "3 of 7 words differ from unguided; the first is word 5." in page.locator("#texts-grid").inner_text()
+    )
+    page.locator("#texts-controls [data-keep=on]").click()
+    assert page.locator("#texts-prompt").inner_text().endswith("knight 1")
+    page = show(swept)
+    page.locator("#texts-picker summary").click()
+    page.get_by_text("all shown").click()
+    assert page.locator("#texts-grid article").count() == 6
+    chosen = swept[(swept["prompt_id"] == "p0") & (swept["sample"] == 0)]
+    bodies = page.locator("#texts-grid .body").evaluate_all("all => all.map(e => e.textContent)")
+    assert set(bodies) == {text or "empty text" for text in chosen["text"]}
+
+
+def test_tokens_are_coloured_and_show_numbers_and_alternatives(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, pieces=True, top=3))
+    read(page, "tokens")
+    tokens = page.locator("#texts-grid article").nth(1).locator(".t")
+    assert tokens.count() == 6
+    assert tokens.nth(1).get_attribute("class") == "t up l5"
+    assert tokens.nth(4).get_attribute("class") == "t down l4"
+    assert "more likely by guidance" in page.locator("#legend").inner_text()
+    tokens.nth(1).hover()
+    said = page.locator("#inspector").inner_text()
+    for expected in ("+3 nats, 20.1 times as likely", "guided log-prob", "KL(", "1.25 nats", "guided2"):
+        assert expected in said
+    assert page.locator("#inspector ol").count() == 3
+    tokens.nth(0).focus()
+    page.keyboard.press("End")
+    assert "0 nats, not moved" in page.locator("#inspector").inner_text()
+
+
+def test_without_alternatives_or_pieces_the_page_says_what_to_do(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, pieces=True))
+    read(page, "tokens")
+    page.locator("#texts-grid .t").first.hover()
+    assert "run the sweep with top=5" in page.locator("#inspector").inner_text()
+    page = show(results({1: 0, 2: 0.3}))
+    read(page, "tokens")
+    assert "do not hold the text of each token" in page.locator("#texts-note").inner_text()
+    assert page.locator("#texts-grid article").count() == 2
+
+
+def test_a_real_sweeps_tokens_open(swept: pd.DataFrame, show: Open) -> None:
+    page = show(swept)
+    read(page, "tokens")
+    page.locator("#texts-grid .t").last.hover()
+    assert "<negative>" in page.locator("#inspector").inner_text()
+
+
+def test_everything_is_reached_by_keyboard(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3, 3: 0.1}, negatives=("empty", "own"), pieces=True, top=2))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached: set[str] = set()
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(WHERE))
+    assert {"filters", "scale", "tradeoff", "map", "cells", "texts", "repeat"} <= reached
+    first = page.locator("#curves .point").first
+    first.focus()
+    assert page.locator("#card").is_visible()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement === document.querySelectorAll('#curves .point')[1]")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "h-texts"
+    assert page.locator("#curves .point[tabindex='0']").count() == 1
+
+
+@pytest.mark.parametrize("mode", ["text", "differences", "tokens"])
+def test_a_phone_needs_no_sideways_scrolling(mode: str, show: Open) -> None:
+    scales = {1: 0, 1.25: 0.1, 1.5: 0.1, 2: 0.3, 3: 0.2}
+    frame = results(scales, negatives=("empty", "own", "last_token"), pieces=True, top=5)
+    frame["prompt"] = "A_prompt_without_any_space_" * 12
+    page = show(frame, **PHONE)
+    read(page, mode)
+    if mode == "tokens":
+        page.locator("#texts-grid .t").nth(1).tap()
+        assert page.locator("#inspector").is_visible()
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_dark_mode_has_its_own_colours_that_can_be_read(show: Open) -> None:
+    frame = results({1: 0, 2: 0.3})
+    light, dark = show(frame), show(frame, color_scheme="dark")
+    assert background(light) != background(dark)
+    for page in (light, dark):
+        colour = page.evaluate("getComputedStyle(document.querySelector('.deck')).color")
+        assert contrast(colour, background(page)) > 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio of two rgb() colours."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_hostile_texts_are_shown_as_text(show: Open) -> None:
+    """And as prompts, names of settings, pieces and alternatives."""
+    frame = results({1: 0, 2: 0.3}, prompts=len(HOSTILE), pieces=True, top=2)
+    hostile = [HOSTILE[int(name[1:])] for name in frame["prompt_id"]]
+    frame["text"] = pd.Series(hostile, dtype=object)  # Arrow's strings hold no lone surrogate
+    frame["prompt_id"] = frame["prompt"] = [text.encode("utf-8", "replace").decode() for text in hostile]
+    frame["pieces"] = [HOSTILE[:6]] * len(frame)
+    frame["negatives"] = HOSTILE[1]
+    frame.loc[frame["guidance.scale"] == 2, "model_name"] = HOSTILE[0]
+    page = show(frame)
+    for place in range(len(HOSTILE)):
+        for mode in ("text", "differences", "tokens"):
+            read(page, mode)
+            shown = page.locator("#texts-grid .body").first.evaluate("e => e.textContent")
+            if mode == "text":
+                assert shown == HOSTILE[place]
+        page.locator("#texts-controls [data-keep=on]").click()
+    assert page.locator("main img").count() == 0
+    assert page.evaluate("document.scripts.length") == 2 + page.locator("script[id^=pack-]").count()
+
+
+def test_csv_holds_every_text_and_number(show: Open, tmp_path: Path) -> None:
+    frame = results({1: 0, 2: 0.3}, text='a "quoted", text\nwith lines')
+    page = show(frame)
+    for place, name in enumerate(("summary", "texts")):
+        with page.expect_download() as started:
+            page.locator("#downloads button").nth(place).click()
+        assert started.value.suggested_filename == f"study-{name}.csv"
+        started.value.save_as(tmp_path / f"{name}.csv")
+    texts = pd.read_csv(tmp_path / "texts.csv")
+    assert sorted(texts["text"]) == sorted(frame["text"])
+    assert texts["sentiment"].mean() == pytest.approx(frame["sentiment"].mean(), rel=1e-3)
+    assert len(pd.read_csv(tmp_path / "summary.csv")) == 2
+
+
+def test_a_single_cell_and_a_single_prompt_draw(show: Open) -> None:
+    page = show(results({2: 0.1}, prompts=1, samples=1))
+    assert page.locator("#tradeoff").is_hidden()
+    assert page.locator("#map").is_hidden()
+    assert page.locator("#curves svg").count() == 1
+    assert page.locator("nav li:visible").count() < 8
+
+
+def test_a_study_without_a_scale_is_drawn_row_by_row(show: Open) -> None:
+    frame = results({1.5: 0}, negatives=("empty", "own-words"))
+    frame["completion"] = frame["negatives"] + frame["completion"]
+    page = show(frame)
+    assert page.locator("#h-scale").inner_text().endswith("Metric by metric")
+    assert page.locator("#curves .row-label").all_text_contents() == [
+        "negatives empty",
+        "negatives own-words",
+    ]
+
+
+def test_a_large_grid_keeps_its_table_and_names_in_bounds(show: Open) -> None:
+    frame = results(
+        {1 + step / 4: 0.01 * step for step in range(10)},
+        negatives=[f"n{number}" for number in range(20)],
+        prompts=3,
+        samples=1,
+    )
+    page = show(frame)
+    assert page.locator("#table tbody tr").count() == 200
+    assert page.locator("#table .box").bounding_box()["height"] < 900
+    assert page.locator("#curves .key li").count() == 20
+    page.locator("#curves .point").nth(30).focus()
+    assert page.locator("#curves .line.faded").count() == 19
