@@ -15,7 +15,10 @@ from cfg_lab.records import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PLAIN = ("model", "prompts", "negatives", "guidance", "sampling", "seed", "samples", "max_new_tokens", "stop")
+PLAIN = (
+    *("model", "prompts", "negatives", "guidance", "sampling"),
+    *("seed", "samples", "max_new_tokens", "stop", "top"),
+)
 """Settings whose names have no dot; every name with a dot is a setting too."""
 
 SCALE = "guidance.scale"

@@ -9,9 +9,13 @@ Direction = Literal["higher", "lower"]
 
 _BETTER: dict[str, Direction] = {
     "perplexity*": "lower",
+    "evaluator_*": "lower",
     "bits_per_byte*": "lower",
     "toxicity*": "lower",
     "repeated*": "lower",
+    "longest_repeat*": "lower",
+    "compression*": "lower",
+    "leakage*": "lower",
     "degenerate*": "lower",
     "self_bleu*": "lower",
     "sentiment*": "higher",
@@ -19,10 +23,13 @@ _BETTER: dict[str, Direction] = {
     "vendi*": "higher",
     "mauve*": "higher",
     "relevance*": "higher",
+    "language*": "higher",
     "accuracy*": "higher",
     "exact_match*": "higher",
+    "token_f1*": "higher",
     "correct*": "higher",
     "bleu*": "higher",
+    "chrf*": "higher",
     "rouge*": "higher",
 }
 """By name. What is not here has no direction: a length, or a label that could be wanted or not."""

@@ -10,10 +10,11 @@ from cfg_lab import analysis
 # By how a column's name begins, the most telling first. One column of each family is in the main comparison:
 # the others of the family say nearly the same again, and would only dilute it.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "fluency": ("perplexity", "bits_per", "negative_log", "log_likelihood", "grammar", "fluency"),
-    "diversity": ("distinct", "diversity", "self_bleu", "vendi", "type_token", "ngram", "mauve"),
-    "toxicity": ("toxic", "profan"),
-    "form": ("length", "words", "sentences", "stopped", "degenerate", "repeat", "compression", "entropy"),
+    "fluency": ("perplexity", "bits_per", "evaluator"),
+    "diversity": ("distinct", "self_bleu", "vendi", "mauve"),
+    "toxicity": ("toxicity",),
+    "relevance": ("relevance",),
+    "form": ("length", "words", "stopped", "degenerate", "repeat", "longest_repeat", "compression", "language"),
 }
 
 
@@ -23,7 +24,7 @@ class Roles:
 
     Attributes:
         aims: what guidance is for; every metric with a better direction that is in no family.
-        prices: one metric each of fluency, diversity and toxicity.
+        prices: one metric each of fluency, diversity, toxicity and relevance.
         others: the rest: second metrics of a family, forms such as length, metrics without a direction.
     """
 
@@ -44,7 +45,7 @@ def roles_of(metrics: Sequence[str]) -> Roles:
     """
     aims = [name for name in metrics if _family(name) is None and analysis.better(name)]
     prices: list[str] = []
-    for family in ("fluency", "diversity", "toxicity"):
+    for family in ("fluency", "diversity", "toxicity", "relevance"):
         directed = [name for name in metrics if _family(name) == family and analysis.better(name)]
         prices += sorted(directed, key=lambda name: _rank(name, FAMILIES[family]))[:1]
     if not aims and prices:
