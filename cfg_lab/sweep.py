@@ -36,7 +36,7 @@ GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
 
 ALONE = ("seed", "samples", "max_new_tokens", "top")
 
-SHARED = ("name", "results_root", "max_rows", "metrics", "tracking")
+SHARED = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
 
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
@@ -86,7 +86,12 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
     console.print(fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
     root = study.store.root
-    say_paths(console, {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"})
+    paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
+    if configs[0].report:
+        from cfg_lab.report import report
+
+        paths["page"] = report(root)
+    say_paths(console, paths)
     return rows
 
 

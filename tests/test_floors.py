@@ -23,7 +23,7 @@ DOORS = {
 }
 # Within a floor: harness runs what planning plans and has it scored; score says things as sweep does; within
 # floor 0 values build on each other.
-NEIGHBOURS = {("harness", "planning"), ("harness", "scoring"), ("score", "sweep")}
+NEIGHBOURS = {("harness", "planning"), ("harness", "scoring"), ("score", "sweep"), ("sweep", "report")}
 
 
 def unit(path: Path) -> str:
