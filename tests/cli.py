@@ -15,7 +15,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from cfg_lab.paths import CONFIG
 from cfg_lab.sweep import run
 
-QUICK = ["tracking=none", "report=false", "metrics=[perplexity,diversity,length]", "max_new_tokens=8", "samples=2"]
+QUICK = [
+    "tracking=none",
+    "report=false",
+    "metrics=[perplexity,diversity,length]",
+    "max_new_tokens=8",
+    "samples=2",
+]
 
 
 def command(*arguments: str) -> list[str]:

@@ -68,6 +68,7 @@ class Finding:
         best_mean: its mean.
         change: of the best guided cell against its baseline; None where there is no baseline to compare with.
         prices: changes of the price metrics in that same guided cell.
+        compute: its operations a text as a multiple of its baseline's; NaN where they were not counted.
         better, worse: guided cells in which the metric is shown better or worse than unguided.
         guided: how many cells are compared.
     """
@@ -77,6 +78,7 @@ class Finding:
     best_mean: float
     change: Change | None
     prices: tuple[Change, ...]
+    compute: float
     better: tuple[int, ...]
     worse: tuple[int, ...]
     guided: int
@@ -140,12 +142,18 @@ def _finding(
         for change in compared.of(price)
         if top is not None and change.cell == top.cell
     ]
+    compute = [
+        change.mean / change.base
+        for change in compared.of("gflop")
+        if top is not None and change.cell == top.cell and change.base > 0
+    ]
     return Finding(
         metric=metric,
         best=best,
         best_mean=best_mean,
         change=top,
         prices=tuple(prices),
+        compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
         guided=len(changes),

@@ -14,7 +14,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "diversity": ("distinct", "self_bleu", "vendi", "mauve"),
     "toxicity": ("toxicity",),
     "relevance": ("relevance",),
-    "form": ("length", "words", "stopped", "degenerate", "repeat", "longest_repeat", "compression", "language"),
+    "form": (
+        "length",
+        "words",
+        "stopped",
+        "degenerate",
+        "repeat",
+        "longest_repeat",
+        "compression",
+        "language",
+    ),
 }
 
 

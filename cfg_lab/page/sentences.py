@@ -107,6 +107,9 @@ def price(finding: Finding, scope: Scope) -> str:
         f"For {joined(none, 'or')} no difference that {count(scope.prompts, 'prompt')} could show."
         if none
         else "",
+        f"It takes {finding.compute:.3g} times the computation of unguided decoding."
+        if math.isfinite(finding.compute)
+        else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
