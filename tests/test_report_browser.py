@@ -16,7 +16,6 @@ from cfg_lab.page.record import Record
 from cfg_lab.report import report
 from cfg_lab.store import load_results
 from tests.cli import on, sweep
-from tests.conftest import make_tokenizer
 from tests.fabricated import results
 from tests.test_report import HOSTILE
 
@@ -49,17 +48,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> pd.DataFrame:
-    """A real small sweep, with the text of each token and made-up alternatives where the store has none."""
+    """A real small sweep."""
     folder = tmp_path_factory.mktemp("swept")
-    sweep(*on(folder, tiny_folder), "guidance.scale=1,2,3", "negatives=empty,own")
-    frame = load_results(folder / "results" / "study")
-    tokenizer = make_tokenizer()
-    if "pieces" not in frame or not len(frame["pieces"].iloc[0]):
-        frame["pieces"] = [[tokenizer.decode([token]) for token in row] for row in frame["tokens"]]
-    for branch in ("guided", "positive", "negative"):
-        tops = [{"token": 1, "piece": f"<{branch}>", "log_prob": -0.5}]
-        frame[f"alternatives_{branch}"] = [[tops] * len(row) for row in frame["tokens"]]
-    return frame
+    sweep(*on(folder, tiny_folder), "guidance.scale=1,2,3", "negatives=empty,own", "top=4")
+    return load_results(folder / "results" / "study")
 
 
 Open = Callable[..., Any]
@@ -230,7 +222,9 @@ def test_a_real_sweeps_tokens_open(swept: pd.DataFrame, show: Open) -> None:
     page = show(swept)
     read(page, "tokens")
     page.locator("#texts-grid .t").last.hover()
-    assert "<negative>" in page.locator("#inspector").inner_text()
+    lists = page.locator("#inspector ol")
+    assert lists.count() == 3
+    assert [lists.nth(number).locator("li").count() for number in range(3)] == [4, 4, 4]
 
 
 def test_everything_is_reached_by_keyboard(show: Open) -> None:
