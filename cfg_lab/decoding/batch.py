@@ -8,51 +8,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.beam import Beam, Extension
+from cfg_lab.decoding.group import Chosen, Group, group_of
 from cfg_lab.decoding.lane import Lane, Owner
 from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context
 from cfg_lab.decoding.sequence import Sequence
 from cfg_lab.decoding.trace import alternatives, measure
-from cfg_lab.guidance import Guidance, log_probs
-from cfg_lab.records import Alternatives, Completion, Request
-from cfg_lab.sampling import BeamSearch, Greedy, Sampler, position_keys
+from cfg_lab.guidance import log_probs
+from cfg_lab.records import Completion, Request
+from cfg_lab.sampling import position_keys
 
 _CACHED_NUMBERS = 400_000
 """float32 numbers that several passes may go over within a CPU core's own cache, about 1.5 MB."""
-
-
-@dataclass(eq=False)
-class Group:
-    """Live sequences alike in guidance, sampler and branches: one call a step serves them all."""
-
-    guidance: Guidance | None
-    sampler: Sampler
-    beam: Beam | None
-    top: int
-    vocab: int  # tokens that the models of all branches know
-    sequences: list[Sequence]
-    positive: Tensor  # [members] row numbers
-    negatives: Tensor  # [members, branches] row numbers
-    weights: Tensor  # [members, branches] float32
-    keys: Tensor  # [members] noise keys
-    steps: Tensor  # [members] new tokens so far
-
-
-@dataclass(eq=False)
-class Chosen:
-    """The outcome of a step for one group: for each member, or for each extension of a beam."""
-
-    group: Group
-    tokens: Tensor  # [chosen]
-    trace: Tensor  # [chosen, 6], in the order of Trace's fields
-    extensions: list[Extension] | None
-    alternatives: list[Alternatives]
 
 
 class Batch:
@@ -253,47 +224,16 @@ class Batch:
             lane.offset = offset
             offset += lane.columns.live
         alike: dict[tuple[object, ...], list[Sequence]] = defaultdict(list)
-        for sequence in self.live:
-            request = sequence.request
-            guidance = request.guidance if len(sequence.rows) > 1 else None
-            names = tuple(name for name, _ in request.contexts[: len(sequence.rows)])
-            alike[guidance, sequence.beam or request.sampling, names, request.top].append(sequence)
+        for one in self.live:
+            names = tuple(name for name, _ in one.request.contexts[: len(one.rows)])
+            guidance = one.request.guidance if len(names) > 1 else None
+            alike[guidance, one.beam or one.request.sampling, names, one.request.top].append(one)
         self.groups = []
-        for (_, how, names, _), members in alike.items():
-            size = (
-                len(members)
-                if isinstance(how, Beam)
-                else max(1, self.group_rows // len(cast("tuple[str]", names)))
-            )
-            self.groups += [
-                self._group(members[first : first + size]) for first in range(0, len(members), size)
-            ]
-
-    def _group(self, members: list[Sequence]) -> Group:
-        device, first = self.models[None].device, members[0]
-        request = first.request
-        names = [name for name, _ in request.contexts[: len(first.rows)]]
-        rows = torch.tensor(
-            [
-                [self.lanes[name].offset + row for name, row in zip(names, one.rows, strict=True)]
-                for one in members
-            ],
-            device=device,
-        )
-        weights = [[branch.weight for branch in one.request.branches[: len(names) - 1]] for one in members]
-        return Group(
-            guidance=request.guidance if len(names) > 1 else None,
-            sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
-            beam=first.beam,
-            top=request.top,
-            vocab=min(self.models[name].vocab_size for name in names),
-            sequences=members,
-            positive=rows[:, 0],
-            negatives=rows[:, 1:],
-            weights=torch.tensor(weights, dtype=torch.float32, device=device),
-            keys=torch.tensor([one.request.noise_key for one in members], device=device),
-            steps=torch.tensor([len(one.tokens) for one in members], device=device),
-        )
+        for members in alike.values():
+            # Hypotheses of a beam search are judged together, whatever their number.
+            size = len(members) if members[0].beam else max(1, self.group_rows // len(members[0].rows))
+            for first in range(0, len(members), size):
+                self.groups.append(group_of(members[first : first + size], self.lanes, self.models))
 
 
 def rows_of(request: Request) -> Counter[str | None]:
