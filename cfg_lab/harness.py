@@ -183,6 +183,7 @@ def _completion_row(
         "others": [written(other) for other in completion.others],
         "finish_reason": completion.finish_reason,
         "processed": completion.processed,
+        "asked": completion.asked,
         "parameters": [(others[name] if name else model).parameters for name, _ in request.contexts],
         "tokens": completion.tokens,
         "stop_token": completion.tokens[-1] in request.stop_ids,

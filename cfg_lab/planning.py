@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,13 +24,15 @@ class Cell:
     """One point of the grid: what is held fixed while prompts and samples vary.
 
     Attributes:
-        settings: all of it as plain values, {"guidance.scale": 1.5, …}; columns of the results.
+        identity: all of it as text; equal ones are the same cell.
+        settings: what of it is plain values, {"guidance.scale": 1.5, …}; columns of the results.
         label: those settings that tell it from the study's other cells.
         model: loads the model; cells of one study with an equal `model_key` share it.
         stop: strings that end a text.
         top: how many of the likeliest tokens are kept of each step.
     """
 
+    identity: str
     settings: Mapping[str, Any]
     label: Mapping[str, Any]
     model_key: str
@@ -54,9 +55,8 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """Content address: equal settings, equal id."""
-        plain = json.dumps(dict(self.settings), sort_keys=True, default=str)
-        return blake2b(plain.encode(), digest_size=8).hexdigest()
+        """Content address."""
+        return blake2b(self.identity.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

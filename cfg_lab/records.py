@@ -200,6 +200,8 @@ class Completion:
     """What came of a request: its new tokens (a stop token included), why they end, how they came about.
 
     Attributes:
+        steps: that were run for it: its length, or more where a beam search went on.
+        looked: steps until its negatives were last looked at.
         others: the next best texts of a beam search with n_best above 1, best first.
     """
 
@@ -207,6 +209,8 @@ class Completion:
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     trace: Trace
+    steps: int
+    looked: int
     others: tuple[Completion, ...] = ()
 
     @property
@@ -215,10 +219,15 @@ class Completion:
 
         A negative reads on as long as it is looked at; where it pauses it reads later what it has missed.
         """
-        looked = [step for step, value in enumerate(self.trace.negative) if not math.isnan(value)]
-        own = len(self.request.positive) + len(self.tokens) - 1
-        others = [len(branch.ids) + looked[-1] if looked else 0 for branch in self.request.branches]
-        return tuple(self.request.beams * tokens for tokens in (own, *others))
+        own, *others = self.asked
+        unread = self.request.beams * (self.steps - self.looked)
+        return (own, *(tokens - unread if self.looked else 0 for tokens in others))
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The same had every negative been run to the end."""
+        contexts = self.request.contexts
+        return tuple(self.request.beams * (len(ids) + self.steps - 1) for _, ids in contexts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cfg_lab.guidance.finite import FLOOR
 from cfg_lab.records import InputError
 
 
@@ -66,7 +67,8 @@ class Sampling:
         _check("min_p", self.min_p, 0 <= _number(self.min_p) <= 1, "a number in [0, 1]")
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
-        scores = log_probs / self.temperature
+        # What a rule has made impossible stays so at any temperature.
+        scores = log_probs.masked_fill(log_probs <= FLOOR, -math.inf) / self.temperature
         if not self.top_k and self.top_p == 1 and not self.min_p:
             return (scores + gumbel(keys, torch.arange(scores.shape[-1], device=scores.device))).argmax(-1)
         candidates, tokens = self._survivors(scores)  # [rows, width] each
@@ -118,8 +120,8 @@ class BeamSearch:
         _check("width", self.width, whole and self.width >= 1, "a whole number of at least 1")
         whole = isinstance(self.n_best, int) and not isinstance(self.n_best, bool)
         _check("n_best", self.n_best, whole and 1 <= self.n_best <= self.width, "from 1 to sampling.width")
-        finite = math.isfinite(_number(self.length_penalty))
-        _check("length_penalty", self.length_penalty, finite, "a finite number")
+        usual = -10 <= _number(self.length_penalty) <= 10
+        _check("length_penalty", self.length_penalty, usual, "a number from -10 to 10; 0 sums log-probs")
         _check("early_stopping", self.early_stopping, isinstance(self.early_stopping, bool), "true or false")
 
 

@@ -107,7 +107,6 @@ def _text(cell: dict[str, Any], completion: dict[str, Any]) -> Text:
         name: value if isinstance(value := cell[f"prompt_{name}"], str) else None
         for name in ("negative", "attribute", "system", "reference")
     }
-    contexts = [completion["positive_ids"], *completion["negative_ids"]]
     return Text(
         id=completion["id"],
         prompt=Prompt(id=cell["prompt_id"], text=cell["prompt"], **beside),
@@ -117,7 +116,7 @@ def _text(cell: dict[str, Any], completion: dict[str, Any]) -> Text:
         guided_log_probs=tuple(map(float, completion["trace_guided"]))[:spoken],
         finish_reason=completion["finish_reason"],
         processed=_numbers(completion["processed"]),
-        asked=tuple(len(ids) + len(tokens) - 1 for ids in contexts),
+        asked=_numbers(completion["asked"]),
         parameters=_numbers(completion["parameters"]),
     )
 

@@ -51,6 +51,7 @@ COMPLETIONS = pa.schema(
         ("others", pa.list_(pa.string())),  # texts of the next best beams
         ("finish_reason", pa.string()),
         ("processed", pa.list_(pa.int64())),  # tokens that each branch's model has read, the positive's first
+        ("asked", pa.list_(pa.int64())),  # the same had every negative been run to the end
         ("parameters", pa.list_(pa.int64())),  # of each branch's model
         ("tokens", pa.list_(pa.int32())),
         ("stop_token", pa.bool_()),  # whether the last token is one, and not of the text

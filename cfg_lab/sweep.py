@@ -24,7 +24,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from cfg_lab.paths import CONFIG
+from cfg_lab.paths import CONFIG, option_names
 from cfg_lab.records import InputError
 
 if TYPE_CHECKING:
@@ -132,13 +132,18 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
 def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Cell:
     from cfg_lab.planning import Cell
 
+    for group in GROUPS:
+        if not OmegaConf.is_dict(config.get(group)):
+            raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got nothing")
     keys = {group: f"{group} {OmegaConf.to_container(config[group], resolve=True)}" for group in GROUPS}
     for group, key in keys.items():
         if key not in parts:
             parts[key] = described(config, group)
     alone = {key: config[key] for key in ALONE}
+    settings = _settings(config)
     return Cell(
-        settings=_settings(config),
+        identity=f"{list(keys.values())} {settings}",
+        settings=settings,
         label=label,
         model_key=keys["model"],
         **{group: parts[key] for group, key in keys.items()},
@@ -174,7 +179,7 @@ def _flat(prefix: str, node: DictConfig) -> Iterator[tuple[str, Any]]:
 def described(config: DictConfig, key: str) -> Any:
     """The object a config node describes; what is wrong with its values is an InputError."""
     try:
-        return instantiate(config[key], _convert_="all")
+        made = instantiate(config[key], _convert_="all")
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
     except InstantiationException as error:
@@ -183,7 +188,10 @@ def described(config: DictConfig, key: str) -> Any:
             raise cause from error
         if isinstance(cause, MissingMandatoryValue):
             raise InputError(f"{cause.full_key} has no value yet; set {cause.full_key}=…") from error
-        raise InputError(f"{key}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{key}: {cause or str(error).splitlines()[0]}") from error
+    for missing in sorted(OmegaConf.missing_keys(config[key])):  # of what is called later
+        raise InputError(f"{missing} has no value yet; set {missing}=…")
+    return made
 
 
 def _labels(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:

@@ -79,6 +79,7 @@ def beam_search(
             ([*tokens, token], score + log_prob)
             for tokens, score in going
             for token, log_prob in enumerate(guided_by(rule, request, models, tokens).double().tolist())
+            if log_prob > -1e4  # possible
         ]
         extended.sort(key=lambda one: -one[1])
         going = []

@@ -10,8 +10,18 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
-from cfg_lab.decoding import Columns
-from cfg_lab.guidance import ContrastiveDecoding, Interval, Rule, UnionGuidance, experts
+from cfg_lab.decoding import Columns, NotANumberError
+from cfg_lab.guidance import (
+    ByDivergence,
+    ByEntropy,
+    ContrastiveDecoding,
+    Interval,
+    KLBudget,
+    NotAdaptive,
+    Rule,
+    UnionGuidance,
+    experts,
+)
 from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.negatives import ModelNegative
 from cfg_lab.records import InputError
@@ -188,3 +198,46 @@ def test_a_sweep_between_models(tmp_path: Path, tiny_folder: Path) -> None:
         f"negatives.models.anti_expert.name={tiny_folder}",
     )
     assert len({row["perplexity"] for row in rows}) == 2
+
+
+def test_a_larger_vocabulary_is_cut_to_what_all_branches_know(
+    models: dict[str | None, LanguageModel],
+) -> None:
+    """Also while a negative does not run: it reads later what was chosen without it."""
+    torch.manual_seed(7)
+    large = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": 300})).eval()
+    ours = {None: from_transformers(large), "small": models[None]}
+    rule = ClassifierFreeGuidance(scale=2, schedule=Interval(begin=4))
+    for seed in range(8):
+        positive = context(seed, 6)
+        one = Request(
+            positive=positive, negatives=(Branch(positive, 1.0, "small"),), guidance=rule, max_new_tokens=9
+        )
+        decoder = Decoder(ours[None], others={"small": models[None]})
+        (completion,) = decoder.decode([one])
+        assert max(completion.tokens) < 259
+        (trace,) = decoder.score([one], [completion.tokens])
+        assert trace.guided == pytest.approx(completion.trace.guided, abs=2e-3)
+
+
+@pytest.mark.parametrize("adaptive", [NotAdaptive(), KLBudget(), ByEntropy(), ByDivergence()])
+@pytest.mark.parametrize("sampling", [None, BeamSearch(width=2)])
+def test_a_broken_negative_is_an_error_that_names_it(
+    models: dict[str | None, LanguageModel], adaptive: Any, sampling: Any
+) -> None:
+    broken = make_model("rotary", seed=2)
+    torch.nn.init.constant_(broken.lm_head.weight, torch.nan)
+    amateur = from_transformers(broken)
+    amateur.name = "the amateur"
+    rule = ClassifierFreeGuidance(scale=3, adaptive=adaptive)
+    one = Request(
+        positive=(1, 2),
+        negatives=(Branch((1, 2), 1.0, "a"),),
+        guidance=rule,
+        sampling=sampling,
+        max_new_tokens=4,
+    )
+    with pytest.raises(
+        NotANumberError, match="model 'the amateur' gave logits that are not numbers at step 0"
+    ):
+        list(Decoder(models[None], others={"a": amateur}).decode([one]))

@@ -195,5 +195,17 @@ def test_positions_that_the_lab_does_not_know_are_refused() -> None:
     other = M2M100ForConditionalGeneration(
         M2M100Config(**{**LAYERS, "pad_token_id": 1}, decoder_start_token_id=257)
     ).eval()
+    model = from_transformers(other)
     with pytest.raises(InputError, match=r"M2M100ForConditionalGeneration.* counts positions in a way"):
-        from_transformers(other).module  # noqa: B018
+        model.module  # noqa: B018
+    with pytest.raises(InputError, match="counts positions in a way"):  # and stays so
+        model.module  # noqa: B018
+
+
+def test_what_the_decoder_starts_with_is_part_of_a_texts_id() -> None:
+    names: set[str] = set()
+    for forced in (11, 12):
+        module = make("bart, first token forced")
+        module.generation_config.forced_bos_token_id = forced
+        names.add(guided(1).id(from_transformers(module).fingerprint))
+    assert len(names) == 2

@@ -61,7 +61,7 @@ def test_length_and_degenerate_texts_are_counted() -> None:
 
 def test_cost_counts_what_the_models_read() -> None:
     whole = text("a b", processed=(10, 20), asked=(10, 20), parameters=(5_000_000, 2_000_000))
-    half = text("a b", processed=(20, 15, 5), asked=(10, 10, 10), parameters=(1, 1, 1))  # two beams
+    half = text("a b", processed=(20, 15, 5), asked=(20, 20, 20), parameters=(1, 1, 1))  # two beams
     plain = text("a b", processed=(10,), asked=(10,), parameters=(1,))
     scores = Cost().score([whole, half, plain])
     assert scores["forward_tokens"] == [30, 40, 10]

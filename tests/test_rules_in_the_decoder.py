@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
-from cfg_lab.decoding import Columns
+from cfg_lab.decoding import Columns, NotANumberError
+from cfg_lab.decoding.lane import Lane
 from cfg_lab.guidance import (
     ByEntropy,
     ContrastiveDecoding,
@@ -25,9 +26,10 @@ from cfg_lab.guidance import (
     UnionGuidance,
 )
 from cfg_lab.models import LanguageModel
+from cfg_lab.records import InputError
 from cfg_lab.sampling import BeamSearch
 from tests import reference
-from tests.test_decoder import context, decoded, tokens
+from tests.test_decoder import Broken, context, decoded, tokens
 
 RULES: list[Rule] = [
     UnionGuidance(scale=3),
@@ -223,3 +225,83 @@ def test_unguided_beams_equal_transformers(tiny: LanguageModel) -> None:
                 pad_token_id=258,
             )[:, 8:].tolist()
             assert [list(text.tokens) for text in (completion, *completion.others)] == theirs
+
+
+def test_beams_hold_no_impossible_token(rotary: LanguageModel) -> None:
+    """What the plausibility mask has taken out is in no text, however few are left."""
+    for seed in range(12):
+        for early in (True, False):
+            rule = ClassifierFreeGuidance(scale=2, modifiers=Modifiers(plausibility=0.5))
+            search = BeamSearch(width=4, n_best=4, early_stopping=early)
+            stops = frozenset(range(0, 256, 5))
+            one = asked(rule, seed, sampling=search, max_new_tokens=6, stop_ids=stops)
+            (completion,) = decoded(rotary, [one])
+            for text in (completion, *completion.others):
+                assert min(text.trace.guided) > -100
+
+
+def test_drawing_holds_no_impossible_token_at_any_temperature(rotary: LanguageModel) -> None:
+    rule = ClassifierFreeGuidance(scale=2, modifiers=Modifiers(plausibility=1.0))
+    for truncated in (Sampling(temperature=5000.0), Sampling(temperature=5000.0, top_k=50)):
+        (completion,) = decoded(rotary, [asked(rule, sampling=truncated)])
+        assert min(completion.trace.guided) > -100
+
+
+def test_a_beam_search_costs_what_it_ran(rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the best text ended long before the search did."""
+    early = False
+    for seed in range(12):
+        stops = frozenset(range(0, 256, 4))
+        search = BeamSearch(width=4, length_penalty=0.0)
+        rule = ClassifierFreeGuidance(scale=2)
+        one = asked(rule, seed, sampling=search, max_new_tokens=12, stop_ids=stops)
+        ran = rows_run(rotary, one, monkeypatch)
+        (completion,) = decoded(rotary, [one])
+        assert completion.steps == len(ran)
+        assert sum(completion.processed) >= sum(ran)
+        early |= completion.steps > len(completion.tokens)
+    assert early
+
+
+def test_scores_do_not_depend_on_how_long_the_request_would_have_gone_on(rotary: LanguageModel) -> None:
+    one = asked(ClassifierFreeGuidance(scale=3, schedule=Interval(begin=4)))
+    text = context(9, 8)
+    found = [
+        trace.guided
+        for length in (4, 8, 20)
+        for trace in Decoder(rotary).score([replace(one, max_new_tokens=length)], [text])
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_out_of_memory_while_rows_are_kept_loses_nothing(
+    rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = ClassifierFreeGuidance(scale=2, schedule=Interval(begin=3))
+    grid = [asked(later, seed, max_new_tokens=8) for seed in range(4)]
+    grid += [asked(ClassifierFreeGuidance(scale=1), seed, max_new_tokens=4) for seed in range(4)]
+    expected = tokens(rotary, grid)
+    keep, failed = Lane.keep, []
+
+    def forgetful(self: Lane, *arguments: Any) -> None:
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        keep(self, *arguments)
+
+    monkeypatch.setattr(Lane, "keep", forgetful)
+    with pytest.warns(UserWarning, match="out of memory"):
+        assert tokens(rotary, grid, max_rows=12) == expected
+    assert failed
+
+
+def test_not_a_number_in_a_beam_search_names_model_and_step(rotary: LanguageModel) -> None:
+    one = Request(positive=context(5, 8), sampling=BeamSearch(width=3), max_new_tokens=12)
+    with pytest.raises(NotANumberError, match="not numbers at step 6"):
+        list(Decoder(Broken(rotary, 9)).decode([one]))
+
+
+@pytest.mark.parametrize("penalty", [400, -400, float("nan")])
+def test_length_penalties_that_make_no_sense(penalty: float) -> None:
+    with pytest.raises(InputError, match=r"sampling\.length_penalty must be a number from -10 to 10"):
+        BeamSearch(length_penalty=penalty)

@@ -312,3 +312,35 @@ def test_logits_that_are_not_numbers_name_the_prompt(tmp_path: Path) -> None:
         NotANumberError, match=r"broken \(prompt p0\)' gave logits that are not numbers at step 0"
     ):
         sweep(*on(tmp_path, folder))
+
+
+def test_cells_that_differ_in_anything_are_two(tmp_path: Path, tiny_folder: Path) -> None:
+    rules = "cfg_lab.guidance.ClassifierFreeGuidance,cfg_lab.guidance.UnionGuidance"
+    rows = sweep(*on(tmp_path, tiny_folder), "guidance.scale=3", f"guidance._target_={rules}")
+    assert len({row["cell"] for row in rows}) == len({row["perplexity"] for row in rows}) == 2
+    texts = "[{id: a, text: One}],[{id: a, text: Two}]"
+    usual = [line for line in on(tmp_path, tiny_folder) if not line.startswith("prompts")]
+    rows = sweep(*usual, "negatives=none", f"prompts.prompts={texts}")
+    assert len({row["cell"] for row in rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["negatives=base"],
+            r"negatives\.models\.base\.name has no value yet; set negatives\.models\.base\.name=…",
+        ),
+        (
+            ["guidance.modifiers=null"],
+            r"guidance\.modifiers must be an option of guidance/modifiers, got None",
+        ),
+        (["~sampling"], "sampling must be one of beam, greedy, nucleus, got nothing"),
+        (["guidance=preadd", "guidance.alpha=abc"], r"guidance\.alpha must be a finite number; .* got 'abc'"),
+        (["+guidance.foo=3"], "unexpected keyword argument 'foo'"),
+        (["guidance.scale=1e39"], r"guidance\.scale must be a finite number .* got 1e\+39"),
+    ],
+)
+def test_odd_values_are_named(arguments: list[str], message: str, tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        sweep(*on(tmp_path, tiny_folder), *arguments)

@@ -49,8 +49,8 @@ class Batch:
             for name, ids in sequence.request.contexts:
                 begun = len(context(models[name], ids, ()).ids)
                 longest[name] = max(longest[name], begun + sequence.request.max_new_tokens)
-            for name, seen in self._contexts(sequence):
-                wanted[name][seen.before] += len(sequence.together)
+            for name, seen in (seen for one in sequence.together for seen in self._contexts(one)):
+                wanted[name][seen.before] += 1
         # The longest sequence fits; where others will follow, some room makes it rare to move the columns.
         self.lanes = {
             name: Lane(
@@ -135,8 +135,9 @@ class Batch:
                 members = [members[one.parent].copy() for one in choice.extensions]
             for number, (sequence, token, numbers) in enumerate(zip(members, tokens, traces, strict=True)):
                 if math.isnan(numbers[0]):
-                    name = self.models[None].name
-                    raise NotANumberError(name, sequence.request, len(sequence.tokens))
+                    broken = [None] if math.isnan(numbers[1]) else [name for name, _ in sequence.contexts[1:]]
+                    names = dict.fromkeys(self.models[name].name for name in broken)
+                    raise NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
                 sequence.append(token, numbers)
                 if group.top:
                     sequence.alternatives.append(choice.alternatives[number])
@@ -146,6 +147,11 @@ class Batch:
 
     def release(self) -> list[Completion]:
         """Free the rows of finished sequences, and those of negatives that the next token does not need."""
+        going = [one for one in self.live if one.finish_reason() is None]
+        coming = [one for one in going if len(one.contexts) > len(one.rows)]
+        for sequence in coming:  # first what may run out of memory, while nothing has changed yet
+            seen = self._contexts(sequence)[0][1]
+            self.lanes[None].keep(sequence.rows[0], seen)
         finished: list[Completion] = []
         unfinished: list[Sequence] = []
         changed = any(sequence.beam for sequence in self.live)  # hypotheses have gone on from others' rows
@@ -189,9 +195,7 @@ class Batch:
 
     def _wait(self, sequence: Sequence) -> None:
         """Guidance comes on: the sequence waits, before all others, for the rows of its negatives."""
-        contexts = self._contexts(sequence)
-        self.lanes[None].keep(sequence.rows[0], contexts[0][1])
-        for name, seen in contexts:
+        for name, seen in self._contexts(sequence):
             self.lanes[name].wanted[seen.before] += 1
         self._disown(sequence, 0)
         if sequence is sequence.together[0]:
@@ -225,9 +229,10 @@ class Batch:
             offset += lane.columns.live
         alike: dict[tuple[object, ...], list[Sequence]] = defaultdict(list)
         for one in self.live:
-            names = tuple(name for name, _ in one.request.contexts[: len(one.rows)])
-            guidance = one.request.guidance if len(names) > 1 else None
-            alike[guidance, one.beam or one.request.sampling, names, one.request.top].append(one)
+            request, running = one.request, len(one.rows)
+            guidance = request.guidance if running > 1 else None
+            names = tuple(name for name, _ in request.contexts)
+            alike[guidance, one.beam or request.sampling, names, running, request.top].append(one)
         self.groups = []
         for members in alike.values():
             # Hypotheses of a beam search are judged together, whatever their number.

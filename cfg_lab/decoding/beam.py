@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.sequence import Sequence, ending
+from cfg_lab.guidance.finite import FLOOR
 from cfg_lab.records import Completion, FinishReason, Request
 from cfg_lab.sampling import BeamSearch
 
@@ -35,6 +36,7 @@ class Beam:
         self.scores = [0.0] + [-math.inf] * (search.width - 1)  # at first all are the same: one counts
         self.ended: list[tuple[float, Sequence, FinishReason]] = []  # best first, at most width
         self.finish_reason: FinishReason | None = None
+        self.steps = self.looked = 0  # run so far, and until negatives were last looked at
 
     def choose(self, guided: Tensor) -> list[Extension]:
         """The likeliest extensions, best first, as many as are needed to go on.
@@ -43,7 +45,8 @@ class Beam:
         """
         vocab = guided.shape[1]
         own = torch.tensor(self.scores, dtype=torch.float64, device=guided.device)
-        scores = (own[:, None] + guided).flatten()
+        possible = guided.masked_fill(guided <= FLOOR, -math.inf)
+        scores = (own[:, None] + possible).flatten()
         count = 2 * self.search.width
         while True:
             best, places = scores.topk(min(count, len(scores)))
@@ -52,7 +55,7 @@ class Beam:
                 for place, score in zip(
                     cast("list[int]", places.tolist()), cast("list[float]", best.tolist()), strict=True
                 )
-                if score > -math.inf  # hypotheses that do not count
+                if score != -math.inf  # impossible tokens, hypotheses that do not count; not a number does
             ]
             ended = [self._ending(extension) for extension in found]
             if ended.count(None) >= self.search.width or "length" in ended or count >= len(scores):
@@ -68,6 +71,8 @@ class Beam:
 
         Returns the parent of each hypothesis.
         """
+        self.steps += 1
+        self.looked = steps[0].looked
         going: list[Extension] = []
         for rank, (extension, extended) in enumerate(zip(found, steps, strict=True)):
             reason = ending(self.request, extended.tokens)
@@ -90,7 +95,7 @@ class Beam:
     def completion(self) -> Completion:
         """The best text, with the next best ones as its `others`."""
         best, *others = [one.completion(reason) for _, one, reason in self.ended[: self.search.n_best]]
-        return replace(best, others=tuple(others))
+        return replace(best, others=tuple(others), steps=self.steps, looked=self.looked)
 
     def _ending(self, extension: Extension) -> FinishReason | None:
         return ending(self.request, [*self.hypotheses[extension.parent].tokens, extension.token])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -67,7 +68,8 @@ class Decoder:
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
             # Nothing is lost: a sequence that has begun is admitted again with its tokens so far.
             begun = [sequence for sequence in batch.live if sequence is sequence.together[0]]
-            waiting = [*begun, *batch.waiting]
+            yield from (one.completion(reason) for one in begun if (reason := one.finish_reason()))
+            waiting = [*(one for one in begun if not one.finish_reason()), *batch.waiting]
             del batch  # its buffer, before the next one is allocated
 
     def _run(self, batch: Batch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
@@ -95,8 +97,11 @@ class Decoder:
         Raises:
             InputError: a text is empty or longer than the model can see.
         """
-        texts = [(request, tuple(tokens)) for request, tokens in zip(requests, continuations, strict=True)]
-        for request, tokens in texts:
+        texts: list[tuple[Request, tuple[int, ...]]] = []
+        for request, continuation in zip(requests, continuations, strict=True):
+            tokens = tuple(continuation)
+            # A schedule may come on later than the request itself would have gone on.
+            texts.append((replace(request, max_new_tokens=max(len(tokens), request.max_new_tokens)), tokens))
             self._check_lengths(request, len(tokens))
         return score(self.models, texts)
 

@@ -25,7 +25,7 @@ class Group:
     sampler: Sampler
     beam: Beam | None
     top: int
-    vocab: int  # tokens that the models of all branches know
+    vocab: int  # tokens that the models of all branches know, also of those that do not run now
     sequences: list[Sequence]
     positive: Tensor  # [members] row numbers
     negatives: Tensor  # [members, branches] row numbers
@@ -62,7 +62,7 @@ def group_of(
         sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
         beam=first.beam,
         top=request.top,
-        vocab=min(models[name].vocab_size for name in names),
+        vocab=min(models[name].vocab_size for name, _ in request.contexts),
         sequences=members,
         positive=rows[:, 0],
         negatives=rows[:, 1:],

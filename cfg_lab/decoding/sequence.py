@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from cfg_lab.records import Alternatives, Completion, FinishReason, Request, Tra
 if TYPE_CHECKING:
     from cfg_lab.decoding.beam import Beam
 
-_DIVERGENCE = [field.name for field in fields(Trace)].index("divergence")
+_NEGATIVE, _DIVERGENCE = (
+    [field.name for field in fields(Trace)].index(name) for name in ("negative", "divergence")
+)
 
 
 @dataclass(eq=False)
@@ -78,6 +81,12 @@ class Sequence:
         self.divergences, self.alternatives = [*other.divergences], [*other.alternatives]
         self.settled = other.settled
 
+    @property
+    def looked(self) -> int:
+        """Steps until its negatives were last looked at."""
+        steps = (step for step, row in enumerate(self.trace) if not math.isnan(row[_NEGATIVE]))
+        return max(steps, default=-1) + 1
+
     def finish_reason(self) -> FinishReason | None:
         return self.beam.finish_reason if self.beam else ending(self.request, self.tokens)
 
@@ -89,11 +98,15 @@ class Sequence:
             tokens=tuple(self.tokens),
             finish_reason=reason,
             trace=Trace.of(self.trace, self.alternatives),
+            steps=len(self.tokens),
+            looked=self.looked,
         )
 
 
 def ending(request: Request, tokens: Many[int]) -> FinishReason | None:
     """Why a text ends with these tokens, if it does."""
+    if not tokens:
+        return None
     if tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(tokens)):
         return "stop"
     return "length" if len(tokens) == request.max_new_tokens else None

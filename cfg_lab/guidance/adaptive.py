@@ -135,7 +135,8 @@ class KLBudget:
         def fits(scale: Tensor) -> Tensor:
             log_probs = guided(scale)
             probs = log_probs.exp()
-            return (_vecdot(probs, log_probs) - _vecdot(probs, positive))[:, None] <= self.nats
+            nats = (_vecdot(probs, log_probs) - _vecdot(probs, positive))[:, None]
+            return ~(nats > self.nats)  # not a number fits: a broken branch has to show
 
         low, high = torch.ones_like(scale), scale
         low = torch.where(fits(scale), scale, low)

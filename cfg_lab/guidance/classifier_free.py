@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfg_lab.guidance.arguments import check_number
 from cfg_lab.guidance.rule import Rule, shares
 
 
@@ -47,6 +48,7 @@ def preadd(*, alpha: float = -1.0, **rule: Any) -> ClassifierFreeGuidance:
     The negative is the prompt after a prefix; alpha below 0 steers away from what the prefix asks for.
     Classifier-free guidance with scale = 1 - alpha.
     """
+    _check_alpha(alpha)
     return ClassifierFreeGuidance(scale=1 - alpha, **rule)
 
 
@@ -55,6 +57,7 @@ def context_aware(*, alpha: float = 0.5, **rule: Any) -> ClassifierFreeGuidance:
 
     The negative is the prompt without its context. Classifier-free guidance with scale = 1 + alpha.
     """
+    _check_alpha(alpha)
     return ClassifierFreeGuidance(scale=1 + alpha, **rule)
 
 
@@ -66,7 +69,12 @@ def experts(*, alpha: float = 1.0, **rule: Any) -> ClassifierFreeGuidance:
     Branches of the same prompt under two more models, the expert with weight -1, the anti-expert with 1.
     Classifier-free guidance with scale = 1 + alpha and raw weights.
     """
+    _check_alpha(alpha)
     return ClassifierFreeGuidance(scale=1 + alpha, normalise_weights=False, **rule)
+
+
+def _check_alpha(alpha: float) -> None:
+    check_number("alpha", alpha, "a finite number; 0 is off", low=-1e6, high=1e6)
 
 
 def _away(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:

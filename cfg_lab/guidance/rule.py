@@ -15,6 +15,7 @@ from cfg_lab.guidance.arguments import check_number
 from cfg_lab.guidance.finite import log_probs
 from cfg_lab.guidance.modifiers import Modifiers
 from cfg_lab.guidance.schedules import Constant, Schedule
+from cfg_lab.records import InputError
 
 
 class Guidance(Protocol):
@@ -53,7 +54,7 @@ class Rule(ABC):
         modifiers: change what goes into the formula or what comes out; neutral by default.
         agree_below: nats; once KL(positive || negative) was below it for agree_steps tokens in a row,
             guidance ends and the negatives are run no more (adaptive guidance, arXiv:2312.12487). 0 is never.
-        agree_steps: at least 1.
+        agree_steps: at least 1. In a beam search guidance ends once it holds for all hypotheses.
     """
 
     scale: float = 1.5
@@ -64,7 +65,13 @@ class Rule(ABC):
     agree_steps: int = 4
 
     def __post_init__(self) -> None:
-        check_number("scale", self.scale, "a finite number (1 is off, 1.5 a usual choice)")
+        check_number("scale", self.scale, "a finite number (1 is off, 1.5 usual)", low=-1e6, high=1e6)
+        for name, method in (("schedule", "share"), ("adaptive", "held_back"), ("modifiers", "after")):
+            if not hasattr(getattr(self, name), method):
+                raise InputError(
+                    f"guidance.{name} must be an option of guidance/{name}, got {getattr(self, name)!r}; "
+                    "to do without leave it out"
+                )
         check_number("agree_below", self.agree_below, "a number of nats, 0 for never", low=0)
         check_number("agree_steps", self.agree_steps, "a whole number of at least 1", low=1, whole=True)
 

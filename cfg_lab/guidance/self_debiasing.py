@@ -37,4 +37,5 @@ class SelfDebiasing(Rule):
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         excess = (negatives.exp().amax(1) - positive.exp()).clamp_(min=0)
-        return positive + (-self.decay * (scale - 1) * excess).clamp_(min=math.log(self.epsilon))
+        strength = (scale - 1).clamp(min=0)  # a schedule can go below
+        return positive + (-self.decay * strength * excess).clamp_(min=math.log(self.epsilon))

@@ -34,5 +34,4 @@ class Cost:
 def _saved(text: Text) -> float:
     if len(text.processed) < 2:
         return math.nan
-    beams = text.processed[0] / text.asked[0]
-    return 1 - sum(text.processed[1:]) / (beams * sum(text.asked[1:]))
+    return 1 - sum(text.processed[1:]) / sum(text.asked[1:])

@@ -35,23 +35,33 @@ class EncoderDecoder(LanguageModel):
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
             embedding.register_forward_hook(self._own_positions)
-        self.__dict__["module"] = module  # the check runs it
-        self._check_positions()
+        self.__dict__["module"] = module  # what follows runs it
+        try:
+            self._start = self._starting(module.generation_config)
+            self.fingerprint = f"{self.fingerprint}-{'-'.join(map(str, self._start))}"
+            self._check_positions()
+        except InputError:
+            self.unload()
+            raise
         return module
 
     @property
     def start(self) -> tuple[int, ...]:
+        """See `cfg_lab.decoding.CausalModel.start`."""
+        self.module  # noqa: B018, finds it
+        return self._start
+
+    def _starting(self, config: Any) -> tuple[int, ...]:
         """What transformers' generate starts the decoder with: its start token, and a language where one is
         forced."""
-        own = self.module.generation_config
-        first: int | None = own.decoder_start_token_id
+        first: int | None = config.decoder_start_token_id
         if first is None:
-            first = own.bos_token_id
+            first = config.bos_token_id
         if first is None:
             raise InputError(
                 f"the config of model {self.name!r} names no token for its decoder to start with"
             )
-        return (first,) if own.forced_bos_token_id is None else (first, own.forced_bos_token_id)
+        return (first,) if config.forced_bos_token_id is None else (first, config.forced_bos_token_id)
 
     @torch.inference_mode()
     def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:

@@ -108,7 +108,11 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         generate does not say which that is, but rows that have seen the same tokens are alike: any will do.
         """
         assert self.seen is not None
-        before = input_ids[:, : self.seen.shape[1]]
+        if input_ids.shape != (self.seen.shape[0], self.seen.shape[1] + 1):
+            raise InputError(
+                "these rows do not go on from those before; make a new processor for each generate"
+            )
+        before = input_ids[:, :-1]
         if torch.equal(before, self.seen):
             return
         copies = len(before) // len(self.contexts)
