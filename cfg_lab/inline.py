@@ -44,8 +44,7 @@ def token_html(
 
     Args:
         pieces: the text of each token.
-        trace: columns as in `records.Trace`, such as `vars(completion.trace)`; each as long as pieces. What
-            is missing or NaN is not shown.
+        trace: `completion.trace.columns`, or some of them; each as long as pieces. NaN is not shown.
         alternatives: for "positive", "guided" and "negative", of each token the likeliest ones, as
             {"piece": str, "log_prob": float}.
 
@@ -60,6 +59,27 @@ def token_html(
         f'<style>{_STYLE}</style><div class="cfg-lab-t" dir="auto">{tokens}</div>'
         "<p>blue, solid line: guidance made the token likelier; orange, dotted: less likely; "
         "hover or Tab for numbers</p>"
+    )
+
+
+def row_html(row: Mapping[str, Any]) -> str:
+    """The token view of one text of a sweep.
+
+    Args:
+        row: of results from `cfg_lab.load_results`, such as `results.iloc[0]`.
+
+    Raises:
+        ValueError: the row has no token pieces; it is of a sweep from before they were kept.
+    """
+    columns = {str(name): value for name, value in row.items()}
+    if columns.get("pieces") is None:
+        raise ValueError("this row has no 'pieces', the texts of its tokens; sweeps keep them by now")
+    trace, alternatives = (
+        {name.removeprefix(kind): column for name, column in columns.items() if name.startswith(kind)}
+        for kind in ("trace_", "alternatives_")
+    )
+    return token_html(
+        columns["pieces"], trace, {name: kept for name, kept in alternatives.items() if kept is not None}
     )
 
 

@@ -30,7 +30,7 @@ from cfg_lab.page.record import Record, prompts_fingerprint
 from cfg_lab.page.roles import roles_of
 from cfg_lab.page.sentences import Scope, headline, price
 from cfg_lab.report import main, report
-from cfg_lab.store import load_results
+from cfg_lab.results import load_results
 from tests.cli import on, sweep
 from tests.fabricated import results
 
