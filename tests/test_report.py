@@ -469,7 +469,7 @@ def test_tokens_inline_show_moves_numbers_and_alternatives() -> None:
     shown = token_html(row["pieces"], trace, tops)
     outline(shown)
     assert "+3 nats" in html.unescape(shown)
-    assert "guided:  guided0 61 %" in html.unescape(shown)
+    assert "likeliest:  guided0 61 %,  guided1 22 %" in html.unescape(shown)
     assert shown.count("underline solid") == shown.count("underline dotted") == 2
     assert "<script" not in shown
     with pytest.raises(ValueError, match="trace 'guided' has 1 values for 2 pieces"):
