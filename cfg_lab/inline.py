@@ -19,17 +19,24 @@ BRANCHES = ("positive", "guided", "negative")
 _ALPHA = (0, 0.1, 0.2, 0.3, 0.42, 0.55)
 _UP, _DOWN = "28,112,180", "205,95,20"  # blue and orange: apart for every common colour blindness
 
+# A card has its own place below the text: beside its token a notebook would cut it off at the output's edge.
 _STYLE = """
-.cfg-lab-t{line-height:2;white-space:pre-wrap;overflow-wrap:anywhere;font-family:inherit}
-.cfg-lab-t>span{position:relative;border-radius:2px;cursor:default;text-underline-offset:.22em}
-.cfg-lab-t>span:focus,.cfg-lab-t>span:hover{outline:1.5px solid currentColor}
-.cfg-lab-t>span>span{display:none;position:absolute;left:0;top:1.9em;z-index:99;width:max-content;
-max-width:min(34em,80vw);
-padding:.6em .8em;border-radius:4px;background:#211f1b;color:#fbf9f4;font:12px/1.5 sans-serif;
-white-space:pre-wrap;text-decoration:none}
-.cfg-lab-t>span:focus>span,.cfg-lab-t>span:hover>span{display:block}
-.cfg-lab-t+p{font:12px/1.5 sans-serif;opacity:.75;margin:.3em 0 0}
+.cfg-lab-t{position:relative;max-width:70em}
+.cfg-lab-t>div{line-height:2;white-space:pre-wrap;overflow-wrap:anywhere}
+.cfg-lab-t>div>span{border-radius:2px;cursor:default;text-underline-offset:.22em}
+.cfg-lab-t>div>span:focus,.cfg-lab-t>div>span:hover{outline:1.5px solid currentColor}
+.cfg-lab-t>p{font:12px/1.5 sans-serif;opacity:.75;margin:.3em 0 0;min-height:7.4em}
+.cfg-lab-t>div>span>span{position:absolute;left:0;bottom:0;box-sizing:border-box;width:100%;min-height:88px;
+padding:8px 12px;border-radius:4px;background:#211f1b;color:#fbf9f4;font:12px/1.5 sans-serif;
+white-space:pre-wrap;text-decoration:none;pointer-events:none}
+.cfg-lab-t>div>span:focus>span,.cfg-lab-t>div>span:hover>span{display:block!important;z-index:1}
+.cfg-lab-t>div>span:hover>span{z-index:2}
 """.replace("\n", "")
+
+_LEGEND = (
+    "<p>Blue, solid line: guidance made the token likelier. Orange, dotted line: less likely.<br>"
+    "Hover over a token, or Tab to it, for its numbers; a click keeps them.</p>"
+)
 
 
 def token_html(
@@ -44,8 +51,7 @@ def token_html(
 
     Args:
         pieces: the text of each token.
-        trace: columns as in `records.Trace`, such as `vars(completion.trace)`; each as long as pieces. What
-            is missing or NaN is not shown.
+        trace: `completion.trace.columns`, or some of them; each as long as pieces. NaN is not shown.
         alternatives: for "positive", "guided" and "negative", of each token the likeliest ones, as
             {"piece": str, "log_prob": float}.
 
@@ -56,10 +62,27 @@ def token_html(
         if len(values) != len(pieces):
             raise ValueError(f"trace {name!r} has {len(values)} values for {len(pieces)} pieces")
     tokens = "".join(_token(index, piece, trace, alternatives or {}) for index, piece in enumerate(pieces))
-    return (
-        f'<style>{_STYLE}</style><div class="cfg-lab-t" dir="auto">{tokens}</div>'
-        "<p>blue, solid line: guidance made the token likelier; orange, dotted: less likely; "
-        "hover or Tab for numbers</p>"
+    return f'<style>{_STYLE}</style><div class="cfg-lab-t"><div dir="auto">{tokens}</div>{_LEGEND}</div>'
+
+
+def row_html(row: Mapping[str, Any]) -> str:
+    """The token view of one text of a sweep.
+
+    Args:
+        row: of results from `cfg_lab.load_results`, such as `results.iloc[0]`.
+
+    Raises:
+        ValueError: the row has no token pieces; it is of a sweep from before they were kept.
+    """
+    columns = {str(name): value for name, value in row.items()}
+    if columns.get("pieces") is None:
+        raise ValueError("this row has no 'pieces', the texts of its tokens; sweeps keep them by now")
+    trace, alternatives = (
+        {name.removeprefix(kind): column for name, column in columns.items() if name.startswith(kind)}
+        for kind in ("trace_", "alternatives_")
+    )
+    return token_html(
+        columns["pieces"], trace, {name: kept for name, kept in alternatives.items() if kept is not None}
     )
 
 
@@ -120,22 +143,30 @@ def _token(
             f' style="background:rgba({colour},{_ALPHA[step]});'
             f'text-decoration:underline {line} rgb({colour}) {0.5 + step / 2}px"'
         )
-    lines = [f"{visible(piece)}   {signed(moved)} nats" if math.isfinite(moved) else visible(piece)]
-    for name, value in numbers.items():
-        if math.isfinite(value):
-            share = f" ({100 * math.exp(value):.3g} %)" if name in BRANCHES else ""
-            lines.append(f"{name} {short(value)}{share}")
-    for branch in BRANCHES:
-        kept = alternatives.get(branch, ())
-        if index < len(kept) and len(kept[index]):
-            tops = (
-                f"{visible(str(one['piece']))} {100 * math.exp(float(one['log_prob'])):.2g} %"
-                for one in kept[index]
-            )
-            lines.append(f"{branch}: {',  '.join(tops)}")
+    first = [visible(piece), f"{signed(moved)} nats" if math.isfinite(moved) else ""]
+    first += [
+        f"{name} {short(value)}"
+        for name, value in numbers.items()
+        if name not in BRANCHES and math.isfinite(value)
+    ]
+    lines = ["   ".join(filter(None, first))]
+    for name in BRANCHES:
+        kept = alternatives.get(name, ())
+        lines.append(_branch(name, numbers.get(name, math.nan), kept[index] if index < len(kept) else ()))
     body = escape(piece).replace("\n", "↵\n") if piece else "∅"
-    card = escape("\n".join(lines))
-    return f'<span tabindex="0"{look}>{body}<span role="tooltip">{card}</span></span>'.replace("\x00", "·")
+    card = escape("\n".join(filter(None, lines)))
+    token = f'<span tabindex="0"{look}>{body}<span role="tooltip" hidden>{card}</span></span>'
+    return token.replace("\x00", "·")
+
+
+def _branch(name: str, log_prob: float, likeliest: Sequence[Mapping[str, Any]]) -> str:
+    """A line of what a branch says; "" where it says nothing."""
+    own = f"{short(log_prob)} ({100 * math.exp(log_prob):.3g} %)" if math.isfinite(log_prob) else ""
+    tops = ", ".join(
+        f"{visible(str(one['piece']))} {100 * math.exp(float(one['log_prob'])):.2g} %" for one in likeliest
+    )
+    said = "   ".join(part for part in (own, f"likeliest: {tops}" if tops else "") if part)
+    return f"{name} {said}" if said else ""
 
 
 def _value(row: Mapping[str, Any], name: str, metrics: Sequence[str]) -> str:

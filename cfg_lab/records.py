@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from cfg_lab.inline import token_html
 
 if TYPE_CHECKING:
     from cfg_lab.guidance import Guidance
@@ -96,6 +98,8 @@ class Request:
                 )
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.top < 0:
+            raise InputError(f"top must be at least 0 (keeps none), got {self.top}")
         weights = [negative.weight for negative in self.negatives]
         if weights and not (all(map(math.isfinite, weights)) and any(weights)):
             raise InputError(f"weights of negatives must be finite and not all 0, got {weights}")
@@ -194,6 +198,26 @@ class Trace:
             alternatives=tuple(alternatives),
         )
 
+    @property
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """The numbers by their names, as a table of the tokens has them."""
+        return {name: values for name, values in vars(self).items() if name != "alternatives"}
+
+    def likeliest(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:
+        """The alternatives as text: of "guided", "positive" and "negative" for each new token the likeliest
+        ones, {"piece": text, "log_prob": nats}; empty lists where none were kept.
+
+        Args:
+            piece: the text of a token.
+        """
+        return {
+            name: [
+                [{"piece": piece(token), "log_prob": log_prob} for token, log_prob in getattr(step, name)]
+                for step in self.alternatives
+            ]
+            for name in ("guided", "positive", "negative")
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
@@ -212,6 +236,11 @@ class Completion:
     steps: int
     looked: int
     others: tuple[Completion, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tokens by their ids, for a completion knows no text."""
+        pieces = [f"{token} " for token in self.tokens]
+        return token_html(pieces, self.trace.columns, self.trace.likeliest(str))
 
     @property
     def processed(self) -> tuple[int, ...]:

@@ -13,7 +13,8 @@ from cfg_lab.page.cards import packaged_cards
 from cfg_lab.page.document import TOKEN_BUDGET
 from cfg_lab.page.record import read_record
 from cfg_lab.records import InputError
-from cfg_lab.store import Store, StoreError, load_results
+from cfg_lab.results import load_results
+from cfg_lab.store import Store, StoreError
 
 
 def report(folder: str | Path, output: str | Path | None = None, *, tokens: int = TOKEN_BUDGET) -> Path:

@@ -16,8 +16,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from rich.console import Console
 
+from cfg_lab.console import open_console
 from cfg_lab.paths import CONFIG, option_names
 from cfg_lab.records import InputError
 from cfg_lab.sweep import described, errors_in_a_sentence, fitting_table, say_paths, show_warnings
@@ -58,7 +58,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     from cfg_lab.scoring import score, summarise
     from cfg_lab.store import Store
 
-    console = Console()
+    console = open_console()
     show_warnings(console)
     store = Store(results)
     cells = store.cells()

@@ -214,24 +214,6 @@ class Store:
             ) from error
 
 
-def load_results(path: str | Path) -> pd.DataFrame:
-    """Results of a sweep: a row for each cell, prompt and sample.
-
-    Columns: `cell`; the settings as configs name them ("model", "negatives", "guidance.scale", "seed", …);
-    `prompt_id`, `prompt`, `sample`; all fields of the completion (`text`, `finish_reason`, `tokens`, the
-    `trace_…` lists); and a column a metric, NaN where unscored.
-
-    Raises:
-        InputError: the folder holds no results.
-        StoreError: a file in it is damaged; names the file.
-    """
-    store = Store(path)
-    cells = store.cells()
-    if cells.empty:
-        raise InputError(f"{str(path)!r} holds no results; a sweep writes them to results_root/name")
-    return join(store, cells)
-
-
 def join(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     """The rows of cells with their completions and scores; rows not decoded yet are left out."""
     joined = cells.merge(store.completions(), left_on="completion", right_on="id")

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from cfg_lab.console import open_console
 from cfg_lab.paths import CONFIG, option_names
 from cfg_lab.records import InputError
 
@@ -57,7 +58,7 @@ def errors_in_a_sentence() -> Generator[None]:
     from cfg_lab.decoding import NotANumberError
     from cfg_lab.store import StoreError
 
-    errors = Console(stderr=True)
+    errors = open_console(stderr=True)
     try:
         yield
     except (InputError, NotANumberError, StoreError) as error:
@@ -78,7 +79,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     """
     from cfg_lab.harness import run as run_study
 
-    console = Console()
+    console = open_console()
     show_warnings(console)
     study = _study(configs, _labels(overrides))
     console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -401,6 +403,12 @@ class TestFigures:
         pdf = first[2].read_bytes()
         assert b"/FontFile2" in pdf  # TrueType, embedded
         assert b"/Type3" not in pdf
+
+    def test_a_notebook_shows_a_figure_sharp_and_at_its_own_size(self) -> None:
+        data, metadata = DisplayFormatter().format(scale_curves(RESULTS, "sentiment"))
+        width = metadata["image/png"]["width"]
+        assert width == round(COLUMN * 150)
+        assert Image.open(io.BytesIO(data["image/png"])).width == pytest.approx(2 * width, abs=1)
 
     def test_the_users_own_style_and_backend_are_left_alone(self) -> None:
         code = (

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parent.parent / "cfg_lab"
 FLOORS = [
-    {"records", "paths", "guidance", "sampling", "stats", "resampling", "formats", "inline"},
+    {"records", "paths", "guidance", "sampling", "stats", "resampling", "formats", "inline", "console"},
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
-    {"planning", "harness", "generation", "scoring", "page"},
+    {"planning", "harness", "generation", "results", "scoring", "page"},
     {"sweep", "score", "report"},
 ]
 DOORS = {
@@ -79,7 +81,24 @@ def test_libraries_enter_by_one_door() -> None:
 
 def test_importing_the_package_is_cheap_and_every_name_is_there() -> None:
     code = (
-        "import sys, cfg_lab; heavy = {'torch', 'transformers', 'pandas', 'hydra'} & set(sys.modules);"
-        "assert not heavy, heavy; [getattr(cfg_lab, name) for name in cfg_lab.__all__]"
+        "import sys, time; begin = time.process_time(); import cfg_lab; took = time.process_time() - begin;"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'hydra'} & set(sys.modules);"
+        "assert not heavy, heavy; assert took < 0.2, took;"
+        "assert {*cfg_lab.__all__} <= {*dir(cfg_lab)}; [getattr(cfg_lab, name) for name in cfg_lab.__all__]"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept_out"),
+    [
+        ("analysis.summary", ("torch", "matplotlib")),
+        ("inline.token_html", ("torch", "pandas")),
+        ("load_results", ("torch", "matplotlib")),
+        ("guidance.UnionGuidance", ("transformers", "pandas")),
+        ("InputError", ("torch", "pandas")),
+    ],
+)
+def test_a_name_brings_only_what_it_needs(name: str, kept_out: tuple[str, ...]) -> None:
+    code = f"import sys, cfg_lab; cfg_lab.{name}; assert not {set(kept_out)} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

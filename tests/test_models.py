@@ -18,7 +18,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, generate, load_model
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, load_model
 from cfg_lab.models import LanguageModel, from_transformers, packaged
 from cfg_lab.records import InputError
 from tests.conftest import SHAPE, make_model, make_tokenizer
@@ -118,16 +118,6 @@ def test_bfloat16_decodes(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), dtype="bfloat16")
     (completion,) = Decoder(model).decode([Request(positive=(1, 2, 3), max_new_tokens=5)])
     assert len(completion.tokens) == 5
-
-
-def test_generate_is_as_short_as_the_article(tiny_folder: Path) -> None:
-    model = load_model(str(tiny_folder))
-    text = generate(model, "Hi", negative="boring:0.8, cliche", scale=1.5, max_new_tokens=8)
-    assert text == generate(model, "Hi", negative="cliche, boring:0.1", scale=1.5, max_new_tokens=8)
-    assert text != generate(model, "Hi", negative="boring", scale=3, max_new_tokens=8)
-    assert generate(model, "Hi", scale=1) == generate(model, "Hi", negative="boring", scale=1)
-    with pytest.raises(InputError, match="prompt must not be empty"):
-        generate(model, " ")
 
 
 @pytest.mark.parametrize(

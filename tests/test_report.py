@@ -30,7 +30,7 @@ from cfg_lab.page.record import Record, prompts_fingerprint
 from cfg_lab.page.roles import roles_of
 from cfg_lab.page.sentences import Scope, headline, price
 from cfg_lab.report import main, report
-from cfg_lab.store import load_results
+from cfg_lab.results import load_results
 from tests.cli import on, sweep
 from tests.fabricated import results
 
@@ -471,7 +471,7 @@ def test_tokens_inline_show_moves_numbers_and_alternatives() -> None:
     shown = token_html(row["pieces"], trace, tops)
     outline(shown)
     assert "+3 nats" in html.unescape(shown)
-    assert "guided:  guided0 61 %" in html.unescape(shown)
+    assert "likeliest:  guided0 61 %,  guided1 22 %" in html.unescape(shown)
     assert shown.count("underline solid") == shown.count("underline dotted") == 2
     assert "<script" not in shown
     with pytest.raises(ValueError, match="trace 'guided' has 1 values for 2 pieces"):

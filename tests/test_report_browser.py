@@ -14,7 +14,7 @@ from cfg_lab.page import document
 from cfg_lab.page.cards import packaged_cards
 from cfg_lab.page.record import Record
 from cfg_lab.report import report
-from cfg_lab.store import load_results
+from cfg_lab.results import load_results
 from tests.cli import on, sweep
 from tests.fabricated import results
 from tests.test_report import HOSTILE

