@@ -115,8 +115,9 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
     from cfg_lab.store import Store
 
     first = configs[0]
+    varied = {key.partition(".")[0] for label in labels for key in label}
     for key in SHARED:
-        if any(config[key] != first[key] for config in configs):
+        if key in varied:
             raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
     parts: dict[str, Any] = {}
     return Study(
@@ -136,12 +137,13 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
     for group in GROUPS:
         if not OmegaConf.is_dict(config.get(group)):
             raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got nothing")
-    keys = {group: f"{group} {OmegaConf.to_container(config[group], resolve=True)}" for group in GROUPS}
+    plain: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+    keys = {group: f"{group} {values}" for group, values in plain.items()}
     for group, key in keys.items():
         if key not in parts:
             parts[key] = described(config, group)
     alone = {key: config[key] for key in ALONE}
-    settings = _settings(config)
+    settings = _settings(config, plain)
     return Cell(
         identity=f"{list(keys.values())} {settings}",
         settings=settings,
@@ -153,7 +155,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
     )
 
 
-def _settings(config: DictConfig) -> dict[str, Any]:
+def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
     """A cell's config as flat columns: the chosen options, and every plain value under its dotted key."""
     choices: Mapping[str, str] = config.hydra.runtime.choices
     settings: dict[str, Any] = {group: choices[group] for group in GROUPS}
@@ -161,18 +163,19 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         settings |= {
             key.replace("/", "."): choice for key, choice in choices.items() if key.startswith(f"{group}/")
         }
-        settings |= dict(_flat(group, config[group]))
+        settings |= dict(_flat(group, plain[group]))
     return settings | {key: config[key] for key in ALONE} | {"stop": json.dumps(list(config.stop))}
 
 
-def _flat(prefix: str, node: DictConfig) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every plain value under its dotted key, lists of plain values as JSON."""
     for key, value in node.items():
-        if OmegaConf.is_dict(value):
-            yield from _flat(f"{prefix}.{key}", value)
-        elif OmegaConf.is_list(value):
-            if not any(map(OmegaConf.is_config, value)):
-                yield f"{prefix}.{key}", json.dumps(list(value))
+        if isinstance(value, dict):
+            yield from _flat(f"{prefix}.{key}", cast("dict[str, Any]", value))
+        elif isinstance(value, list):
+            values = cast("list[Any]", value)
+            if not any(isinstance(one, dict | list) for one in values):
+                yield f"{prefix}.{key}", json.dumps(values)
         elif not str(key).startswith("_"):
             yield f"{prefix}.{key}", value
 
