@@ -123,7 +123,7 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
     return Study(
         name=str(first.name),
         cells=[_cell(config, label, parts) for config, label in zip(configs, labels, strict=True)],
-        metrics=list(described(first, "metrics").values()),
+        metrics=list(described(first, "metrics").values()) if first.get("metrics") else [],
         store=Store(Path(str(first.results_root)) / str(first.name)),
         tracker=described(first, "tracking"),
         max_rows=first.max_rows,

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from PIL import Image
 
 from cfg_lab.analysis import (
@@ -39,7 +40,7 @@ from cfg_lab.analysis.look import COLOURS
 from cfg_lab.paths import CONFIG
 from cfg_lab.records import InputError
 from cfg_lab.stats import holm, mean_interval, paired_difference
-from cfg_lab.sweep import _settings  # pyright: ignore[reportPrivateUsage]
+from cfg_lab.sweep import GROUPS, _settings  # pyright: ignore[reportPrivateUsage]
 
 SCALES, NEGATIVES = (1.0, 1.5, 2.0), ("empty", "own")
 
@@ -110,7 +111,8 @@ class TestCells:
     def test_every_setting_of_the_config_is_known_as_one(self) -> None:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             config = compose("sweep", return_hydra_config=True)
-        names = list(_settings(config))
+        plain = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+        names = list(_settings(config, plain))
         assert settings_of(pd.DataFrame(columns=names)) == names
 
     def test_every_metric_has_a_direction_or_none_on_purpose(self) -> None:
