@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from cfg_lab.costs import DecodingCost, in_words
 from cfg_lab.decoding import Decoder, NotANumberError
-from cfg_lab.models import LanguageModel
+from cfg_lab.models import LanguageModel, peak_memory
 from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion
@@ -79,39 +80,49 @@ def _decode(
     total = sum(text.request.max_new_tokens for unique in missing.values() for text in unique.values())
     if not total:
         return
+    costs: list[dict[str, Any]] = []
     with Bar(console, "decoding", total, "tokens") as bar:
         for key, unique in missing.items():
             if unique:
-                _decode_model(study, models[key], list(unique.values()), bar)
+                costs.append(_decode_model(study, models[key], list(unique.values()), bar))
             models[key].unload()
+    console.print(f"decoded  {in_words(costs)}", highlight=False)
 
 
-def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned], bar: Bar) -> None:
+def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned], bar: Bar) -> dict[str, Any]:
+    """Decode on one model; what is finished is kept, and what it took."""
     planned = {id(text.request): text for text in missing}
     others: dict[str, LanguageModel] = {}
     for cell in study.cells:
         others.update(cell.negatives.others())
-    finished = 0
     rows: list[dict[str, Any]] = []  # not written yet
     written = time.monotonic()
-    completions = Decoder(model, study.max_rows, others).decode(
-        [text.request for text in missing], on_step=bar.advance
-    )
+    cost = DecodingCost(model=model.name, device=str(model.device))
+    decoder = Decoder(model, study.max_rows, others)
+
+    def keep() -> dict[str, Any]:
+        if rows:
+            study.store.add_completions(rows)
+        memory = peak_memory(model.device)
+        record = cost.record(steps=decoder.steps, rows=decoder.rows, peak_memory=memory)
+        study.store.write_cost(record)
+        return record
+
     try:
-        for completion in completions:
-            finished += 1
+        for completion in decoder.decode([text.request for text in missing], on_step=bar.advance):
+            cost.add(completion)
             rows.append(_completion_row(planned[id(completion.request)], completion, model, others))
-            unused = completion.request.max_new_tokens - len(completion.tokens)
-            bar.advance(0, saved=unused, note=f"{finished}/{len(missing)} texts")
+            unused = completion.request.max_new_tokens - completion.steps
+            bar.advance(0, saved=unused, note=f"{cost.texts}/{len(missing)} texts")
             if len(rows) >= 256 or time.monotonic() - written > 15:
-                study.store.add_completions(rows)
+                keep()
                 rows, written = [], time.monotonic()
     except NotANumberError as error:
         prompt = planned[id(error.request)].prompt
         raise NotANumberError(f"{model.name} (prompt {prompt.id})", error.request, error.step) from error
     finally:
-        if rows:  # also where it was interrupted: what is finished is kept
-            study.store.add_completions(rows)
+        record = keep()  # also where it was interrupted
+    return record
 
 
 def _track(study: Study, table: pd.DataFrame, console: Console) -> None:

@@ -5,6 +5,7 @@
         cells/<cell>.parquet            a cell: its settings, and which completions it is made of
         completions/*.parquet           a unit of work each
         scores/*.parquet                values by (text, scorer, column)
+        costs/*.json                    what decoding took, one a run and model
         summary.parquet                 a row a cell
         tracked/<cell>                  what the tracker was shown last
 
@@ -120,6 +121,11 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         return self._write(self.root / name, text.encode())
 
+    def write_cost(self, cost: Mapping[str, Any]) -> Path:
+        """Keep what decoding took so far, fields of `cfg_lab.costs.DecodingCost`; again for the same run."""
+        run = blake2b(f"{cost['started']} {cost['model']} {os.getpid()}".encode(), digest_size=8).hexdigest()
+        return self.write_text(f"costs/{run}.json", json.dumps(cost, indent=1))
+
     def _add(self, folder: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Path:
         table = pa.Table.from_pylist(list(rows), schema=schema)
         name = blake2b(repr([list(row.values()) for row in rows]).encode(), digest_size=10).hexdigest()
@@ -157,6 +163,16 @@ class Store:
         """What `write_text` wrote, None if nothing."""
         path = self.root / name
         return path.read_text() if path.is_file() else None
+
+    def costs(self) -> list[dict[str, Any]]:
+        """What decoding took: a record a run and model, in the order in which they were started."""
+        costs: list[dict[str, Any]] = []
+        for path in (self.root / "costs").glob("[!.]*.json"):
+            try:
+                costs.append(json.loads(path.read_text()))
+            except (ValueError, OSError) as error:
+                raise StoreError(f"{path} is damaged ({error}); delete it: nothing else is lost") from error
+        return sorted(costs, key=lambda cost: str(cost["started"]))
 
     def completion_ids(self) -> set[str]:
         """Ids of everything that is already decoded."""

@@ -11,7 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "cfg_lab"
 FLOORS = [
-    {"records", "paths", "guidance", "sampling", "stats", "resampling", "formats", "inline", "console"},
+    {
+        "records",
+        "costs",
+        "paths",
+        "guidance",
+        "sampling",
+        "stats",
+        "resampling",
+        "formats",
+        "inline",
+        "console",
+    },
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
     {"planning", "harness", "generation", "results", "scoring", "page"},

@@ -386,7 +386,10 @@ def test_five_hundred_texts_are_a_small_file() -> None:
 def test_the_record_says_how_to_repeat_it() -> None:
     frame = results(prompts=3)
     environment = {"python": "3.11.7", "git_revision": "deadbeef", "packages": {"torch": "2.13.0"}}
-    page = document(frame, Record("study", "python -m cfg_lab.sweep <a>", "seed: 0", environment), {})
+    cost = {"model": "smollm2", "device": "cpu", "texts": 9, "tokens": 4000, "seconds": 20.0, "steps": 50}
+    cost |= {"rows": 3000, "negative_rows_saved": 120, "peak_memory": 1_650_000_000}
+    record = Record("study", "python -m cfg_lab.sweep <a>", "seed: 0", environment, [cost, cost])
+    page = document(frame, record, {})
     section = html.unescape(page[page.index('<section id="repeat"') :])
     for expected in (
         "python -m cfg_lab.sweep <a>",
@@ -394,6 +397,8 @@ def test_the_record_says_how_to_repeat_it() -> None:
         "deadbeef",
         "torch 2.13.0",
         "seed: 0",
+        "18 texts, 8,000 tokens in 40 s, 200 tokens/s, 60 rows a step, 240 rows of negatives saved, peak memory "
+        "1.65 GB",
         prompts_fingerprint(frame),
     ):
         assert expected in section

@@ -263,6 +263,25 @@ def test_a_beam_search_costs_what_it_ran(rotary: LanguageModel, monkeypatch: pyt
     assert early
 
 
+def test_each_step_of_a_text_is_told_once_and_rows_are_those_that_ran(
+    rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beams are one text, and so is one that waits for the rows of its negatives."""
+    late = ClassifierFreeGuidance(scale=2, schedule=Interval(begin=3, end=5))
+    stops = frozenset(range(0, 256, 4))
+    for one in (
+        asked(late),
+        asked(late, sampling=BeamSearch(width=3)),
+        asked(ClassifierFreeGuidance(scale=2), sampling=BeamSearch(width=4), stop_ids=stops),
+    ):
+        ran = rows_run(rotary, one, monkeypatch)
+        told: list[int] = []
+        decoder = Decoder(rotary)
+        (completion,) = decoder.decode([one], on_step=told.append)
+        assert sum(told) == completion.steps == decoder.steps
+        assert decoder.rows == sum(ran)
+
+
 def test_scores_do_not_depend_on_how_long_the_request_would_have_gone_on(rotary: LanguageModel) -> None:
     one = asked(ClassifierFreeGuidance(scale=3, schedule=Interval(begin=4)))
     text = context(9, 8)

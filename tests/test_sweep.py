@@ -16,6 +16,7 @@ import pytest
 
 import cfg_lab
 from cfg_lab.records import InputError
+from cfg_lab.store import Store
 from tests.cli import command, environment, on, shell, sweep
 
 GRID = ["guidance.scale=1,2,3", "negatives=empty,own"]
@@ -105,6 +106,27 @@ def test_schedules_and_modifiers_compose_with_any_rule(tmp_path: Path, tiny_fold
     short = ["guidance=interval", "guidance.schedule.end=2", "metrics=[cost]"]
     (ended,) = sweep(*on(tmp_path, tiny_folder), *short)
     assert ended["negatives_saved"] > 0
+
+
+def test_what_decoding_took_is_kept_and_said(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = [*on(tmp_path, tiny_folder), "guidance=interval", "guidance.schedule.end=2"]
+    sweep(*study)
+    root = tmp_path / "results" / "study"
+    frame = cfg_lab.load_results(root)
+    (cost,) = Store(root).costs()
+    assert (cost["texts"], cost["tokens"]) == (len(frame), frame["tokens"].map(len).sum())
+    spared = [sum(row["asked"][1:]) - sum(row["processed"][1:]) for _, row in frame.iterrows()]
+    assert cost["negative_rows_saved"] == sum(spared) > 0
+    assert 0 < cost["steps"] < cost["rows"] <= sum(map(sum, frame["processed"]))
+    assert cost["seconds"] > 0
+    assert cost["peak_memory"] > 5e7  # no Python with torch is smaller
+    assert f"decoded  {len(frame)} texts, {cost['tokens']:,} tokens in" in capsys.readouterr().out
+    sweep(*study)  # nothing is left to do
+    assert Store(root).costs() == [cost]
+    sweep(*study, "samples=3")
+    assert [one["texts"] for one in Store(root).costs()] == [6, 3]
 
 
 def test_beams_keep_the_next_best(tmp_path: Path, tiny_folder: Path) -> None:

@@ -32,6 +32,9 @@ class Decoder:
         model: anything that runs over columns; `cfg_lab.load_model` gives one.
         max_rows: rows of each model's key-value buffer; halved, with a warning, when memory runs out.
         others: further models, by the name that branches call them.
+
+    Attributes:
+        steps, rows: of all batches so far; a row that several branches share counts once.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Decoder:
         self.models: dict[str | None, CausalModel] = {None: model}
         self.models.update(others or {})
         self.max_rows = max_rows
+        self.steps = self.rows = 0
 
     def decode(
         self, requests: Iterable[Request], on_step: Callable[[int], None] | None = None
@@ -77,11 +81,14 @@ class Decoder:
             with torch.inference_mode():
                 batch.part()
                 batch.admit()
+                self.steps += 1
+                self.rows += sum(lane.columns.live for lane in batch.lanes.values())
                 chosen = batch.guide_and_sample(batch.forward())
                 batch.record(chosen)
+                new = sum(one is one.together[0] for one in batch.live)  # a beam search has one text
                 finished = batch.release()
             if on_step is not None:
-                on_step(len(batch.live) + len(finished))
+                on_step(new)
             yield from finished
 
     def score(self, requests: Iterable[Request], continuations: Iterable[Iterable[int]]) -> list[Trace]:

@@ -12,6 +12,7 @@ from cfg_lab.models.evaluator import load_evaluator
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.load import from_transformers, load_model
 from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
+from cfg_lab.models.memory import peak_memory
 
 __all__ = [
     "Embedder",
@@ -24,4 +25,5 @@ __all__ = [
     "load_embedder",
     "load_evaluator",
     "load_model",
+    "peak_memory",
 ]

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pandas as pd
 import yaml
 
+from cfg_lab.costs import in_words
 from cfg_lab.store import Store
 
 CORE = ("cfg-lab", "torch", "transformers", "tokenizers", "numpy", "pandas", "scipy", "scikit-learn")
@@ -25,12 +26,14 @@ class Record:
     command: the line that made it, "" if it was not kept.
     config: the text of config.yaml.
     environment: environment.json.
+    costs: what decoding took, a row a run and model.
     """
 
     name: str
     command: str = ""
     config: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    costs: Sequence[Mapping[str, Any]] = ()
 
 
 def read_record(store: Store) -> Record:
@@ -41,6 +44,7 @@ def read_record(store: Store) -> Record:
         command=str(_mapping(yaml.safe_load, config).get("command", "")),
         config=config,
         environment=_mapping(json.loads, environment),
+        costs=store.costs(),
     )
 
 
@@ -70,6 +74,7 @@ def record_html(
         if "seed" in results
         else "unknown",
         **plain,
+        **_decoding(record.costs),
         "main packages": ", ".join(f"{name} {packages[name]}" for name in CORE if name in packages),
     }
     command = record.command or str(record.environment.get("command") or "")
@@ -93,6 +98,17 @@ def record_html(
             ),
         ]
     )
+
+
+def _decoding(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What decoding took, for each model and device."""
+    kinds = dict.fromkeys((cost["model"], cost["device"]) for cost in costs)
+    return {
+        f"decoding, {model} on {device}": in_words(
+            [cost for cost in costs if (cost["model"], cost["device"]) == (model, device)]
+        )
+        for model, device in kinds
+    }
 
 
 def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:

@@ -1,0 +1,76 @@
+"""What decoding took: time, work and memory of one run of a sweep on one model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cfg_lab.formats import count, short
+from cfg_lab.records import Completion
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(kw_only=True)
+class DecodingCost:
+    """Counts up while a model decodes. What an interrupted run had not finished counts as time only.
+
+    Attributes:
+        model, device: what decoded, and on what.
+        started: ISO 8601, UTC.
+        texts: finished.
+        tokens: of these texts, new ones.
+        seconds: since it started, prefilling and the writing of shards included.
+        steps: of the decoder, each one forward of a batch.
+        rows: of all these batches; a row that several texts share counts once.
+        negative_rows_saved: rows of negatives that schedules and adaptive stops spared these texts.
+        peak_memory: bytes; the largest the process has been (CPU) or has allocated on the device (CUDA).
+        clock: when it started, of time.monotonic.
+    """
+
+    model: str
+    device: str
+    started: str = field(default_factory=_now)
+    texts: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    negative_rows_saved: int = 0
+    peak_memory: int = 0
+    clock: float = field(default_factory=time.monotonic, repr=False)
+
+    def add(self, completion: Completion) -> None:
+        """Count a finished text."""
+        self.texts += 1
+        self.tokens += len(completion.tokens)
+        self.negative_rows_saved += sum(completion.asked[1:]) - sum(completion.processed[1:])
+
+    def record(self, *, steps: int, rows: int, peak_memory: int) -> dict[str, Any]:
+        """What has been counted, as plain values under the attributes' names, the clock apart."""
+        self.steps, self.rows, self.peak_memory = steps, rows, peak_memory
+        self.seconds = round(time.monotonic() - self.clock, 3)
+        return {name: value for name, value in asdict(self).items() if name != "clock"}
+
+
+def in_words(costs: Sequence[Mapping[str, Any]]) -> str:
+    """Records of `DecodingCost` together: "320 texts, 19,203 tokens in 84 s, 229 tokens/s, …"."""
+    texts, tokens, seconds, steps, rows, saved = (
+        sum(cost[name] for cost in costs)
+        for name in ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
+    )
+    if not steps:
+        return "nothing was decoded"
+    parts = [
+        f"{count(texts, 'text')}, {count(tokens, 'token')} in {seconds:,.0f} s",
+        f"{short(tokens / seconds)} tokens/s",
+        f"{short(rows / steps)} rows a step",
+        f"{saved:,} rows of negatives saved" if saved else "",
+        f"peak memory {max(cost['peak_memory'] for cost in costs) / 1e9:.2f} GB",
+    ]
+    return ", ".join(filter(None, parts))
