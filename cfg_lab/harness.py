@@ -16,8 +16,7 @@ from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion
 from cfg_lab.scoring import score, summarise
-from cfg_lab.store import DISTRIBUTIONS, TRACE, join
-from cfg_lab.tracking import CellResult
+from cfg_lab.store import DISTRIBUTIONS, TRACE
 
 Plans = Mapping[Cell, Sequence[Planned]]
 
@@ -55,9 +54,8 @@ def run(study: Study, console: Console) -> pd.DataFrame:
 
     _decode(study, models, missing, console)
     score(study.store, study.metrics, console, {cell.id for cell in study.cells})
-    table = summarise(study.store).set_index("cell").loc[[cell.id for cell in study.cells]].reset_index()
-    _track(study, table, console)
-    return table
+    summary = summarise(study.store).set_index("cell")
+    return summary.loc[[cell.id for cell in study.cells]].reset_index()
 
 
 def _missing(study: Study, plans: Plans) -> dict[str, dict[str, Planned]]:
@@ -123,39 +121,6 @@ def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned]
     finally:
         record = keep()  # also where it was interrupted
     return record
-
-
-def _track(study: Study, table: pd.DataFrame, console: Console) -> None:
-    """Mirror cells that changed; a tracker that fails is let go of, the results are on disk anyway."""
-    texts = join(study.store, study.store.cells(cell.id for cell in study.cells))
-    metrics = [name for name in study.store.scores().columns if name in table]
-    shown = ["prompt_id", "prompt", "sample", "text", "finish_reason", *metrics]
-    rows: Any = table.set_index("cell")
-    try:
-        for cell in study.cells:
-            result = CellResult(
-                study=study.name,
-                cell=cell.id,
-                label=" ".join(f"{key}={value}" for key, value in cell.label.items()) or study.name,
-                settings=cell.settings,
-                means={
-                    name: rows.loc[cell.id, name]
-                    for metric in metrics
-                    for name in (metric, f"{metric}_low", f"{metric}_high", f"{metric}_n")
-                },
-                texts=texts.loc[texts["cell"] == cell.id, shown],
-                folder=study.store.root,
-            )
-            logged = f"{study.tracker!r} {result.means!r}"
-            if study.store.read_text(f"tracked/{cell.id}") != logged:
-                study.tracker.log(result)
-                study.store.write_text(f"tracked/{cell.id}", logged)
-    except Exception as error:
-        console.print(
-            f"tracking failed ({type(error).__name__}: {error}); the results are on disk all the same",
-            style="yellow",
-            markup=False,
-        )
 
 
 def _cell_row(text: Planned) -> dict[str, Any]:

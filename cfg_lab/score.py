@@ -13,14 +13,11 @@ from typing import Any, cast
 
 import pandas as pd
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig
 
 from cfg_lab.console import open_console
-from cfg_lab.paths import CONFIG, option_names
+from cfg_lab.paths import option_names
 from cfg_lab.records import InputError
-from cfg_lab.sweep import described, errors_in_a_sentence, fitting_table, say_paths, show_warnings
+from cfg_lab.sweep import composed, described, errors_in_a_sentence, fitting_table, say_paths, show_warnings
 
 _USAGE = """Adds metrics to a finished sweep, without decoding anything.
 
@@ -67,7 +64,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     decoded = cells["completion"].isin(store.completion_ids())
     if not decoded.any():
         raise InputError(f"nothing in {results!r} is decoded yet; run its sweep first")
-    metrics = list(described(_config(overrides), "metrics").values())
+    metrics = list(described(composed("metrics", overrides, "score"), "metrics").values())
     for metric in metrics:
         metric.score([])  # what it needs and cannot get is known now
     if left := int((~decoded).sum()):
@@ -79,18 +76,6 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     console.print(fitting_table(_labels(summary, store.read_text("config.yaml")), rows, metrics, console))
     say_paths(console, {"results": store.root, "summary": store.root / "summary.parquet"})
     return rows
-
-
-def _config(overrides: Sequence[str]) -> DictConfig:
-    for override in overrides:
-        if not override.lstrip("+~").startswith(("metrics=", "metrics.")):
-            raise InputError(f"score takes metrics only, such as metrics=[length]; got {override!r}")
-    try:
-        with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            return compose("sweep", overrides=list(overrides))
-    except HydraException as error:
-        said = str(error).split("Config search path")[0].strip().removeprefix("In 'sweep': ").rstrip(".")
-        raise InputError(f"{said} (metrics are {', '.join(option_names('metrics'))})") from error
 
 
 def _labels(summary: pd.DataFrame, record: str | None) -> list[Mapping[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 import yaml
-from hydra.errors import InstantiationException
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich.console import Console
@@ -58,11 +60,12 @@ def errors_in_a_sentence() -> Generator[None]:
     """Errors a user can mend are said without a traceback, and end the program."""
     from cfg_lab.decoding import NotANumberError
     from cfg_lab.store import StoreError
+    from cfg_lab.tracking import TrackingError
 
     errors = open_console(stderr=True)
     try:
         yield
-    except (InputError, NotANumberError, StoreError) as error:
+    except (InputError, NotANumberError, StoreError, TrackingError) as error:
         errors.print("error:", style="bold red", end=" ")
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -79,6 +82,8 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
         overrides: of each cell, "key=value"; those that differ between cells label them.
     """
     from cfg_lab.harness import run as run_study
+    from cfg_lab.mirror import mirror
+    from cfg_lab.tracking import TrackingError
 
     console = open_console()
     show_warnings(console)
@@ -88,12 +93,18 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
     console.print(fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
     root = study.store.root
-    paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
+    page = None
     if configs[0].report:
         from cfg_lab.report import report
 
-        paths["page"] = report(root)
-    say_paths(console, paths)
+        page = report(root)
+    try:
+        mirror(study.store, study.tracker, console, page)
+    except TrackingError as error:
+        again = f"the results are on disk all the same; try again with: python -m cfg_lab.track {root}"
+        console.print(f"{error}; {again}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
+    say_paths(console, paths | ({"page": page} if page else {}))
     return rows
 
 
@@ -108,6 +119,24 @@ def show_warnings(console: Console) -> None:
         console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
 
     warnings.showwarning = show
+
+
+def composed(group: str, overrides: Sequence[str], program: str) -> DictConfig:
+    """The sweep's config with overrides of one group.
+
+    Raises:
+        InputError: an override is of something else, or wrong.
+    """
+    for override in overrides:
+        if not override.lstrip("+~").startswith((f"{group}=", f"{group}.")):
+            raise InputError(f"{program} takes {group}=… and {group}.…=… only; got {override!r}")
+    try:
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            return compose("sweep", overrides=list(overrides))
+    except HydraException as error:
+        said = re.split("Config search path|Available options", str(error))[0].strip()
+        said = said.removeprefix("In 'sweep': ").rstrip(".")
+        raise InputError(f"{said} ({group} can be {', '.join(option_names(group))})") from error
 
 
 def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Study:

@@ -25,18 +25,21 @@ FLOORS = [
     },
     {"decoding"},
     {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
-    {"planning", "harness", "generation", "results", "scoring", "page"},
-    {"sweep", "score", "report"},
+    {"planning", "harness", "generation", "results", "scoring", "page", "mirror"},
+    {"sweep", "score", "report", "track"},
 ]
 DOORS = {
     "transformers": {"models"},
     "wandb": {"tracking"},
-    "hydra": {"sweep", "score"},
+    "hydra": {"sweep"},
     "evaluate": {"metrics"},
 }
-# Within a floor: harness runs what planning plans and has it scored; score says things as sweep does; within
-# floor 0 values build on each other.
-NEIGHBOURS = {("harness", "planning"), ("harness", "scoring"), ("score", "sweep"), ("sweep", "report")}
+# Within a floor: harness runs what planning plans and has it scored; a tracker is shown what the page shows;
+# score and track say things as sweep does; within floor 0 values build on each other.
+NEIGHBOURS = {
+    *(("harness", "planning"), ("harness", "scoring"), ("mirror", "page"), ("mirror", "results")),
+    *(("score", "sweep"), ("sweep", "report"), ("track", "sweep"), ("track", "report")),
+}
 
 
 def unit(path: Path) -> str:

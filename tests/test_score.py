@@ -157,10 +157,10 @@ def test_a_warning_is_said_once_for_all_cells(results: Path, capsys: pytest.Capt
 
 
 BAD = {
-    "metrics=[readabilty]": r"Could not load 'metrics/readabilty' \(metrics are answer, classifier",
+    "metrics=[readabilty]": r"Could not load 'metrics/readabilty' \(metrics can be answer, classifier",
     "metrics.language.language=en": r"Could not override 'metrics\.language\.language'",
     "metrics=[length": r"no viable alternative|mismatched input|missing",
-    "model=gpt2": r"score takes metrics only, such as metrics=\[length\]; got 'model=gpt2'",
+    "model=gpt2": r"score takes metrics=… and metrics\.…=… only; got 'model=gpt2'",
     "metrics=[evaluate]": r"metrics\.evaluate\.module has no value yet",
 }
 

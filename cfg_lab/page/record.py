@@ -39,9 +39,11 @@ class Record:
 def read_record(store: Store) -> Record:
     """What ran in a results folder; files that are missing or damaged leave their part empty."""
     config, environment = store.read_text("config.yaml") or "", store.read_text("environment.json") or "{}"
+    ran = _mapping(yaml.safe_load, config)
+    first: Any = ran.get("first_cell") or {}
     return Record(
-        name=store.root.resolve().name,
-        command=str(_mapping(yaml.safe_load, config).get("command", "")),
+        name=str(first.get("name") or store.root.resolve().name),
+        command=str(ran.get("command", "")),
         config=config,
         environment=_mapping(json.loads, environment),
         costs=store.costs(),
