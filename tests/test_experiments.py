@@ -1,8 +1,7 @@
-"""Every experiment that is a sweep has its config, and runs; notebooks are kept without outputs."""
+"""Every experiment that is a sweep has its config, and runs."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,3 @@ def test_an_experiment_runs_at_a_small_size(name: str, tmp_path: Path, tiny_fold
     done = shell(f"+experiment={name}", *small)
     assert done.returncode == 0, done.stderr
     assert len(cfg_lab.load_results(tmp_path / name)) > 2
-
-
-def test_notebooks_are_kept_without_outputs() -> None:
-    for path in (CONFIG.parent / "notebooks").glob("*.ipynb"):
-        for cell in json.loads(path.read_text())["cells"]:
-            assert not cell.get("outputs"), path
-            assert cell.get("execution_count") is None, path

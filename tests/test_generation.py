@@ -8,6 +8,7 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cfg_lab import BeamSearch, Completion, Decoder, Generated, Greedy, Request, generate, load_model
@@ -132,6 +133,23 @@ def test_any_rule_guides(model: LanguageModel) -> None:
 def test_a_rule_has_its_own_scale(how: dict[str, object], message: str, model: LanguageModel) -> None:
     with pytest.raises(InputError, match=message):
         generate(model, "Hi", negative="boring", **how)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("number", [np.float64(1.5), np.float32(1.5), np.int64(2), np.float64(1)])
+def test_a_scale_of_numpy_is_the_plain_number(number: np.float64, model: LanguageModel) -> None:
+    texts = [
+        generate(model, "Hi", negative="boring", scale=scale, max_new_tokens=8)
+        for scale in (number, number.item())
+    ]
+    assert len(set(texts)) == 1
+    assert len({text.completion.request.id(model.fingerprint) for text in texts}) == 1
+    assert repr(UnionGuidance(scale=number)) == repr(UnionGuidance(scale=number.item()))
+
+
+@pytest.mark.parametrize("wrong", [np.bool_(True), np.float64("nan"), np.datetime64("2024")])
+def test_not_everything_of_numpy_is_a_scale(wrong: object, model: LanguageModel) -> None:
+    with pytest.raises(InputError, match=r"guidance\.scale must be a finite number"):
+        generate(model, "Hi", scale=wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_next_best_texts_of_a_beam(model: LanguageModel) -> None:

@@ -98,7 +98,8 @@ def test_always_a_distribution(
     )
     assert not guided.isnan().any()
     assert guided.exp().sum(-1) == pytest.approx(torch.ones(3), abs=1e-4)
-    assert ((scales - 1).abs() <= abs(one.scale - 1) * (1 + 1e-5)).all()
+    # 1e-7 is half a float32's step at 1: there a scale close to 1 differs from it by that much more or less
+    assert ((scales - 1).abs() <= abs(one.scale - 1) * (1 + 1e-5) + 1e-7).all()
     if masked and scale >= 0 and min(weights) > 0:
         assert (guided[:, 40:].exp() == 0).all()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,6 +66,8 @@ class Rule(ABC):
     agree_steps: int = 4
 
     def __post_init__(self) -> None:
+        if isinstance(self.scale, np.generic):  # of np.linspace; as a plain number it names the same cell
+            object.__setattr__(self, "scale", self.scale.item())
         check_number("scale", self.scale, "a finite number (1 is off, 1.5 usual)", low=-1e6, high=1e6)
         for name, method in (("schedule", "share"), ("adaptive", "held_back"), ("modifiers", "after")):
             if not hasattr(getattr(self, name), method):
