@@ -20,6 +20,7 @@ from tests.fabricated import results
 from tests.test_report import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
@@ -268,6 +269,22 @@ def test_dark_mode_has_its_own_colours_that_can_be_read(show: Open) -> None:
     for page in (light, dark):
         colour = page.evaluate("getComputedStyle(document.querySelector('.deck')).color")
         assert contrast(colour, background(page)) > 4.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_to_mend(scheme: str, options: dict[str, Any], show: Open) -> None:
+    """axe-core's rules of WCAG 2 and its best practices, with every part of the page open."""
+    frame = results({1: 0, 1.5: 0.2, 2: 0.3}, negatives=("empty", "own"), pieces=True, top=3)
+    page = show(frame, color_scheme=scheme, bypass_csp=True, **options)
+    for summary in page.locator("summary").all():
+        summary.click()
+    for mode in ("text", "differences", "tokens"):
+        read(page, mode)
+        if mode == "tokens":
+            page.locator("#texts-grid .t").nth(1).click()
+        found = axe.Axe().run(page).response["violations"]
+        assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == []
 
 
 def contrast(one: str, other: str) -> float:

@@ -69,7 +69,8 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
     rows = "".join(_row(change) for change in changes)
     cell = escape(scope.labels[changes[0].cell])
     return (
-        "<div class='box' tabindex='0' role='region' aria-label='Differences to unguided decoding'>"
+        "<div class='box' tabindex='0' role='region' "
+        f"aria-label='Differences to unguided decoding: {escape(changes[0].metric)}'>"
         "<table class='forest'>"
         f"<caption>{cell}, beside decoding without guidance. Whiskers are 95 % intervals over "
         f"{count(scope.prompts, 'prompt')}, each row on its own scale around zero.</caption>"
