@@ -20,12 +20,13 @@ import pandas as pd
 import pytest
 
 from cfg_lab import analysis
+from cfg_lab.formats import interval, signed
 from cfg_lab.inline import LEVELS, level, results_html, token_html
 from cfg_lab.page import document
 from cfg_lab.page.cards import cards_html, packaged_cards
 from cfg_lab.page.cells import cells_of
 from cfg_lab.page.document import as_script_text
-from cfg_lab.page.findings import Change, Finding
+from cfg_lab.page.findings import Change, Finding, compare, findings
 from cfg_lab.page.record import Record, prompts_fingerprint
 from cfg_lab.page.roles import roles_of
 from cfg_lab.page.sentences import Scope, headline, price
@@ -105,6 +106,14 @@ def answer_of(page: str) -> str:
     return html.unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", "", section)))
 
 
+def findings_of(frame: pd.DataFrame) -> Finding:
+    """What is found of the only aim."""
+    cells, roles = cells_of(frame), roles_of(analysis.metrics_of(frame))
+    summary = analysis.summary(frame)
+    (found,) = findings(frame, summary, cells, roles, compare(frame, summary, cells, roles))
+    return found
+
+
 # What it claims
 
 
@@ -118,6 +127,27 @@ def test_a_clear_win_is_shown_with_its_price() -> None:
     assert "Of 2 guided cells, sentiment is shown better in 2." in said
     assert "chosen on the same texts" in said
     assert "Holm's method over the 6 comparisons" in said
+
+
+def test_the_best_cell_stands_beside_those_like_it_but_for_the_negative() -> None:
+    frame = results({1: 0, 2: 0.1, 3: 0.2}, negatives=("empty", "own", "bos"), noise=0.02)
+    frame.loc[(frame["negatives"] == "own") & (frame["guidance.scale"] == 3), "sentiment"] += 0.3
+    text = answer_of(page_of(frame))
+    table = analysis.comparisons(
+        frame[frame["guidance.scale"] == 3], ["sentiment"], baseline={"negatives": "own"}
+    ).set_index("negatives")
+    for other in ("empty", "bos"):
+        row = table.loc[other]
+        difference = f"{signed(-row['difference'])} {interval(-row['high'], -row['low'])}"
+        assert f"With negatives {other} instead, all else the same, sentiment is" in text
+        assert difference in text
+    assert text.count("is shown: p < 0.001 after correction.") == 2
+    found = findings_of(frame)
+    for rival in found.rivals:
+        row = table.loc[rival.value]
+        assert rival.change.p_holm == pytest.approx(min(1, 6 * row["p_holm"]))  # the best of six guided cells
+        assert rival.change.difference == pytest.approx(-row["difference"])
+    assert "instead" not in answer_of(page_of(results({1: 0, 2: 0.3})))  # nothing but the scale varies
 
 
 def test_no_difference_says_how_many_prompts_would_settle_it() -> None:
@@ -204,7 +234,7 @@ def change(**values: Any) -> Change:
 
 
 def finding(one: Change, *prices: Change, compute: float = math.nan) -> Finding:
-    return Finding(one.metric, one.cell, one.mean, one, prices, compute, (), (), 3)
+    return Finding(one.metric, one.cell, one.mean, one, prices, (), compute, (), (), 3)
 
 
 SCOPE = Scope(labels=("scale 1", "scale 2"), prompts=16, texts=64, comparisons=9)

@@ -59,7 +59,7 @@ def _article(finding: Finding, scope: Scope) -> str:
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
     ]
     body = " ".join(filter(None, (sentences.price(finding, scope), sentences.spread(finding, scope))))
-    parts.append(f"<p>{body}</p>" if body else "")
+    parts += [f"<p>{text}</p>" for text in (sentences.rivals(finding, scope), body) if text]
     if finding.change is not None:
         parts.append(_forest([finding.change, *finding.prices], scope))
     return "".join([*parts, "</article>"])

@@ -87,7 +87,7 @@ def document(
             "title": escape(record.name),
             "deck": _deck(results, cells),
             "question": question(cells.axes, roles, bool(compared.primary)),
-            "answer": answer(findings(summary, cells, roles, compared), scope, unscored),
+            "answer": answer(findings(results, summary, cells, roles, compared), scope, unscored),
             "cards": cards_html(cards),
             "record": record_html(
                 record, results, list(zip(cells.ids, cells.labels, strict=True)), constants

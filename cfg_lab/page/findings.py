@@ -14,7 +14,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from cfg_lab import analysis
-from cfg_lab.page.cells import Cells, records
+from cfg_lab.analysis.cells import SCALE
+from cfg_lab.page.cells import Cells, records, value_text
 from cfg_lab.page.roles import Roles
 from cfg_lab.records import InputError
 
@@ -59,6 +60,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A cell that differs from another in one setting alone, and that is not the scale.
+
+    Attributes:
+        setting: its name, "negatives".
+        value: the rival's, "empty".
+        change: of the other cell beside the rival; p_holm is corrected over its rivals, and by Bonferroni for
+            that it was chosen among all guided cells, once for each aim.
+    """
+
+    setting: str
+    value: str
+    change: Change
+
+
+@dataclass(frozen=True)
 class Finding:
     """What guidance did to one aim.
 
@@ -68,6 +85,7 @@ class Finding:
         best_mean: its mean.
         change: of the best guided cell against its baseline; None where there is no baseline to compare with.
         prices: changes of the price metrics in that same guided cell.
+        rivals: cells like it, but for another negative or another rule, say: what is due to these.
         compute: its operations a text as a multiple of its baseline's; NaN where they were not counted.
         better, worse: guided cells in which the metric is shown better or worse than unguided.
         guided: how many cells are compared.
@@ -78,6 +96,7 @@ class Finding:
     best_mean: float
     change: Change | None
     prices: tuple[Change, ...]
+    rivals: tuple[Rival, ...]
     compute: float
     better: tuple[int, ...]
     worse: tuple[int, ...]
@@ -118,13 +137,20 @@ def compare(results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: R
     return Compared(families[0], families[1])
 
 
-def findings(summary: pd.DataFrame, cells: Cells, roles: Roles, compared: Compared) -> list[Finding]:
+def findings(
+    results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, compared: Compared
+) -> list[Finding]:
     """One for each aim, in the order of the results."""
-    return [_finding(metric, records(summary), cells, roles, compared) for metric in roles.aims]
+    return [_finding(metric, results, records(summary), cells, roles, compared) for metric in roles.aims]
 
 
 def _finding(
-    metric: str, rows: Sequence[dict[str, Any]], cells: Cells, roles: Roles, compared: Compared
+    metric: str,
+    results: pd.DataFrame,
+    rows: Sequence[dict[str, Any]],
+    cells: Cells,
+    roles: Roles,
+    compared: Compared,
 ) -> Finding:
     sign = 1 if analysis.better(metric) == "higher" else -1
     place = {cell: number for number, cell in enumerate(cells.ids)}
@@ -153,10 +179,56 @@ def _finding(
         best_mean=best_mean,
         change=top,
         prices=tuple(prices),
+        rivals=_rivals(top, len(changes) * len(roles.aims), results, rows, cells) if top else (),
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
         guided=len(changes),
+    )
+
+
+def _rivals(
+    top: Change, choices: int, results: pd.DataFrame, rows: Sequence[dict[str, Any]], cells: Cells
+) -> tuple[Rival, ...]:
+    """A guided cell beside each that differs from it in one setting other than the scale.
+
+    Args:
+        top: a change of that cell, which was chosen among so many.
+    """
+    one_apart: dict[str, tuple[str, str]] = {}
+    for other, point in zip(cells.ids, cells.points, strict=True):
+        apart = [
+            (axis, place)
+            for axis, place, own in zip(cells.axes, point, cells.points[top.cell], strict=True)
+            if place != own
+        ]
+        if len(apart) == 1 and apart[0][0].key != SCALE:
+            axis, place = apart[0]
+            one_apart[other] = axis.name, value_text(axis.values[place])
+    if not one_apart:
+        return ()
+    own = cells.ids[top.cell]
+    those = results[results["cell"].isin([own, *one_apart])]
+    means = {str(row["cell"]): float(row[top.metric]) for row in rows}
+    return tuple(
+        Rival(
+            *one_apart[str(row["cell"])],
+            Change(
+                metric=top.metric,
+                cell=top.cell,
+                baseline=cells.ids.index(str(row["cell"])),
+                mean=means[own],
+                base=means[str(row["cell"])],
+                difference=-row["difference"],  # of the cell, not of the rival
+                low=-row["high"],
+                high=-row["low"],
+                p=float(row["p"]),
+                p_holm=min(1.0, choices * float(row["p_holm"])),
+                needed=float(row["needed"]),
+            ),
+        )
+        for row in records(analysis.comparisons(those, [top.metric], baseline=own))
+        if math.isfinite(row["difference"])
     )
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 from cfg_lab import analysis
 from cfg_lab.formats import count, interval, joined, p_value, short, signed
-from cfg_lab.page.findings import Change, Finding
+from cfg_lab.page.findings import Change, Finding, Rival
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,38 @@ def spread(finding: Finding, scope: Scope) -> str:
     return f"Of {finding.guided} guided cells, {metric} is shown {shown}{named}{rest}."
 
 
+def rivals(finding: Finding, scope: Scope) -> str:
+    """What is due to the negative, or to the rule, of the best guided cell: it beside cells without."""
+    shown = finding.rivals[:4]
+    sentences = [_rival(one, scope) for one in shown]
+    left = len(finding.rivals) - len(shown)
+    if left:
+        sentences.append(
+            f"{count(left, 'further cell')} like it {'is' if left == 1 else 'are'} in the table below."
+        )
+    return " ".join(sentences)
+
+
+def _rival(rival: Rival, scope: Scope) -> str:
+    change = rival.change
+    other = f"<b>{escape(rival.setting)} {escape(rival.value)}</b>"
+    begin = f"With {other} instead, all else the same, {escape(change.metric)} is {short(change.base)}"
+    how = f"{escape(p_value(change.p_holm))} after correction"
+    if change.difference == 0:
+        return f"{begin} too."
+    match change.verdict:
+        case "better" | "worse" | "changed":
+            return f"{begin}; that difference, {_estimate(change)}, is <b>shown</b>: {how}."
+        case "lead":
+            alone = escape(p_value(change.p))
+            return f"{begin}; that difference, {_estimate(change)}, is a lead only: {alone} alone, {how}."
+        case "unknown":
+            return f"{begin}, a difference of {_estimate(change)}. {_unknown(scope)}"
+        case _:
+            could_not = f"{count(scope.prompts, 'prompt')} could not show"
+            return f"{begin}; that difference, {_estimate(change)}, {could_not}: {how}.{_settled(change)}"
+
+
 def price(finding: Finding, scope: Scope) -> str:
     """What the best guided cell costs beside its aim."""
     if not finding.prices or finding.change is None:
@@ -129,6 +161,11 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
             "prices; the intervals are 95 % each, not corrected. A difference is called shown only where the "
             "corrected p is below 0.05. How many prompts would settle a difference is for 80 % power at 5 %, "
             "before correction."
+        )
+    if any(finding.rivals for finding in found):
+        notes.append(
+            "Where the best cell stands beside cells like it, p is corrected over these cells and for the "
+            "choice of the best among all guided cells, for each aim."
         )
     if scope.prompts == 1:
         notes.append(
