@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
+from cfg_lab import analysis
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.paths import CONFIG, option_names
 
@@ -60,3 +61,14 @@ def test_every_argument_is_visible_with_its_default() -> None:
             arguments = {*arguments} - {"rule"} | rest
         missing = {*arguments} - set(leaf) - hidden
         assert not missing, f"conf/{group}/{option}.yaml does not show {missing}"
+
+
+@pytest.mark.parametrize(
+    "option", sorted({*option_names("metrics")} - {"classifier", "evaluate", "evaluator"})
+)
+def test_every_column_of_a_metric_says_what_it_measures(option: str) -> None:
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep", overrides=[f"metrics=[{option}]"])
+    (metric,) = instantiate(config.metrics, _convert_="all").values()
+    for column in metric.score([]):
+        assert analysis.meaning(column), f"analysis/glossary.py does not say what {column} measures"

@@ -437,6 +437,15 @@ def test_the_record_says_how_to_repeat_it() -> None:
     assert prompts_fingerprint(frame.assign(prompt="other")) != prompts_fingerprint(frame)
 
 
+def test_metrics_are_explained() -> None:
+    page = page_of(results({1: 0, 2: 0.3}).assign(mine=1.0))
+    section = html.unescape(page[page.index('<section id="metrics"') : page.index('<section id="repeat"')])
+    for metric in ("sentiment", "perplexity", "distinct_1"):
+        meant = f"{analysis.meaning(metric)}; {analysis.better(metric)} is better"
+        assert f"<dt>{metric}</dt><dd>{meant}</dd>" in section
+    assert "<dt>mine</dt><dd>defined by its config</dd>" in section
+
+
 def test_classifiers_come_with_their_accuracy(tmp_path: Path) -> None:
     cards = packaged_cards(["sentiment", "perplexity"])
     assert set(cards) == {"sentiment"}

@@ -5,9 +5,9 @@ Matplotlib is imported when a figure is drawn.
 
 from cfg_lab.analysis.cells import metrics_of, varying
 from cfg_lab.analysis.compare import comparisons, summary
-from cfg_lab.analysis.directions import better
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
 from cfg_lab.analysis.front import pareto
+from cfg_lab.analysis.glossary import better, meaning
 from cfg_lab.analysis.look import COLUMN, PAGE, save
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "better",
     "comparisons",
     "heat_map",
+    "meaning",
     "metrics_of",
     "pareto",
     "save",

@@ -10,7 +10,6 @@ import pandas as pd
 
 from cfg_lab.analysis.cells import SCALE, known_metrics, settings_by_cell, short, varying, written
 from cfg_lab.analysis.compare import summary
-from cfg_lab.analysis.directions import better
 from cfg_lab.analysis.drawing import (
     Label,
     add_legend,
@@ -24,6 +23,7 @@ from cfg_lab.analysis.drawing import (
     scale_axis,
 )
 from cfg_lab.analysis.front import pareto
+from cfg_lab.analysis.glossary import better
 from cfg_lab.analysis.look import COLOURS, COLUMN, DASHES, FAINT, INK, MARKERS, RAMP, in_style, new_figure
 from cfg_lab.records import InputError
 

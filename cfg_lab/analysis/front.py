@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cfg_lab.analysis.cells import Floats, Pairs, known_metrics
-from cfg_lab.analysis.directions import Direction, better
+from cfg_lab.analysis.glossary import Direction, better
 from cfg_lab.records import InputError
 from cfg_lab.resampling import resamples
 

@@ -9,6 +9,7 @@ from html import escape
 from cfg_lab import analysis
 from cfg_lab.formats import count, interval, joined, p_value, short, signed
 from cfg_lab.page import sentences
+from cfg_lab.page.cards import meaning_of
 from cfg_lab.page.cells import Axis, value_text
 from cfg_lab.page.findings import Change, Finding, Verdict
 from cfg_lab.page.roles import Roles
@@ -56,6 +57,7 @@ def _article(finding: Finding, scope: Scope) -> str:
     parts = [
         f"<article class='finding' aria-labelledby='finding-{name}'>",
         f"<h3 id='finding-{name}'>{name}</h3>",
+        f"<p class='meaning'>{meaning_of(finding.metric)}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
     ]
     body = " ".join(filter(None, (sentences.price(finding, scope), sentences.spread(finding, scope))))

@@ -1,4 +1,4 @@
-"""How good the classifiers are whose scores the page shows."""
+"""What the metrics are, and how good the classifiers are whose scores the page shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, cast
 
+from cfg_lab import analysis
 from cfg_lab.formats import interval, short
 
 METRICS = Path(__file__).parent.parent / "metrics"
@@ -33,6 +34,19 @@ def packaged_cards(metrics: Sequence[str], folder: Path = METRICS) -> dict[str, 
     }
 
 
+def meanings_html(metrics: Sequence[str]) -> str:
+    """A list of the metrics with what each measures; the user's own are named alone."""
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{meaning_of(name)}</dd>" for name in metrics)
+    return f"<dl class='facts'>{listed}</dl>" if metrics else ""
+
+
+def meaning_of(metric: str) -> str:
+    """What a metric measures and which direction is good, as a phrase in HTML."""
+    way = analysis.better(metric)
+    known = escape(analysis.meaning(metric) or "defined by its config")
+    return known + (f"; {way} is better" if way else "")
+
+
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
     """A card a metric: its plain values as a list, `held_out` as a table. "" without cards.
 
@@ -40,7 +54,8 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
         cards: metric -> values. `held_out` maps a set's name to its "accuracy" or "auc" or both, and perhaps
             "low", "high" (of the accuracy where there is one) and "n".
     """
-    return "".join(_card(metric, card) for metric, card in cards.items())
+    listed = "".join(_card(metric, card) for metric, card in cards.items())
+    return f"<h3>How good the classifiers are</h3><div class='cards'>{listed}</div>" if cards else ""
 
 
 def _card(metric: str, card: Mapping[str, Any]) -> str:
@@ -52,7 +67,7 @@ def _card(metric: str, card: Mapping[str, Any]) -> str:
     )
     held_out: Any = card.get("held_out")
     table = _held_out(metric, cast("Mapping[str, Any]", held_out)) if isinstance(held_out, Mapping) else ""
-    return f"<article class='card'><h3>{escape(metric)}</h3><dl>{listed}</dl>{table}</article>"
+    return f"<article class='card'><h4>{escape(metric)}</h4><dl>{listed}</dl>{table}</article>"
 
 
 def _held_out(metric: str, sets: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.formats import count, joined
 from cfg_lab.page.answer import answer, question
-from cfg_lab.page.cards import cards_html
+from cfg_lab.page.cards import cards_html, meanings_html
 from cfg_lab.page.cells import Cells, cells_of, constant_settings
 from cfg_lab.page.findings import compare, findings
 from cfg_lab.page.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
@@ -88,6 +88,7 @@ def document(
             "deck": _deck(results, cells),
             "question": question(cells.axes, roles, bool(compared.primary)),
             "answer": answer(findings(results, summary, cells, roles, compared), scope, unscored),
+            "meanings": meanings_html(metrics),
             "cards": cards_html(cards),
             "record": record_html(
                 record, results, list(zip(cells.ids, cells.labels, strict=True)), constants

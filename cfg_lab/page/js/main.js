@@ -20,7 +20,7 @@ drawTable();
 drawTextControls();
 drawTexts();
 drawDownloads();
-at("classifiers").hidden = !at("classifiers").querySelector(".card");
+at("metrics").hidden = !at("metrics").querySelector("dt");
 for (const link of document.querySelectorAll("nav a"))
   link.parentElement.hidden = at(link.getAttribute("href").slice(1)).hidden;
 document.documentElement.setAttribute("data-ready", "");
