@@ -168,6 +168,9 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
         if not OmegaConf.is_dict(config.get(group)):
             raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got nothing")
     plain: dict[str, Any] = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+    scale = plain["guidance"].get("scale")
+    if isinstance(scale, float) and scale.is_integer():
+        plain["guidance"]["scale"] = int(scale)  # 2.0 is the cell of 2
     keys = {group: f"{group} {values}" for group, values in plain.items()}
     for group, key in keys.items():
         if key not in parts:

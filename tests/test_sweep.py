@@ -162,6 +162,13 @@ def test_a_larger_grid_decodes_only_what_is_new(tmp_path: Path, tiny_folder: Pat
     assert cfg_lab.load_results(root).query("`guidance.scale` == 2")["toxicity"].notna().all()
 
 
+def test_a_scale_of_2_and_of_2_0_are_one_cell(tmp_path: Path, tiny_folder: Path) -> None:
+    for scales in ("2,1", "2.0,1.0", "1.5,2.0"):
+        sweep(*on(tmp_path, tiny_folder), f"guidance.scale={scales}")
+    assert set(cfg_lab.load_results(tmp_path / "results" / "study")["guidance.scale"]) == {1, 1.5, 2}
+    assert cfg_lab.load_results(tmp_path / "results" / "study")["cell"].nunique() == 3
+
+
 def test_killed_at_any_point_and_run_again_it_ends_the_same(tmp_path: Path, tiny_folder: Path) -> None:
     """SIGKILL, at points spread over the whole run, several times in the same folder."""
     work = [*GRID, "samples=60", "max_new_tokens=16", "max_rows=48"]  # several shards

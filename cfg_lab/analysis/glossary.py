@@ -14,7 +14,7 @@ _KNOWN: dict[str, tuple[Direction | None, str]] = {
     "perplexity*": ("lower", "how unexpected the text is to the model without guidance; 1 is certain"),
     "bits_per_byte*": (
         "lower",
-        "bits for each byte of text under the model without guidance; compares across models",
+        "bits for each byte of text without guidance; compares across models",
     ),
     "evaluator_perplexity*": ("lower", "how unexpected the text is to another, independent model"),
     "evaluator_*": ("lower", "bits for each byte of text under another, independent model"),
