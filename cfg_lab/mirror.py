@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,7 @@ def _mirror(shown: _Shown, tracker: Tracker, console: Console, page: Path | None
                 folder = tracker.log_study(shown.overview(page))
             else:
                 folder = tracker.log_cell(shown.cell(name, tracker.token_rows))
-            if folder and seen[name].get("destination") == tracker.destination:
-                _forget(folder.parent, seen[name].get("folder"))
+            _forget(shown.store, seen[name], tracker.destination, folder)
             now = {"digest": digests[name], "destination": tracker.destination}
             now |= {"folder": folder.name} if folder else {}
             shown.store.write_text(f"tracked/{name}", json.dumps(now, indent=1))
@@ -90,10 +90,17 @@ def _seen(store: Store, name: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", kept) if isinstance(kept, dict) else {}
 
 
-def _forget(parent: Path, name: str | None) -> None:
-    """Remove the offline run that another one has taken the place of: both would go up under one id."""
-    if name and (parent / name).is_dir():
-        shutil.rmtree(parent / name)
+def _forget(store: Store, before: Mapping[str, Any], destination: str | None, folder: Path | None) -> None:
+    """Remove the offline run that what was just logged takes the place of: both would go up under one id.
+
+    What was kept of it is not trusted: the folder may be somebody else's.
+    """
+    name, place = str(before.get("folder")), str(before.get("destination"))
+    same = place.partition(" ")[2] == str(destination).partition(" ")[2]  # offline before, online now
+    replaced = same and re.fullmatch(r"offline-run-[\w.-]+", name) and (not folder or folder.name != name)
+    old = store.root / "wandb" / name
+    if replaced and old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
 
 
 def _digest(tracker: Tracker, *shown: object) -> str:

@@ -19,7 +19,7 @@ from cfg_lab.score import run as score
 from cfg_lab.store import Store
 from cfg_lab.track import main, run
 from cfg_lab.tracking import WandbTracker
-from cfg_lab.tracking.wandb_tracker import nested
+from cfg_lab.tracking.wandb_tracker import nested, tables
 from tests.cli import environment, on, sweep
 
 OFFLINE = ["tracking=wandb", "tracking.mode=offline"]
@@ -137,6 +137,29 @@ def test_what_was_shown_is_not_shown_again_and_what_changed_takes_its_place(root
     )["summary"] or any("reading_ease" in column for column in table(after["overview"], "summary"))
     assert run(str(root), [*OFFLINE], everything=True) == 5
     assert set(folders(root)) == set(before)
+
+
+@pytest.mark.parametrize("kept", ["{victim}", "../../victim", "..", ".", 5, None, "offline-run-x/../../.."])
+def test_nothing_but_an_offline_run_of_this_folder_is_ever_removed(kept: object, root: Path) -> None:
+    """What a results folder says of itself may be anything: it may come from somebody else."""
+    victim = root.parent / "victim"
+    victim.mkdir()
+    (victim / "work.txt").write_text("mine")
+    folder = kept.format(victim=victim) if isinstance(kept, str) else kept
+    for path in (root / "tracked").iterdir():
+        path.write_text(json.dumps({"digest": "x", "destination": "offline cfg_lab", "folder": folder}))
+    assert run(str(root), OFFLINE) == 5
+    assert (victim / "work.txt").read_text() == "mine"
+    assert len(cfg_lab.load_results(root)) == 24
+
+
+def test_odd_names_and_columns_are_taken(tmp_path: Path, tiny_folder: Path) -> None:
+    name = "größe & 100 % " + "x" * 150
+    sweep(*on(tmp_path, tiny_folder), f"name='{name}'", "guidance.scale=1", *OFFLINE)
+    assert len(list((tmp_path / "results" / name).glob("wandb/offline-run-*"))) == 2
+    mixed = pd.DataFrame({"a": [1, "x"], "b": [True, 0.5], "c": [1, 2.5]})
+    shown = tables({"mixed": mixed})["mixed"]
+    assert shown.data == [["1", "True", 1.0], ["x", "0.5", 2.5]]
 
 
 def test_another_project_has_seen_nothing_yet(root: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -33,7 +34,8 @@ class WandbTracker:
     setting give curves. The overview has the table of all cells, their comparisons with unguided decoding,
     the figures, the page, and what decoding took.
 
-    A run's id is derived from the cell, so logging a cell again updates its run.
+    A run's id is derived from study and cell, so logging a cell again updates its run, and studies of one
+    name in one project share an overview.
 
     Args:
         project, entity: where runs go; entity None is your default one.
@@ -45,7 +47,7 @@ class WandbTracker:
     project: str = "cfg_lab"
     entity: str | None = None
     mode: WandbMode = "auto"
-    token_rows: int = 2000
+    token_rows: int = 5000
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(WandbMode):
@@ -76,7 +78,7 @@ class WandbTracker:
                 {
                     **known,
                     **({"scale": scale} if axis else {}),
-                    **_tables({"texts": result.texts, "tokens": result.tokens}),
+                    **tables({"texts": result.texts, "tokens": result.tokens}),
                 }
             )
             return _kept(run)
@@ -89,7 +91,7 @@ class WandbTracker:
             run.summary.update(dict(result.costs))
             run.log(
                 {
-                    **_tables({"summary": result.summary, "comparisons": result.comparisons}),
+                    **tables({"summary": result.summary, "comparisons": result.comparisons}),
                     **{f"figures/{name}": _image(figure) for name, figure in result.figures.items()},
                     **({"page": wandb.Html(str(result.page), inject=False)} if result.page else {}),
                 }
@@ -106,7 +108,7 @@ class WandbTracker:
             group=study,
             job_type=kind,
             name=name,
-            id=re.sub(r"[/\\#?%: ]", "-", f"{study}-{part}"),
+            id=_run_id(study, part),
             resume="allow" if mode == "online" else None,
             reinit="create_new",  # a run of the user's own, in a notebook, stays as it is
             config=config,
@@ -132,6 +134,14 @@ class WandbTracker:
         return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
+def _run_id(study: str, part: str) -> str:
+    """Without what W&B does not take in ids, and short enough for the names of its tables."""
+    plain = re.sub(r"[/\\#?%:\s]", "-", study)
+    if plain != study or len(plain) > 64:  # another study may look the same then
+        plain = f"{plain[:48]}-{blake2b(study.encode(), digest_size=4).hexdigest()}"
+    return f"{plain}-{part}"
+
+
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """{"guidance": "cfg", "guidance.scale": 2} as {"guidance": {"option": "cfg", "scale": 2}}.
 
@@ -149,15 +159,24 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """W&B's tables of those frames that have rows; from lists, as it is slow to read a frame itself."""
     import wandb
 
     def table(frame: pd.DataFrame) -> wandb.Table:
-        rows: Any = frame.head(TABLE_ROWS).to_numpy(object).tolist()
+        columns = [_of_one_type(frame[name].head(TABLE_ROWS).tolist()) for name in frame.columns]
+        rows: Any = [list(row) for row in zip(*columns, strict=True)]
         return wandb.Table(columns=list(frame.columns), data=rows)
 
     return {name: table(frame) for name, frame in frames.items() if len(frame)}
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """A column as W&B takes it: as text where numbers, truth values and texts are mixed."""
+    known = [value for value in values if value is not None and value == value]
+    if len({"number" if type(value) in (int, float) else type(value).__name__ for value in known}) < 2:
+        return values
+    return [None if value is None or value != value else str(value) for value in values]
 
 
 def _image(figure: Figure) -> Any:
