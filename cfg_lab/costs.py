@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ class DecodingCost:
 
     Attributes:
         model, device: what decoded, and on what.
+        command: the line that asked for it, "" where it is not known.
         started: ISO 8601, UTC.
         texts: finished.
         tokens: of these texts, new ones.
@@ -35,6 +36,7 @@ class DecodingCost:
 
     model: str
     device: str
+    command: str = ""
     started: str = field(default_factory=_now)
     texts: int = 0
     tokens: int = 0
@@ -55,7 +57,11 @@ class DecodingCost:
         """What has been counted, as plain values under the attributes' names, the clock apart."""
         self.steps, self.rows, self.peak_memory = steps, rows, peak_memory
         self.seconds = round(time.monotonic() - self.clock, 3)
-        return {name: value for name, value in asdict(self).items() if name != "clock"}
+        return {name: value for name, value in asdict(self).items() if name in FIELDS}
+
+
+FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "clock")
+"""Of a record."""
 
 
 def in_words(costs: Sequence[Mapping[str, Any]]) -> str:
@@ -68,7 +74,7 @@ def in_words(costs: Sequence[Mapping[str, Any]]) -> str:
         return "nothing was decoded"
     parts = [
         f"{count(texts, 'text')}, {count(tokens, 'token')} in {seconds:,.0f} s",
-        f"{short(tokens / seconds)} tokens/s",
+        f"{short(tokens / max(seconds, 1e-3))} tokens/s",
         f"{short(rows / steps)} rows a step",
         f"{saved:,} rows of negatives saved" if saved else "",
         f"peak memory {max(cost['peak_memory'] for cost in costs) / 1e9:.2f} GB",

@@ -15,7 +15,7 @@ from cfg_lab.models import LanguageModel, peak_memory
 from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion
-from cfg_lab.scoring import score, summarise
+from cfg_lab.scoring import prepare, score, summarise
 from cfg_lab.store import DISTRIBUTIONS, TRACE
 
 Plans = Mapping[Cell, Sequence[Planned]]
@@ -45,8 +45,7 @@ def run(study: Study, console: Console) -> pd.DataFrame:
     if there := asked - sum(map(len, missing.values())):
         console.print(f"{there} of {asked} texts are in {study.store.root} already", highlight=False)
     if any(missing.values()):
-        for metric in study.metrics:
-            metric.score([])  # what it needs and cannot get is known now, not after hours of decoding
+        prepare(study.metrics)
     for name, content in study.record.items():
         study.store.write_text(name, content)
     for cell, planned in plans.items():
@@ -95,7 +94,7 @@ def _decode_model(study: Study, model: LanguageModel, missing: Sequence[Planned]
         others.update(cell.negatives.others())
     rows: list[dict[str, Any]] = []  # not written yet
     written = time.monotonic()
-    cost = DecodingCost(model=model.name, device=str(model.device))
+    cost = DecodingCost(model=model.name, device=str(model.device), command=study.command)
     decoder = Decoder(model, study.max_rows, others)
 
     def keep() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def mirror(
 
 def _mirror(shown: _Shown, tracker: Tracker, console: Console, page: Path | None, everything: bool) -> int:
     digests = {cell: _digest(tracker, label, shown.means[cell]) for cell, label in shown.labels.items()}
-    digests[OVERVIEW] = _digest(tracker, digests, page is not None, shown.store.costs())
+    digests[OVERVIEW] = _digest(tracker, digests, page is not None, shown.record.costs)
     seen = {name: _seen(shown.store, name) for name in digests}
     waiting = [name for name in digests if everything or seen[name].get("digest") != digests[name]]
     if not waiting:

@@ -68,6 +68,7 @@ class Study:
         cells: in the order of the table.
         max_rows: of the decoder.
         record: files to keep with the results, name -> content.
+        command: the line that asked for it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Study:
     tracker: Tracker
     max_rows: int = 128
     record: Mapping[str, str] = field(default_factory=dict[str, str])
+    command: str = ""
 
     def __post_init__(self) -> None:
         _check_whole("max_rows", self.max_rows, 1)

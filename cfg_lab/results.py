@@ -36,18 +36,22 @@ def load_results(path: str | Path) -> Results:
     """Results of a sweep: a row for each cell, prompt and sample.
 
     Columns: `cell`; the settings as configs name them ("model", "negatives", "guidance.scale", "seed", …);
-    `prompt_id`, `prompt`, `sample`; all fields of the completion (`text`, `finish_reason`, `tokens`, the
-    `trace_…` lists); and a column a metric, NaN where unscored.
+    `prompt_id`, `prompt`, `prompt_negative` (the phrases to steer away from), `sample`; all fields of the
+    completion (`text`, `finish_reason`, `tokens`, the `trace_…` lists); and a column a metric, NaN where
+    unscored.
 
     Raises:
-        InputError: the folder holds no results.
+        InputError: the folder holds no results, or none of their texts is decoded yet.
         StoreError: a file in it is damaged; names the file.
     """
     store = Store(path)
     cells = store.cells()
     if cells.empty:
         raise InputError(f"{str(path)!r} holds no results; a sweep writes them to results_root/name")
-    return Results(join(store, cells))
+    results = join(store, cells)
+    if results.empty:
+        raise InputError(f"nothing in {str(path)!r} is decoded yet; run its sweep first")
+    return Results(results)
 
 
 def _folded(results: pd.DataFrame) -> list[str]:

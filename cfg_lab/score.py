@@ -52,7 +52,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         InputError: an override is wrong, or the folder holds no results or nothing decoded.
     """
-    from cfg_lab.scoring import score, summarise
+    from cfg_lab.scoring import prepare, score, summarise
     from cfg_lab.store import Store
 
     console = open_console()
@@ -65,8 +65,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     if not decoded.any():
         raise InputError(f"nothing in {results!r} is decoded yet; run its sweep first")
     metrics = list(described(composed("metrics", overrides, "score"), "metrics").values())
-    for metric in metrics:
-        metric.score([])  # what it needs and cannot get is known now
+    prepare(metrics)
     if left := int((~decoded).sum()):
         console.print(f"{left} of {len(cells)} texts are not decoded yet and left out", style="yellow")
     if not score(store, metrics, console):

@@ -14,13 +14,32 @@ import pandas as pd
 from rich.console import Console
 
 from cfg_lab.analysis import summary
+from cfg_lab.analysis.cells import PLAIN
 from cfg_lab.metrics import Metric, scored_together, scorer_key
 from cfg_lab.progress import Bar
-from cfg_lab.records import Prompt, Text
-from cfg_lab.store import CELL, Store, join, together_ids
+from cfg_lab.records import InputError, Prompt, Text
+from cfg_lab.store import CELL, COMPLETIONS, Store, join, together_ids
+
+TAKEN = {"cell", "texts", *PLAIN, *CELL.names, *COMPLETIONS.names}
+"""Columns of results and their summary that are no metrics."""
 
 _AT_ONCE = 32
 """Texts a call of a metric that scores texts alone: enough for a batch, few enough to lose to a kill."""
+
+
+def prepare(metrics: Sequence[Metric]) -> None:
+    """Load what metrics need, so that what cannot be had is known before hours of decoding.
+
+    Raises:
+        InputError: something is missing, or a metric's column has a name that results use for something else.
+    """
+    for metric in metrics:
+        for column in metric.score([]):
+            if column in TAKEN or "." in column or column.endswith(("_low", "_high", "_n")):
+                raise InputError(
+                    f"metrics: {type(metric).__name__} gives a column {column!r}; results use that name "
+                    "themselves, as they do what ends in _low, _high or _n"
+                )
 
 
 @dataclass(frozen=True, eq=False)

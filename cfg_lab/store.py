@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cfg_lab.costs import FIELDS
 from cfg_lab.records import InputError
 
 
@@ -169,9 +170,9 @@ class Store:
         costs: list[dict[str, Any]] = []
         for path in (self.root / "costs").glob("[!.]*.json"):
             try:
-                costs.append(json.loads(path.read_text()))
-            except (ValueError, OSError) as error:
-                raise StoreError(f"{path} is damaged ({error}); delete it: nothing else is lost") from error
+                costs.append({name: json.loads(path.read_text())[name] for name in FIELDS})
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error
         return sorted(costs, key=lambda cost: str(cost["started"]))
 
     def completion_ids(self) -> set[str]:
@@ -236,7 +237,7 @@ def join(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
     scores = store.scores()
     alone = scores.reindex(joined["score_id"]).reset_index(drop=True)
     together = scores.reindex(together_ids(joined)).reset_index(drop=True)
-    hidden = ["id", "score_id", "stop_token", *(f"prompt_{name}" for name in _PROMPT)]
+    hidden = ["id", "score_id", "stop_token", *(f"prompt_{name}" for name in _PROMPT if name != "negative")]
     return joined.drop(columns=hidden).join(alone.combine_first(together), rsuffix="_metric")
 
 

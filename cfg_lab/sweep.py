@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -157,6 +158,7 @@ def _study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -
         store=Store(Path(str(first.results_root)) / str(first.name)),
         tracker=described(first, "tracking"),
         max_rows=first.max_rows,
+        command=_command(),
         record={"config.yaml": _config_record(first, labels), "environment.json": _environment()},
     )
 
@@ -244,10 +246,14 @@ def _labels(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
 def _config_record(config: DictConfig, labels: Sequence[Mapping[str, str]]) -> str:
     keys = [str(key) for key in config if key != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
-    command = " ".join(["python -m cfg_lab.sweep", *sys.argv[1:]])
     return yaml.safe_dump(
-        {"command": command, "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
+        {"command": _command(), "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
     )
+
+
+def _command() -> str:
+    """The line that runs this, as a shell takes it."""
+    return shlex.join(["python", "-m", "cfg_lab.sweep", *sys.argv[1:]])
 
 
 def _environment() -> str:

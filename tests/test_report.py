@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from cfg_lab import analysis
@@ -30,6 +31,7 @@ from cfg_lab.page.findings import Change, Finding, compare, findings
 from cfg_lab.page.record import Record, prompts_fingerprint
 from cfg_lab.page.roles import roles_of
 from cfg_lab.page.sentences import Scope, headline, price
+from cfg_lab.records import InputError
 from cfg_lab.report import main, report
 from cfg_lab.results import load_results
 from tests.cli import on, sweep
@@ -124,7 +126,7 @@ def test_a_clear_win_is_shown_with_its_price() -> None:
     price = re.search(r"Its price: perplexity from ([\d.]+) to ([\d.]+)", said)
     assert price
     assert [float(number) for number in price.groups()] == pytest.approx([5, 7], abs=0.1)
-    assert "Of 2 guided cells, sentiment is shown better in 2." in said
+    assert "Of 2 guided cells, sentiment is shown better in 2 beside unguided decoding." in said
     assert "chosen on the same texts" in said
     assert "Holm's method over the 6 comparisons" in said
 
@@ -179,6 +181,54 @@ def test_cells_with_other_baselines_are_judged_by_their_own() -> None:
     assert "No guided cell" not in said
 
 
+def test_a_cell_without_scores_of_an_aim_is_named() -> None:
+    frame = results({1: 0, 2: 0.3, 3: 0.5})
+    frame.loc[frame["guidance.scale"] == 3, "sentiment"] = math.nan
+    assert "for want of a score of sentiment: scale 3." in answer_of(page_of(frame))
+    assert "for want" not in answer_of(page_of(results({1: 0, 2: 0.3, 3: 0.5})))
+
+
+def test_a_best_scale_at_the_edge_of_what_was_tried_is_said() -> None:
+    beyond = "The best has the largest scale tried"
+    assert beyond in answer_of(page_of(results({1: 0, 2: 0.1, 3: 0.4})))
+    assert beyond not in answer_of(page_of(results({1: 0, 1.5: 0.1, 2: 0.4, 3: 0.1})))
+    assert "smallest scale tried" in answer_of(page_of(results({1: 0, 1.5: 0.4, 2: 0.2, 3: 0.1})))
+    assert "scale tried" not in answer_of(page_of(results({1: 0, 2: -0.2, 3: -0.4})))
+
+
+def test_the_same_cell_tells_its_price_once() -> None:
+    frame = results({1: 0, 2: 0.3}, price=2)
+    said = answer_of(page_of(frame.assign(joy=frame["sentiment"], leakage=-frame["sentiment"])))
+    assert said.count("Its price:") == 1
+    assert "at the same price" in said
+
+
+def test_prompts_of_two_sets_that_share_ids_are_told_apart() -> None:
+    one, other = results({1: 0, 2: 0.3}, prompts=3), results({1: 0, 2: 0.3}, prompts=3, seed=1)
+    other["prompt"], other["cell"] = "Another " + other["prompt"], "other-" + other["cell"]
+    other["prompts"], one["prompts"] = "mine", "openers"
+    other["completion"] = "other-" + other["completion"]
+    data = data_of(page := page_of(pd.concat([one, other], ignore_index=True)))
+    assert "6 prompts" in page
+    assert data["prompts"]["text"] == [*one["prompt"].unique(), *other["prompt"].unique()]
+    for cell, prompt in zip(data["rows"]["cell"], data["rows"]["prompt"], strict=True):
+        assert data["cells"]["id"][cell].startswith("other-") == (prompt >= 3)
+
+
+def test_what_is_not_decoded_yet_is_said(tmp_path: Path, tiny_folder: Path) -> None:
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2", "max_rows=2", "samples=1")
+    root = tmp_path / "results" / "study"
+    assert "planned texts are decoded" not in answer_of(report(root).read_text())
+    whole = pq.read_table(root / "completions")
+    for shard in (root / "completions").glob("*.parquet"):
+        shard.unlink()
+    pq.write_table(whole.slice(0, 4), root / "completions" / "part.parquet")
+    assert "4 of 6 planned texts are decoded" in answer_of(report(root).read_text())
+    (root / "completions" / "part.parquet").unlink()
+    with pytest.raises(InputError, match=r"nothing in .* is decoded yet"):
+        report(root)
+
+
 def test_a_single_cell_has_nothing_to_compare_with() -> None:
     page = page_of(results({2: 0.1}))
     assert "sentiment is 0.6" in answer_of(page)
@@ -228,16 +278,16 @@ def test_shown_is_said_exactly_where_the_corrected_p_is_below_5_percent(seed: in
 def change(**values: Any) -> Change:
     usual = {
         "metric": "sentiment", "cell": 1, "baseline": 0, "mean": 0.7, "base": 0.6, "difference": 0.1,
-        "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.2, "needed": 41.2,
+        "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.2, "effect": 0.4, "needed": 41.2,
     }  # fmt: skip
     return Change(**{**usual, **values})
 
 
 def finding(one: Change, *prices: Change, compute: float = math.nan) -> Finding:
-    return Finding(one.metric, one.cell, one.mean, one, prices, (), compute, (), (), 3)
+    return Finding(one.metric, one.cell, one.mean, one, prices, (), compute, (), (), (), "", 3)
 
 
-SCOPE = Scope(labels=("scale 1", "scale 2"), prompts=16, texts=64, comparisons=9)
+SCOPE = Scope(labels=("scale 1", "scale 2"), prompts=16, texts=64, planned=64, comparisons=9)
 
 
 def test_what_does_not_survive_correction_is_a_lead() -> None:
@@ -261,14 +311,16 @@ def test_the_price_keeps_shown_leads_and_nothing_apart() -> None:
             change(),
             change(metric="perplexity", p=0.001, p_holm=0.01),
             change(metric="distinct_1", p=0.001, p_holm=0.01),
-            change(metric="toxicity", p=0.5, p_holm=1.0),
+            change(metric="relevance", p=0.5, p_holm=1.0),
+            change(metric="toxicity"),
+            change(metric="vendi"),
             compute=2.163,
         ),
         SCOPE,
     )
-    assert "It takes 2.16 times the computation of unguided decoding." in said
-    assert re.search(r"Its price:</b> perplexity from .*It also improves distinct_1", said)
-    assert "For toxicity no difference that 16 prompts could show." in said
+    assert re.search(r"Its price:</b> 2.16 times the computation and perplexity from .*", said)
+    assert re.search(r"a lead only: toxicity from .* It also improves distinct_1 .* lead only: vendi", said)
+    assert "For relevance no difference that 16 prompts could show." in said
 
 
 def test_roles_are_given_by_name_and_one_of_a_family_is_corrected_for() -> None:
@@ -493,6 +545,8 @@ def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path)
     root = tmp_path / "results" / "study"
     (root / "config.yaml").write_text("{ not yaml")
     (root / "environment.json").write_text("[1")
+    for cost in (root / "costs").iterdir():
+        cost.write_text("{}")
     assert report(root).is_file()
 
 

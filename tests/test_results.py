@@ -32,7 +32,9 @@ def test_results_are_shown_as_their_summary(results: Results) -> None:
     outline(html)
     assert html.startswith(results_html(analysis.summary(results)))
     assert "4 cells; mean [95 % interval] n" in html
-    assert "24 texts, one a row; columns prompt_id, prompt, sample, completion, cell, " in html
+    assert (
+        "24 texts, one a row; columns prompt_id, prompt, prompt_negative, sample, completion, cell, " in html
+    )
     assert "6 trace_…, 3 alternatives_…" in html
     said = html[html.index("<p>") :]
     assert f"{len(analysis.metrics_of(results))} metrics" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,25 @@ def results(swept: Path, tmp_path: Path) -> Path:
 
 def shards(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.glob("[cs]*/*.parquet")}
+
+
+@pytest.mark.parametrize("column", ["perplexity_n", "text", "seed", "a.b"])
+def test_a_column_may_not_have_a_name_that_results_use(column: str, results: Path, tmp_path: Path) -> None:
+    module = tmp_path / "own.py"
+    module.write_text(
+        "import datasets\nimport evaluate\n\n\n"
+        "class Own(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        features = datasets.Features({'predictions': datasets.Value('string')})\n"
+        "        return evaluate.MetricInfo(description='', citation='', features=features)\n\n"
+        "    def _compute(self, predictions):\n"
+        f"        return {{{column!r}: 1.0}}\n"
+    )
+    before = shards(results)
+    own = [f"metrics.evaluate.module={module}", f"metrics.evaluate.column={column}"]
+    with pytest.raises(InputError, match=f"EvaluateModule gives a column '{re.escape(column)}'"):
+        run(str(results), ["metrics=[evaluate]", *own])
+    assert shards(results) == before
 
 
 def test_a_metric_is_added_and_again_is_nothing(

@@ -89,3 +89,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"results_root/name is .*/file/x'.* choose another results_root"):
         Store(tmp_path / "file" / "x").check_writable()
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", "null", '{"started": "2026"}'])
+def test_a_damaged_cost_is_named(tmp_path: Path, content: str) -> None:
+    store = Store(tmp_path)
+    path = store.write_text("costs/a.json", content)
+    with pytest.raises(StoreError, match=rf"{path.name} is damaged .* delete it"):
+        store.costs()

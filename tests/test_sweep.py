@@ -125,6 +125,7 @@ def test_what_decoding_took_is_kept_and_said(
     sweep(*study)  # nothing is left to do
     assert Store(root).costs() == [cost]
     sweep(*study, "samples=3")
+    assert all(one["command"].startswith("python -m cfg_lab.sweep") for one in Store(root).costs())
     assert [one["texts"] for one in Store(root).costs()] == [6, 3]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from cfg_lab import analysis
@@ -38,9 +38,20 @@ def question(axes: Sequence[Axis], roles: Roles, baseline: bool) -> str:
     return f"{asked}{at}{beside}?"
 
 
-def answer(found: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -> str:
-    """A section of sentences, and for each aim a table of differences with their intervals drawn."""
-    articles = [_article(finding, scope) for finding in found]
+def answer(found: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
+    """A section of sentences, and for each aim a table of differences with their intervals drawn.
+
+    Args:
+        unscored: metrics without any score.
+        judged: metrics of which the page says how often they are right.
+    """
+    said: dict[int, str] = {}  # the cell whose price was told, and where
+    articles: list[str] = []
+    for finding in found:
+        before = said.get(finding.change.cell) if finding.change else None
+        articles.append(_article(finding, scope, finding.metric in judged, before))
+        if finding.change:
+            said.setdefault(finding.change.cell, finding.metric)
     if not found:
         articles = [
             "<p class='lead'>None of the metrics has a better direction, so no cell can be said to win. The "
@@ -52,18 +63,22 @@ def answer(found: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -> s
     return "".join(articles) + aside
 
 
-def _article(finding: Finding, scope: Scope) -> str:
+def _article(finding: Finding, scope: Scope, judged: bool, before: str | None) -> str:
     name = escape(finding.metric)
+    accuracy = " <a href='#metrics'>How often it is right.</a>" if judged else ""
     parts = [
         f"<article class='finding' aria-labelledby='finding-{name}'>",
         f"<h3 id='finding-{name}'>{name}</h3>",
-        f"<p class='meaning'>{meaning_of(finding.metric)}</p>",
+        f"<p class='meaning'>{meaning_of(finding.metric)}.{accuracy}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
     ]
-    body = " ".join(filter(None, (sentences.price(finding, scope), sentences.spread(finding, scope))))
+    cost = sentences.price(finding, scope)
+    if before and cost:
+        cost = f"It is the cell of {escape(before)} above, at the same price."
+    body = " ".join(filter(None, (cost, sentences.spread(finding, scope))))
     parts += [f"<p>{text}</p>" for text in (sentences.rivals(finding, scope), body) if text]
     if finding.change is not None:
-        parts.append(_forest([finding.change, *finding.prices], scope))
+        parts.append(_forest([finding.change, *([] if before else finding.prices)], scope))
     return "".join([*parts, "</article>"])
 
 
@@ -79,7 +94,8 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
         "<thead><tr><th scope='col'>metric</th><th scope='col'>verdict</th>"
         "<th scope='col' class='n'>difference</th><td aria-hidden='true'></td>"
         "<th scope='col' class='n'>unguided</th><th scope='col' class='n'>guided</th>"
-        f"<th scope='col' class='n'>corrected</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th scope='col' class='n'>effect size, d<sub>z</sub></th>"
+        f"<th scope='col' class='n'>p, corrected</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -94,6 +110,7 @@ def _row(change: Change) -> str:
         f"<td class='n'>{signed(change.difference)} <small>{interval(change.low, change.high)}</small></td>"
         f"<td aria-hidden='true'>{_whisker(change)}</td>"
         f"<td class='n'>{short(change.base)}</td><td class='n'>{short(change.mean)}</td>"
+        f"<td class='n'>{signed(change.effect)}</td>"
         f"<td class='n'>{escape(p_value(change.p_holm))}</td></tr>"
     )
 

@@ -78,7 +78,7 @@ def _held_out(metric: str, sets: Mapping[str, Any]) -> str:
     )
     return (
         f"<div class='box' tabindex='0' role='region' aria-label='Accuracy of {escape(metric)}'>"
-        "<table class='plain'><caption>Accuracy on texts it was not trained on.</caption><thead><tr>"
+        "<table class='plain'><caption>Measured on texts that others have labelled.</caption><thead><tr>"
         "<th scope='col'>held out</th><th scope='col' class='n'>accuracy</th>"
         "<th scope='col' class='n'>AUC</th><th scope='col' class='n'>n</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"

@@ -122,3 +122,8 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame as plain dicts."""
     return cast("list[dict[str, Any]]", frame.to_dict("records"))
+
+
+def prompts_of(results: pd.DataFrame) -> pd.DataFrame:
+    """The different prompts; two sets may use the same ids for other texts."""
+    return results.drop_duplicates(["prompt_id", "prompt"])

@@ -18,12 +18,13 @@ from cfg_lab import analysis
 from cfg_lab.formats import count, joined
 from cfg_lab.page.answer import answer, question
 from cfg_lab.page.cards import cards_html, meanings_html
-from cfg_lab.page.cells import Cells, cells_of, constant_settings
+from cfg_lab.page.cells import Cells, cells_of, constant_settings, prompts_of, value_text
 from cfg_lab.page.findings import compare, findings
 from cfg_lab.page.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
 from cfg_lab.page.record import Record, record_html
 from cfg_lab.page.roles import roles_of
 from cfg_lab.page.sentences import Scope
+from cfg_lab.paths import CONFIG, option_names
 
 HERE = Path(__file__).parent
 SCRIPTS = (
@@ -66,8 +67,9 @@ def document(
     texts, packs = texts_payload(results, cells, metrics, text_budget, token_budget)
     scope = Scope(
         labels=tuple(cells.labels),
-        prompts=results["prompt_id"].nunique(),
+        prompts=len(prompts_of(results)),
         texts=len(results),
+        planned=max(record.planned, len(results)),
         comparisons=sum(math.isfinite(change.p) for change in compared.primary),
     )
     payload = {
@@ -86,8 +88,9 @@ def document(
         {
             "title": escape(record.name),
             "deck": _deck(results, cells),
+            "options": _options(cells),
             "question": question(cells.axes, roles, bool(compared.primary)),
-            "answer": answer(findings(results, summary, cells, roles, compared), scope, unscored),
+            "answer": answer(findings(results, summary, cells, roles, compared), scope, unscored, cards),
             "meanings": meanings_html(metrics),
             "cards": cards_html(cards),
             "record": record_html(
@@ -121,11 +124,24 @@ def as_script_text(value: Any) -> str:
 
 def _deck(results: pd.DataFrame, cells: Cells) -> str:
     models = joined(escape(str(name)) for name in results["model_name"].unique())
-    prompts = results["prompt_id"].nunique()
+    different = results["completion"].nunique()
+    same = f" ({different:,} different ones)" if different < len(results) else ""
     return (
-        f"{count(len(results), 'text')} by {models}: {count(len(cells.ids), 'cell')}, "
-        f"{count(prompts, 'prompt')}, {count(results['sample'].nunique(), 'sample')} each."
+        f"{count(len(results), 'text')}{same} by {models}: {count(len(cells.ids), 'cell')}, "
+        f"{count(len(prompts_of(results)), 'prompt')}, {count(results['sample'].nunique(), 'sample')} each."
     )
+
+
+def _options(cells: Cells) -> str:
+    """What the compared options are, as the first line of their YAML says; "" of too many to be read."""
+    said: list[str] = []
+    for axis in cells.axes:
+        group = axis.key.replace(".", "/")
+        known = option_names(group)
+        for value in filter(known.__contains__, map(value_text, axis.values)):
+            first = (CONFIG / group / f"{value}.yaml").read_text().partition("\n")[0].removeprefix("# ")
+            said.append(f"<dt>{escape(axis.name)} {value}</dt><dd>{escape(first)}</dd>")
+    return f"<dl class='facts'>{''.join(said)}</dl>" if 0 < len(said) <= 12 else ""
 
 
 def _policy(script: str) -> str:

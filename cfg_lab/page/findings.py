@@ -15,7 +15,7 @@ import pandas as pd
 
 from cfg_lab import analysis
 from cfg_lab.analysis.cells import SCALE
-from cfg_lab.page.cells import Cells, records, value_text
+from cfg_lab.page.cells import MISSING, Cells, records, value_text
 from cfg_lab.page.roles import Roles
 from cfg_lab.records import InputError
 
@@ -32,6 +32,7 @@ class Change:
         mean, base: of the metric in each.
         difference, low, high: paired, with its 95 % interval.
         p, p_holm: two-sided; after Holm's correction.
+        effect: Cohen's d_z, in standard deviations of the prompts' differences; NaN: unknown.
         needed: prompts that would settle a difference of this size (80 % power at 5 %); NaN: unknown.
     """
 
@@ -45,17 +46,22 @@ class Change:
     high: float
     p: float
     p_holm: float
+    effect: float
     needed: float
+
+    @property
+    def for_the_better(self) -> bool:
+        """Whether the difference has the direction that is good."""
+        return (self.difference > 0) == (analysis.better(self.metric) == "higher")
 
     @property
     def verdict(self) -> Verdict:
         if not math.isfinite(self.p_holm):
             return "unknown"
         if self.p_holm < LEVEL:
-            direction = analysis.better(self.metric)
-            if direction is None:
+            if analysis.better(self.metric) is None:
                 return "changed"
-            return "better" if (self.difference > 0) == (direction == "higher") else "worse"
+            return "better" if self.for_the_better else "worse"
         return "lead" if self.p < LEVEL else "unclear"
 
 
@@ -88,6 +94,8 @@ class Finding:
         rivals: cells like it, but for another negative or another rule, say: what is due to these.
         compute: its operations a text as a multiple of its baseline's; NaN where they were not counted.
         better, worse: guided cells in which the metric is shown better or worse than unguided.
+        unscored: cells without a score of the metric, which are not compared.
+        edge: "largest" or "smallest" where the best guided cell has that scale of all tried, else "".
         guided: how many cells are compared.
     """
 
@@ -100,6 +108,8 @@ class Finding:
     compute: float
     better: tuple[int, ...]
     worse: tuple[int, ...]
+    unscored: tuple[int, ...]
+    edge: str
     guided: int
 
     @property
@@ -183,8 +193,20 @@ def _finding(
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
+        unscored=tuple(number for number in range(len(cells.ids)) if number not in dict(scored)),
+        edge=_edge(cells, top.cell) if top else "",
         guided=len(changes),
     )
+
+
+def _edge(cells: Cells, cell: int) -> str:
+    """Whether a cell's scale is the largest or smallest of several that guide: the best may lie beyond."""
+    for axis, place in zip(cells.axes, cells.points[cell], strict=True):
+        if axis.key == SCALE and axis.numeric:
+            guiding = [value for value in axis.values if value not in (1, MISSING)]
+            if len(guiding) > 1:
+                return {max(guiding): "largest", min(guiding): "smallest"}.get(axis.values[place], "")
+    return ""
 
 
 def _rivals(
@@ -224,6 +246,7 @@ def _rivals(
                 high=-row["low"],
                 p=float(row["p"]),
                 p_holm=min(1.0, choices * float(row["p_holm"])),
+                effect=-float(row["effect"]),
                 needed=float(row["needed"]),
             ),
         )
@@ -234,7 +257,7 @@ def _rivals(
 
 def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
     place = {cell: number for number, cell in enumerate(cells.ids)}
-    numbers = ("difference", "low", "high", "p", "p_holm", "needed")
+    numbers = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
     return tuple(
         Change(
             metric=str(row["metric"]),

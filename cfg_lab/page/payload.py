@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,11 +11,12 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.formats import compact
 from cfg_lab.inline import LEVELS
-from cfg_lab.page.cells import Cells, records
+from cfg_lab.page.cells import Cells, prompts_of, records
 from cfg_lab.page.findings import Change, Compared
 from cfg_lab.page.roles import Roles
 from cfg_lab.page.tokens import Packs, pack_tokens
 
+PROMPT_COLUMNS = {"id": "prompt_id", "text": "prompt", "negative": "prompt_negative"}
 MOST_PAIRED = 8  # metrics that the trade-off offers against each other: 28 fronts are bootstrapped
 
 
@@ -95,11 +96,11 @@ def texts_payload(
     Texts are taken in the order of samples, and of prompts within a sample, all cells of a prompt together,
     until text_budget bytes of them are there.
     """
-    prompts = results.drop_duplicates("prompt_id")
-    prompt_place = {str(prompt): number for number, prompt in enumerate(prompts["prompt_id"])}
+    prompts = prompts_of(results)
+    prompt_place = _prompt_places(results)
     cell_place = {cell: number for number, cell in enumerate(cells.ids)}
     rows: dict[str, list[int]] = {name: [] for name in ("cell", "prompt", "sample", "completion")}
-    place: dict[tuple[str, str], int] = {}
+    place: dict[tuple[str, int], int] = {}
     unique: list[pd.Series[Any]] = []
     groups: list[list[int]] = []
     spent = left_out = 0
@@ -109,19 +110,24 @@ def texts_payload(
             continue
         begin = len(unique)
         for _, row in group.iterrows():
-            key = (str(row["completion"]), str(row["prompt_id"]))
+            prompt = prompt_place[str(row["prompt_id"]), str(row["prompt"])]
+            key = (str(row["completion"]), prompt)
             if key not in place:
                 place[key] = len(unique)
                 unique.append(row)
                 spent += len(str(row["text"]))
             rows["cell"].append(cell_place[str(row["cell"])])
-            rows["prompt"].append(prompt_place[str(row["prompt_id"])])
+            rows["prompt"].append(prompt)
             rows["sample"].append(int(row["sample"]))
             rows["completion"].append(place[key])
         groups.append(list(range(begin, len(unique))))
     packs = pack_tokens(([(number, unique[number]) for number in group] for group in groups), token_budget)
     payload = {
-        "prompts": {"id": list(prompt_place), "text": list(map(str, prompts["prompt"]))},
+        "prompts": {
+            name: [value if isinstance(value, str) else "" for value in prompts[column]]
+            for name, column in PROMPT_COLUMNS.items()
+            if column in prompts
+        },
         "rows": rows,
         "completions": {
             "text": [str(row["text"]) for row in unique],
@@ -143,17 +149,25 @@ def texts_payload(
 
 def _groups(results: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The rows of one sample and prompt over all cells, in the order of samples, then prompts."""
-    order: Mapping[str, int] = {
-        str(prompt): number for number, prompt in enumerate(results["prompt_id"].unique())
-    }
-    keyed = results.assign(_prompt=[order[str(prompt)] for prompt in results["prompt_id"]])
-    for _, group in keyed.groupby(["sample", "_prompt"], sort=True):
+    order = _prompt_places(results)
+    places = [
+        order[str(one), str(text)] for one, text in zip(results["prompt_id"], results["prompt"], strict=True)
+    ]
+    for _, group in results.assign(_prompt=places).groupby(["sample", "_prompt"], sort=True):
         yield group
 
 
+def _prompt_places(results: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """Each prompt's number, by id and text."""
+    prompts = prompts_of(results)
+    pairs = zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True)
+    return {pair: number for number, pair in enumerate(pairs)}
+
+
 def _change(change: Change | None) -> list[Any] | None:
-    """[difference, low, high, corrected p, verdict], None for baselines and where nothing is compared."""
+    """[difference, low, high, corrected p, verdict, p, effect, needed], None where nothing is compared."""
     if change is None:
         return None
     numbers = (change.difference, change.low, change.high, change.p_holm)
-    return [*map(compact, numbers), change.verdict]
+    more = (change.p, change.effect, change.needed)
+    return [*map(compact, numbers), change.verdict, *map(compact, more)]

@@ -13,7 +13,8 @@ import pandas as pd
 import yaml
 
 from cfg_lab.costs import in_words
-from cfg_lab.store import Store
+from cfg_lab.page.cells import prompts_of
+from cfg_lab.store import Store, StoreError
 
 CORE = ("cfg-lab", "torch", "transformers", "tokenizers", "numpy", "pandas", "scipy", "scikit-learn")
 """Packages that decide what comes out, shown first."""
@@ -27,6 +28,7 @@ class Record:
     config: the text of config.yaml.
     environment: environment.json.
     costs: what decoding took, a row a run and model.
+    planned: texts that were asked for; not all of them need be there.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Record:
     config: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     costs: Sequence[Mapping[str, Any]] = ()
+    planned: int = 0
 
 
 def read_record(store: Store) -> Record:
@@ -46,7 +49,8 @@ def read_record(store: Store) -> Record:
         command=str(ran.get("command", "")),
         config=config,
         environment=_mapping(json.loads, environment),
-        costs=store.costs(),
+        costs=_costs(store),
+        planned=len(store.cells()),
     )
 
 
@@ -71,7 +75,7 @@ def record_html(
             f"model {name}": f"fingerprint {fingerprint}"
             for name, fingerprint in zip(models["model_name"], models["model_fingerprint"], strict=True)
         },
-        "prompts": f"{results['prompt_id'].nunique()}, fingerprint {prompts_fingerprint(results)}",
+        "prompts": f"{len(prompts_of(results))}, fingerprint {prompts_fingerprint(results)}",
         "seeds": ", ".join(sorted({str(seed) for seed in results["seed"]}))
         if "seed" in results
         else "unknown",
@@ -79,7 +83,9 @@ def record_html(
         **_decoding(record.costs),
         "main packages": ", ".join(f"{name} {packages[name]}" for name in CORE if name in packages),
     }
-    command = record.command or str(record.environment.get("command") or "")
+    # Cells may be of several runs; the last is in the config's record.
+    commands = [str(cost.get("command") or "") for cost in record.costs] + [record.command]
+    command = "\n".join(dict.fromkeys(filter(None, commands)))
     listed = "".join(
         f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items()
     )
@@ -100,6 +106,13 @@ def record_html(
             ),
         ]
     )
+
+
+def _costs(store: Store) -> list[dict[str, Any]]:
+    try:
+        return store.costs()
+    except StoreError:  # the page is worth having without it
+        return []
 
 
 def _decoding(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -124,7 +137,7 @@ def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
 
 def prompts_fingerprint(results: pd.DataFrame) -> str:
     """Of ids and texts, in any order: equal prompts, equal fingerprint."""
-    prompts = results.drop_duplicates("prompt_id")
+    prompts = prompts_of(results)
     pairs = sorted(zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True))
     return blake2b(repr(pairs).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 

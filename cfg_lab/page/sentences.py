@@ -18,13 +18,14 @@ class Scope:
     Attributes:
         labels: of the cells.
         prompts: how many different ones; the unit that intervals count.
-        texts: how many, over all cells.
+        texts, planned: how many there are and were asked for, over all cells.
         comparisons: how many Holm's correction of the main family runs over.
     """
 
     labels: tuple[str, ...]
     prompts: int
     texts: int
+    planned: int
     comparisons: int
 
     def label(self, cell: int) -> str:
@@ -76,20 +77,28 @@ def headline(finding: Finding, scope: Scope) -> str:
 
 
 def spread(finding: Finding, scope: Scope) -> str:
-    """Of all guided cells, how many are shown better or worse."""
+    """Of all guided cells, how many are shown better or worse, and where the best of them lies."""
     if finding.guided < 2:
         return ""
     better, worse = len(finding.better), len(finding.worse)
     neither = finding.guided - better - worse
     metric = escape(finding.metric)
+    edge = (
+        f" The best has the {finding.edge} scale tried; what lies beyond was not asked."
+        if finding.edge and finding.beats_unguided
+        else ""
+    )
     if not better and not worse:
         cells = f"{finding.guided} guided cells"
-        return f"In none of the {cells} is {metric} shown to differ from unguided decoding."
+        return f"In none of the {cells} is {metric} shown to differ from unguided decoding.{edge}"
     parts = [f"better in {better}" if better else "", f"worse in {worse}" if worse else ""]
     rest = f"; {neither} show{'s' if neither == 1 else ''} no difference" if neither else ""
     named = _named(finding.worse, scope) if worse else ""
     shown = joined(part for part in parts if part)
-    return f"Of {finding.guided} guided cells, {metric} is shown {shown}{named}{rest}."
+    return (
+        f"Of {finding.guided} guided cells, {metric} is shown {shown}{named} beside unguided decoding{rest}."
+        f"{edge}"
+    )
 
 
 def rivals(finding: Finding, scope: Scope) -> str:
@@ -109,38 +118,40 @@ def _rival(rival: Rival, scope: Scope) -> str:
     other = f"<b>{escape(rival.setting)} {escape(rival.value)}</b>"
     begin = f"With {other} instead, all else the same, {escape(change.metric)} is {short(change.base)}"
     how = f"{escape(p_value(change.p_holm))} after correction"
+    to_it = f"{begin}; the difference to it, {_estimate(change)}"
     if change.difference == 0:
         return f"{begin} too."
     match change.verdict:
         case "better" | "worse" | "changed":
-            return f"{begin}; that difference, {_estimate(change)}, is <b>shown</b>: {how}."
+            return f"{to_it}, is <b>shown</b>: {how}."
         case "lead":
             alone = escape(p_value(change.p))
-            return f"{begin}; that difference, {_estimate(change)}, is a lead only: {alone} alone, {how}."
+            return f"{to_it}, is a lead only: {alone} alone, {how}."
         case "unknown":
             return f"{begin}, a difference of {_estimate(change)}. {_unknown(scope)}"
         case _:
             could_not = f"{count(scope.prompts, 'prompt')} could not show"
-            return f"{begin}; that difference, {_estimate(change)}, {could_not}: {how}.{_settled(change)}"
+            return f"{to_it}, {could_not}: {how}.{_settled(change)}"
 
 
 def price(finding: Finding, scope: Scope) -> str:
-    """What the best guided cell costs beside its aim."""
+    """What the best guided cell costs beside its aim: what is sure first."""
     if not finding.prices or finding.change is None:
         return ""
+    leads = [change for change in finding.prices if change.verdict == "lead"]
+    worse = [change for change in leads if not change.for_the_better]
+    better = [change for change in leads if change.for_the_better]
     cost = [_moved(change) for change in finding.prices if change.verdict == "worse"]
     gain = [_moved(change) for change in finding.prices if change.verdict == "better"]
-    leads = [_moved(change) for change in finding.prices if change.verdict == "lead"]
     none = [escape(change.metric) for change in finding.prices if change.verdict in ("unclear", "unknown")]
+    sure = [f"{finding.compute:.3g} times the computation"] if math.isfinite(finding.compute) else []
     sentences = [
-        f"<b>Its price:</b> {joined(cost)}." if cost else "<b>Its price:</b> none is shown.",
+        f"<b>Its price:</b> {joined(sure + cost) or 'none is shown'}.",
+        f"Perhaps also, a lead only: {joined(map(_moved, worse))}." if worse else "",
         f"It also improves {joined(gain)}." if gain else "",
-        f"A lead, not shown after correction: {joined(leads)}." if leads else "",
+        f"Perhaps better, a lead only: {joined(map(_moved, better))}." if better else "",
         f"For {joined(none, 'or')} no difference that {count(scope.prompts, 'prompt')} could show."
         if none
-        else "",
-        f"It takes {finding.compute:.3g} times the computation of unguided decoding."
-        if math.isfinite(finding.compute)
         else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -159,13 +170,22 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
         notes.append(
             f"p values are corrected by Holm's method over the {scope.comparisons} comparisons of aims and "
             "prices; the intervals are 95 % each, not corrected. A difference is called shown only where the "
-            "corrected p is below 0.05. How many prompts would settle a difference is for 80 % power at 5 %, "
-            "before correction."
+            "corrected p is below 0.05. Aims and prices are chosen by the metrics' names, not by what came "
+            "out; the other metrics are corrected among themselves."
         )
     if any(finding.rivals for finding in found):
         notes.append(
             "Where the best cell stands beside cells like it, p is corrected over these cells and for the "
             "choice of the best among all guided cells, for each aim."
+        )
+    for finding in compared:
+        if finding.unscored:
+            those = joined(escape(scope.labels[cell]) for cell in finding.unscored)
+            notes.append(f"Not compared, for want of a score of {escape(finding.metric)}: {those}.")
+    if scope.planned > scope.texts:
+        notes.append(
+            f"<b>{scope.texts:,} of {scope.planned:,} planned texts are decoded.</b> Cells may stand on "
+            "different prompts, and means need not differ by what pairs do. Run the sweep again to go on."
         )
     if scope.prompts == 1:
         notes.append(
@@ -223,7 +243,8 @@ def _settled(change: Change) -> str:
     if not math.isfinite(change.needed) or change.needed > 1e6:
         return ""
     return (
-        f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would settle a difference of this size."
+        f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would settle a difference of this size "
+        "in four studies of five, were it the only comparison."
     )
 
 
