@@ -26,6 +26,7 @@ _KNOWN: dict[str, tuple[Direction | None, str]] = {
     ),
     "leakage*": ("lower", "how near the text is in meaning to the negative's phrases, cosine of embeddings"),
     "relevance*": ("higher", "how near the text is in meaning to its prompt, cosine of embeddings"),
+    "formality*": (None, "how formal the words are, by their length and by contractions; 1 is formal"),
     "language*": ("higher", "probability that the text is in the language asked for"),
     "topic_*": (None, "share of this topic among those named, by embeddings"),
     "reading_ease*": (None, "Flesch's reading ease: 0 is hard, 100 easy"),
