@@ -64,19 +64,30 @@ FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "cl
 """Of a record."""
 
 
+def total(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Records of `DecodingCost` together, with their rates; nothing where nothing was decoded."""
+    counted = ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
+    sums = {name: sum(cost[name] for cost in costs) for name in counted}
+    if not sums["steps"]:
+        return {}
+    return {
+        **sums,
+        "tokens_per_second": sums["tokens"] / max(sums["seconds"], 1e-3),
+        "rows_per_step": sums["rows"] / sums["steps"],
+        "peak_memory": max(cost["peak_memory"] for cost in costs),
+    }
+
+
 def in_words(costs: Sequence[Mapping[str, Any]]) -> str:
-    """Records of `DecodingCost` together: "320 texts, 19,203 tokens in 84 s, 229 tokens/s, …"."""
-    texts, tokens, seconds, steps, rows, saved = (
-        sum(cost[name] for cost in costs)
-        for name in ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
-    )
-    if not steps:
+    """Records together: "320 texts, 19,203 tokens in 84 s, 229 tokens/s, …"."""
+    if not (sums := total(costs)):
         return "nothing was decoded"
+    texts, tokens = count(int(sums["texts"]), "text"), count(int(sums["tokens"]), "token")
     parts = [
-        f"{count(texts, 'text')}, {count(tokens, 'token')} in {seconds:,.0f} s",
-        f"{short(tokens / max(seconds, 1e-3))} tokens/s",
-        f"{short(rows / steps)} rows a step",
-        f"{saved:,} rows of negatives saved" if saved else "",
-        f"peak memory {max(cost['peak_memory'] for cost in costs) / 1e9:.2f} GB",
+        f"{texts}, {tokens} in {sums['seconds']:,.0f} s",
+        f"{short(sums['tokens_per_second'])} tokens/s",
+        f"{short(sums['rows_per_step'])} rows a step",
+        f"{sums['negative_rows_saved']:,} rows of negatives saved" if sums["negative_rows_saved"] else "",
+        f"peak memory {sums['peak_memory'] / 1e9:.2f} GB",
     ]
     return ", ".join(filter(None, parts))

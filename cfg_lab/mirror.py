@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -17,9 +17,11 @@ from rich.console import Console
 
 from cfg_lab import analysis
 from cfg_lab.analysis.cells import settings_by_cell
+from cfg_lab.costs import total
 from cfg_lab.page.cells import cells_of, records
 from cfg_lab.page.record import Record, read_record
 from cfg_lab.page.roles import Roles, roles_of
+from cfg_lab.page.tokens import has_pieces
 from cfg_lab.progress import Bar
 from cfg_lab.records import InputError
 from cfg_lab.results import load_results
@@ -160,7 +162,7 @@ class _Shown:
         return StudyResult(
             study=self.record.name,
             record={"command": self.record.command, **self.record.environment},
-            costs=_costs(self.record.costs),
+            costs=total(self.record.costs),
             summary=self.summary,
             comparisons=compared,
             figures=_figures(self.results, roles),
@@ -172,14 +174,14 @@ class _Shown:
 def _tokens(cell: pd.DataFrame, most: int) -> pd.DataFrame:
     """What guidance did to each token of the first texts; whole texts, as many as fit in so many rows."""
     rows: list[dict[str, Any]] = []
-    for text in records(cell):
-        if text["pieces"] is None or len(rows) + len(text["pieces"]) > most:
+    for _, text in cell.iterrows():
+        if not has_pieces(text) or len(rows) + len(text["pieces"]) > most:
             break
         rows += _steps(text)
     return pd.DataFrame(rows)
 
 
-def _steps(text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _steps(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
     for step, piece in enumerate(text["pieces"]):
         trace = {
             name: round(float(text[f"trace_{name}"][step]), 4)
@@ -192,7 +194,7 @@ def _steps(text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "token": piece,
             "moved": round(trace["guided"] - trace["positive"], 4),
             **trace,
-            **{f"likeliest {name}": _likeliest(text[f"alternatives_{name}"], step) for name in BRANCHES},
+            **{f"likeliest {name}": _likeliest(text.get(f"alternatives_{name}"), step) for name in BRANCHES},
         }
 
 
@@ -210,16 +212,3 @@ def _figures(results: pd.DataFrame, roles: Roles) -> dict[str, Figure]:
         for price in roles.prices[:1]:
             figures[f"{aim} against {price}"] = analysis.trade_off(results, price, aim)
     return figures
-
-
-def _costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    names = ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
-    total = {name: sum(cost[name] for cost in costs) for name in names}
-    if not total["steps"]:
-        return {}
-    return {
-        **total,
-        "tokens_per_second": total["tokens"] / total["seconds"],
-        "rows_per_step": total["rows"] / total["steps"],
-        "peak_memory": max(cost["peak_memory"] for cost in costs),
-    }

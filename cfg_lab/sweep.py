@@ -102,7 +102,10 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     try:
         mirror(study.store, study.tracker, console, page)
     except TrackingError as error:
-        again = f"the results are on disk all the same; try again with: python -m cfg_lab.track {root}"
+        again = (
+            f"the results are on disk all the same; try again with: python -m cfg_lab.track {root} "
+            "(without a network: tracking.mode=offline)"
+        )
         console.print(f"{error}; {again}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
     say_paths(console, paths | ({"page": page} if page else {}))
