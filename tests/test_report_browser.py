@@ -123,8 +123,31 @@ def test_filters_hide_cells_everywhere(swept: pd.DataFrame, show: Open) -> None:
     assert page.locator("#filters output").inner_text() == "3 of 6 cells"
     for place in ("#table tbody tr", "#curves .point", "#tradeoff-chart .point", "#heatmap button"):
         assert page.locator(place).count() == 3, place
+    lines = page.locator(".plates label").first.locator(".line")
+    assert lines.count() == 1
     page.locator("#filters input[name=negatives][value=own]").uncheck(force=True)
-    assert "No cell is shown" in page.locator("#curves").inner_text()
+    assert lines.count() == 0
+    for place in ("#curves", "#texts-grid"):
+        assert "No cell is shown" in page.locator(place).inner_text(), place
+
+
+def test_texts_fall_back_to_cells_that_the_filters_show(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.1, 3: 0.3}, negatives=("empty", "own")))
+    names, chosen = page.locator("#texts-grid h3"), page.locator("#texts-picker summary")
+    page.locator("#curves .point").last.click()
+    assert names.all_inner_texts() == ["negatives own, scale 1 unguided", "negatives own, scale 3"]
+    own = page.locator("#filters input[name=negatives][value=own]")
+    own.uncheck(force=True)
+    page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
+    assert [name.split()[1] for name in names.all_inner_texts()] == ["empty,"] * 3
+    assert chosen.inner_text().startswith("Cells: 3 chosen")
+    chosen.click()
+    assert page.locator("#texts-picker input:checked").count() == 3
+    own.check(force=True)
+    assert chosen.inner_text().startswith("Cells: 2 chosen")
+    for _ in range(2):
+        page.locator("#texts-picker input:checked").first.uncheck(force=True)
+    assert "No cell is chosen" in page.locator("#texts-grid").inner_text()
 
 
 def test_hover_and_focus_show_a_cells_numbers_and_a_click_its_texts(show: Open) -> None:
@@ -200,12 +223,41 @@ def test_tokens_are_coloured_and_show_numbers_and_alternatives(show: Open) -> No
     assert "more likely by guidance" in page.locator("#legend").inner_text()
     tokens.nth(1).hover()
     said = page.locator("#inspector").inner_text()
-    for expected in ("+3 nats, 20.1 times as likely", "guided log-prob", "KL(", "1.25 nats", "guided2"):
+    for expected in (
+        "+3 nats, 20.1 times as likely",
+        "guided log-prob",
+        "entropy of guided",
+        "KL(",
+        "1.25 nats",
+        "guided2",
+    ):
         assert expected in said
     assert page.locator("#inspector ol").count() == 3
     tokens.nth(0).focus()
     page.keyboard.press("End")
     assert "0 nats, not moved" in page.locator("#inspector").inner_text()
+
+
+@pytest.mark.parametrize("way", ["click", "tap", "Enter", "Escape"])
+def test_the_inspector_closes_and_gives_the_focus_back(way: str, show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, pieces=True, top=3), **(PHONE if way == "tap" else {}))
+    read(page, "tokens")
+    tokens, inspector = page.locator("#texts-grid .t"), page.locator("#inspector")
+    tokens.nth(2).focus()
+    assert inspector.is_visible()
+    close = inspector.locator(".close")
+    if way in ("click", "tap"):
+        getattr(close, way)()
+    elif way == "Enter":
+        close.press("Enter")
+    else:
+        page.keyboard.press("Escape")
+    assert inspector.is_hidden()
+    assert tokens.nth(2).evaluate("token => token === document.activeElement")
+    tokens.nth(3).hover()
+    assert inspector.is_hidden(), "what lies under the pointer opened it again"
+    page.keyboard.press("Enter")
+    assert inspector.is_visible()
 
 
 def test_without_alternatives_or_pieces_the_page_says_what_to_do(show: Open) -> None:

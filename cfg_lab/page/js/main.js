@@ -14,7 +14,7 @@ if (D.fronts.length && CELLS.length > 1) {
 } else at("tradeoff").hidden = true;
 drawMapControls();
 drawMap();
-drawers.push(drawMap, drawTable, drawTexts);
+drawers.push(drawCurveControls, drawMap, drawTable, drawTextControls, drawTexts);
 drawTableControls();
 drawTable();
 drawTextControls();
