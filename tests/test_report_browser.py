@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,47 @@ def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
     assert page.locator("#heatmap button").first.inner_text() == "0"
     page.locator("#curves-table summary").click()
     assert page.locator("#curves-table tbody tr").count() == 4
+
+
+@pytest.mark.parametrize(
+    ("sentiment", "leakage", "opens"),
+    [(0.3, 0, "sentiment"), (0, -0.3, "leakage"), (0, 0, "sentiment"), (0.3, -0.3, "sentiment")],
+)
+def test_the_tradeoff_opens_on_the_first_aim_that_something_is_shown_of(
+    sentiment: float, leakage: float, opens: str, show: Open
+) -> None:
+    frame = results({1: 0, 2: sentiment})
+    frame["leakage"] = frame["distinct_1"] + leakage * (frame["guidance.scale"] - 1)
+    page = show(frame)
+    assert page.locator("#tradeoff-controls select").first.input_value() == opens
+
+
+# left, top, right, bottom of the names in the trade-off; x, y, radius of its marks with their rings
+NAMES = """all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"""
+MARKS = """all => all.map(e => e.getBoundingClientRect()).map(
+    r => [(r.left + r.right) / 2, (r.top + r.bottom) / 2, r.width / 2])"""
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_the_tradeoff_names_unguided_once_and_no_name_covers_anything(
+    options: dict[str, Any], show: Open
+) -> None:
+    scales = {1: 0, 1.25: 0.02, 1.5: 0.04, 2: 0.1, 3: 0.12}
+    page = show(results(scales, negatives=("empty", "own"), price=0.05), **options)
+    names = page.locator("#tradeoff-chart .mark-name")
+    texts = names.all_text_contents()
+    assert texts.count("unguided") == 1
+    assert texts.count("3") == 2
+    boxes = names.evaluate_all(NAMES)
+    for one, other in combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] + 3 or other[3] <= one[1] + 3
+        assert apart, (texts, one, other)
+    for x, y, radius in page.locator("#tradeoff-chart :is(.ring, .mark)").evaluate_all(MARKS):
+        for left, top, right, bottom in boxes:
+            near = (min(max(x, left), right), min(max(y, top + 2), bottom - 2))
+            assert math.dist((x, y), near) > radius - 1, (texts, x, y)
+    width = page.evaluate("document.documentElement.clientWidth")
+    assert all(left >= 0 and right <= width for left, _, right, _ in boxes)
 
 
 def test_the_table_sorts_and_says_so(show: Open) -> None:
