@@ -168,6 +168,42 @@ def test_hover_and_focus_show_a_cells_numbers_and_a_click_its_texts(show: Open) 
     assert page.evaluate("document.activeElement.id") == "h-texts"
 
 
+@pytest.mark.parametrize("place", ["#curves .mark", "#tradeoff-chart .mark", "#heatmap .heat"])
+def test_a_first_tap_shows_the_numbers_and_a_second_the_texts(place: str, show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")), **PHONE)
+    card, marks = page.locator("#card"), page.locator(place)
+    opened = "document.activeElement.id === 'h-texts'"
+    marks.nth(0).tap(force=True)  # near marks overlap: whichever is on top answers
+    assert "tap again: its texts" in card.inner_text()
+    marks.nth(3).tap(force=True)
+    assert card.is_visible(), "another mark has a first tap of its own"
+    assert not page.evaluate(opened)
+    page.locator("#h-answer").tap()
+    assert card.is_hidden()
+    for _ in range(2):
+        assert not page.evaluate(opened)
+        marks.nth(3).tap(force=True)
+    assert page.evaluate(opened)
+    assert card.is_hidden()
+
+
+def test_the_difference_map_is_coloured_by_what_is_better(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own"), price=2))
+    page.locator("input[name=map-show][value=change]").check(force=True)
+
+    def colour(metric: str) -> tuple[str, str]:
+        page.locator("#map-controls select").first.select_option(metric)
+        painted = page.locator("#heatmap .heat").nth(1)
+        hue = painted.evaluate("cell => getComputedStyle(cell).getPropertyValue('--hue')")
+        return hue, page.locator("#map-caption").inner_text()
+
+    (better, said), (worse, said_too), (neutral, other) = map(colour, ("sentiment", "perplexity", "length"))
+    assert len({better, worse, neutral}) == 3
+    assert "Blue is better than unguided (higher), orange worse" in said
+    assert "Blue is better than unguided (lower), orange worse" in said_too
+    assert "neither direction is better" in other
+
+
 def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
     page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")))
     page.locator("input[name=curves-metric][value=perplexity]").check(force=True)
@@ -355,6 +391,50 @@ def test_a_phone_needs_no_sideways_scrolling(mode: str, show: Open) -> None:
     for summary in page.locator("summary").all():
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_no_classifiers_card_reaches_over_a_phones_edge(show: Open, tmp_path: Path) -> None:
+    path = tmp_path / "cards.html"
+    cards = packaged_cards(["leakage", "relevance", "sentiment", "toxicity"])
+    assert len(cards) == 4
+    path.write_text(document(results({1: 0, 2: 0.3}), Record("study"), cards), encoding="utf-8")
+    page = show(path, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_phone_shows_all_columns_of_a_map_and_breaks_names_at_underscores(show: Open) -> None:
+    frame = results({1: 0, 1.25: 0.01, 1.5: 0.02, 2: 0.0061, 3: 0.3}, negatives=("empty", "own"))
+    frame["forward_tokens"] = frame["length"]
+    page = show(frame, **PHONE)
+    for value in ("mean", "change"):
+        page.locator(f"input[name=map-show][value={value}]").check(force=True)
+        box = "document.querySelector('#heatmap .box')"
+        assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), value
+        assert page.locator("#heatmap .heat").evaluate_all(
+            "all => all.every(e => e.scrollWidth <= e.clientWidth)"
+        )
+    name = page.locator(".plates label", has_text="forward_tokens").locator(".plate-name")
+    assert name.evaluate("e => [...e.childNodes].map(node => node.textContent)") == ["forward_", "", "tokens"]
+    assert name.evaluate("e => e.scrollWidth <= e.clientWidth && e.getClientRects().length === 1")
+
+
+@pytest.mark.parametrize(("options", "more"), [({}, False), (PHONE, True)], ids=["desk", "phone"])
+def test_a_table_that_goes_on_beyond_the_edge_fades_there(
+    options: dict[str, Any], more: bool, show: Open
+) -> None:
+    """Six metrics fit a desk; a phone says that there are more."""
+    frame = results({1: 0, 2: 0.3})
+    for name in ("leakage", "toxicity", "relevance"):
+        frame[name] = frame["distinct_1"] / 9
+    page = show(frame, **options)
+    faded = "box => getComputedStyle(box).maskImage !== 'none'"
+    for place in ("#table .box", "#answer .box >> nth=0"):
+        box = page.locator(place)
+        page.wait_for_timeout(50)  # a ResizeObserver reports with the next frame
+        assert box.evaluate(faded) is more, place
+        box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+        page.wait_for_timeout(50)
+        assert not box.evaluate(faded), place
 
 
 def test_dark_mode_has_its_own_colours_that_can_be_read(show: Open) -> None:

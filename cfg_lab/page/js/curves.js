@@ -26,7 +26,7 @@ function drawCurveControls() {
               drawCurves();
             },
           }),
-          h("span", {}, thumbnail(metric), h("span", { class: "plate-name" }, metric.name)),
+          h("span", {}, thumbnail(metric), h("span", { class: "plate-name" }, breakable(metric.name))),
         ),
       ),
     ),
