@@ -431,6 +431,7 @@ def test_a_table_that_goes_on_beyond_the_edge_fades_there(
     for place in ("#table .box", "#answer .box >> nth=0"):
         box = page.locator(place)
         page.wait_for_timeout(50)  # a ResizeObserver reports with the next frame
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth + 1") is more, place
         assert box.evaluate(faded) is more, place
         box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
         page.wait_for_timeout(50)
