@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,31 @@ def test_filters_hide_cells_everywhere(swept: pd.DataFrame, show: Open) -> None:
     assert page.locator("#filters output").inner_text() == "3 of 6 cells"
     for place in ("#table tbody tr", "#curves .point", "#tradeoff-chart .point", "#heatmap button"):
         assert page.locator(place).count() == 3, place
+    lines = page.locator(".plates label").first.locator(".line")
+    assert lines.count() == 1
     page.locator("#filters input[name=negatives][value=own]").uncheck(force=True)
-    assert "No cell is shown" in page.locator("#curves").inner_text()
+    assert lines.count() == 0
+    for place in ("#curves", "#texts-grid"):
+        assert "No cell is shown" in page.locator(place).inner_text(), place
+
+
+def test_texts_fall_back_to_cells_that_the_filters_show(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.1, 3: 0.3}, negatives=("empty", "own")))
+    names, chosen = page.locator("#texts-grid h3"), page.locator("#texts-picker summary")
+    page.locator("#curves .point").last.click()
+    assert names.all_inner_texts() == ["negatives own, scale 1 unguided", "negatives own, scale 3"]
+    own = page.locator("#filters input[name=negatives][value=own]")
+    own.uncheck(force=True)
+    page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
+    assert [name.split()[1] for name in names.all_inner_texts()] == ["empty,"] * 3
+    assert chosen.inner_text().startswith("Cells: 3 chosen")
+    chosen.click()
+    assert page.locator("#texts-picker input:checked").count() == 3
+    own.check(force=True)
+    assert chosen.inner_text().startswith("Cells: 2 chosen")
+    for _ in range(2):
+        page.locator("#texts-picker input:checked").first.uncheck(force=True)
+    assert "No cell is chosen" in page.locator("#texts-grid").inner_text()
 
 
 def test_hover_and_focus_show_a_cells_numbers_and_a_click_its_texts(show: Open) -> None:
@@ -143,6 +168,42 @@ def test_hover_and_focus_show_a_cells_numbers_and_a_click_its_texts(show: Open) 
     assert page.evaluate("document.activeElement.id") == "h-texts"
 
 
+@pytest.mark.parametrize("place", ["#curves .mark", "#tradeoff-chart .mark", "#heatmap .heat"])
+def test_a_first_tap_shows_the_numbers_and_a_second_the_texts(place: str, show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")), **PHONE)
+    card, marks = page.locator("#card"), page.locator(place)
+    opened = "document.activeElement.id === 'h-texts'"
+    marks.nth(0).tap(force=True)  # near marks overlap: whichever is on top answers
+    assert "tap again: its texts" in card.inner_text()
+    marks.nth(3).tap(force=True)
+    assert card.is_visible(), "another mark has a first tap of its own"
+    assert not page.evaluate(opened)
+    page.locator("#h-answer").tap()
+    assert card.is_hidden()
+    for _ in range(2):
+        assert not page.evaluate(opened)
+        marks.nth(3).tap(force=True)
+    assert page.evaluate(opened)
+    assert card.is_hidden()
+
+
+def test_the_difference_map_is_coloured_by_what_is_better(show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own"), price=2))
+    page.locator("input[name=map-show][value=change]").check(force=True)
+
+    def colour(metric: str) -> tuple[str, str]:
+        page.locator("#map-controls select").first.select_option(metric)
+        painted = page.locator("#heatmap .heat").nth(1)
+        hue = painted.evaluate("cell => getComputedStyle(cell).getPropertyValue('--hue')")
+        return hue, page.locator("#map-caption").inner_text()
+
+    (better, said), (worse, said_too), (neutral, other) = map(colour, ("sentiment", "perplexity", "length"))
+    assert len({better, worse, neutral}) == 3
+    assert "Blue is better than unguided (higher), orange worse" in said
+    assert "Blue is better than unguided (lower), orange worse" in said_too
+    assert "neither direction is better" in other
+
+
 def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
     page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")))
     page.locator("input[name=curves-metric][value=perplexity]").check(force=True)
@@ -156,6 +217,47 @@ def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
     assert page.locator("#heatmap button").first.inner_text() == "0"
     page.locator("#curves-table summary").click()
     assert page.locator("#curves-table tbody tr").count() == 4
+
+
+@pytest.mark.parametrize(
+    ("sentiment", "leakage", "opens"),
+    [(0.3, 0, "sentiment"), (0, -0.3, "leakage"), (0, 0, "sentiment"), (0.3, -0.3, "sentiment")],
+)
+def test_the_tradeoff_opens_on_the_first_aim_that_something_is_shown_of(
+    sentiment: float, leakage: float, opens: str, show: Open
+) -> None:
+    frame = results({1: 0, 2: sentiment})
+    frame["leakage"] = frame["distinct_1"] + leakage * (frame["guidance.scale"] - 1)
+    page = show(frame)
+    assert page.locator("#tradeoff-controls select").first.input_value() == opens
+
+
+# left, top, right, bottom of the names in the trade-off; x, y, radius of its marks with their rings
+NAMES = """all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"""
+MARKS = """all => all.map(e => e.getBoundingClientRect()).map(
+    r => [(r.left + r.right) / 2, (r.top + r.bottom) / 2, r.width / 2])"""
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_the_tradeoff_names_unguided_once_and_no_name_covers_anything(
+    options: dict[str, Any], show: Open
+) -> None:
+    scales = {1: 0, 1.25: 0.02, 1.5: 0.04, 2: 0.1, 3: 0.12}
+    page = show(results(scales, negatives=("empty", "own"), price=0.05), **options)
+    names = page.locator("#tradeoff-chart .mark-name")
+    texts = names.all_text_contents()
+    assert texts.count("unguided") == 1
+    assert texts.count("3") == 2
+    boxes = names.evaluate_all(NAMES)
+    for one, other in combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] + 3 or other[3] <= one[1] + 3
+        assert apart, (texts, one, other)
+    for x, y, radius in page.locator("#tradeoff-chart :is(.ring, .mark)").evaluate_all(MARKS):
+        for left, top, right, bottom in boxes:
+            near = (min(max(x, left), right), min(max(y, top + 2), bottom - 2))
+            assert math.dist((x, y), near) > radius - 1, (texts, x, y)
+    width = page.evaluate("document.documentElement.clientWidth")
+    assert all(left >= 0 and right <= width for left, _, right, _ in boxes)
 
 
 def test_the_table_sorts_and_says_so(show: Open) -> None:
@@ -200,12 +302,41 @@ def test_tokens_are_coloured_and_show_numbers_and_alternatives(show: Open) -> No
     assert "more likely by guidance" in page.locator("#legend").inner_text()
     tokens.nth(1).hover()
     said = page.locator("#inspector").inner_text()
-    for expected in ("+3 nats, 20.1 times as likely", "guided log-prob", "KL(", "1.25 nats", "guided2"):
+    for expected in (
+        "+3 nats, 20.1 times as likely",
+        "guided log-prob",
+        "entropy of guided",
+        "KL(",
+        "1.25 nats",
+        "guided2",
+    ):
         assert expected in said
     assert page.locator("#inspector ol").count() == 3
     tokens.nth(0).focus()
     page.keyboard.press("End")
     assert "0 nats, not moved" in page.locator("#inspector").inner_text()
+
+
+@pytest.mark.parametrize("way", ["click", "tap", "Enter", "Escape"])
+def test_the_inspector_closes_and_gives_the_focus_back(way: str, show: Open) -> None:
+    page = show(results({1: 0, 2: 0.3}, pieces=True, top=3), **(PHONE if way == "tap" else {}))
+    read(page, "tokens")
+    tokens, inspector = page.locator("#texts-grid .t"), page.locator("#inspector")
+    tokens.nth(2).focus()
+    assert inspector.is_visible()
+    close = inspector.locator(".close")
+    if way in ("click", "tap"):
+        getattr(close, way)()
+    elif way == "Enter":
+        close.press("Enter")
+    else:
+        page.keyboard.press("Escape")
+    assert inspector.is_hidden()
+    assert tokens.nth(2).evaluate("token => token === document.activeElement")
+    tokens.nth(3).hover()
+    assert inspector.is_hidden(), "what lies under the pointer opened it again"
+    page.keyboard.press("Enter")
+    assert inspector.is_visible()
 
 
 def test_without_alternatives_or_pieces_the_page_says_what_to_do(show: Open) -> None:
@@ -260,6 +391,51 @@ def test_a_phone_needs_no_sideways_scrolling(mode: str, show: Open) -> None:
     for summary in page.locator("summary").all():
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_no_classifiers_card_reaches_over_a_phones_edge(show: Open, tmp_path: Path) -> None:
+    path = tmp_path / "cards.html"
+    cards = packaged_cards(["leakage", "relevance", "sentiment", "toxicity"])
+    assert len(cards) == 4
+    path.write_text(document(results({1: 0, 2: 0.3}), Record("study"), cards), encoding="utf-8")
+    page = show(path, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_phone_shows_all_columns_of_a_map_and_breaks_names_at_underscores(show: Open) -> None:
+    frame = results({1: 0, 1.25: 0.01, 1.5: 0.02, 2: 0.0061, 3: 0.3}, negatives=("empty", "own"))
+    frame["forward_tokens"] = frame["length"]
+    page = show(frame, **PHONE)
+    for value in ("mean", "change"):
+        page.locator(f"input[name=map-show][value={value}]").check(force=True)
+        box = "document.querySelector('#heatmap .box')"
+        assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), value
+        assert page.locator("#heatmap .heat").evaluate_all(
+            "all => all.every(e => e.scrollWidth <= e.clientWidth)"
+        )
+    name = page.locator(".plates label", has_text="forward_tokens").locator(".plate-name")
+    assert name.evaluate("e => [...e.childNodes].map(node => node.textContent)") == ["forward_", "", "tokens"]
+    assert name.evaluate("e => e.scrollWidth <= e.clientWidth && e.getClientRects().length === 1")
+
+
+@pytest.mark.parametrize(("options", "more"), [({}, False), (PHONE, True)], ids=["desk", "phone"])
+def test_a_table_that_goes_on_beyond_the_edge_fades_there(
+    options: dict[str, Any], more: bool, show: Open
+) -> None:
+    """Six metrics fit a desk; a phone says that there are more."""
+    frame = results({1: 0, 2: 0.3})
+    for name in ("leakage", "toxicity", "relevance"):
+        frame[name] = frame["distinct_1"] / 9
+    page = show(frame, **options)
+    faded = "box => getComputedStyle(box).maskImage !== 'none'"
+    for place in ("#table .box", "#answer .box >> nth=0"):
+        box = page.locator(place)
+        page.wait_for_timeout(50)  # a ResizeObserver reports with the next frame
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth + 1") is more, place
+        assert box.evaluate(faded) is more, place
+        box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+        page.wait_for_timeout(50)
+        assert not box.evaluate(faded), place
 
 
 def test_dark_mode_has_its_own_colours_that_can_be_read(show: Open) -> None:

@@ -120,6 +120,8 @@ function endLabels(labels, top, bottom) {
 
 let carded = null;
 function showCard(element, lines) {
+  hideCard();
+  element.classList.add("hot");
   const card = at("card");
   fill(
     card,
@@ -141,9 +143,11 @@ function showCard(element, lines) {
   card.style.left = `${Math.max(0, left)}px`;
   card.style.top = `${above > 8 ? above : around.bottom + 10}px`;
 }
-const hideCard = () => {
+function hideCard() {
   at("card").hidden = true;
-};
+  if (carded) carded.element.classList.remove("hot");
+  carded = null;
+}
 // Scrolling that ends before the pointer rests still reports itself later: only what moved loses its card.
 window.addEventListener(
   "scroll",
@@ -156,24 +160,31 @@ window.addEventListener("keydown", (event) => {
   if (event.key === "Escape") hideCard();
 });
 
-// Makes an element speak for a cell: card on hover and focus, its texts on click.
+// A finger cannot hover: its first tap on a mark is for the card, and a tap elsewhere puts the card away.
+let finger = false,
+  tapped = null; // whose card was up when the finger came down
+window.addEventListener(
+  "pointerdown",
+  (event) => {
+    finger = event.pointerType === "touch";
+    tapped = carded && carded.element.contains(event.target) ? carded.element : null;
+    if (!tapped) hideCard();
+  },
+  true,
+);
+
+// Makes an element speak for a cell: card on hover, focus and a first tap; its texts on click and a second.
 function speaks(element, cell, lines) {
   element.setAttribute("role", "button");
   element.setAttribute("aria-label", lines.filter(Boolean).join(". ") + ". Shows its texts.");
-  const show = () => {
-    showCard(element, [...lines, "click: its texts"]);
-    element.classList.add("hot");
-  };
-  const hide = () => {
-    hideCard();
-    element.classList.remove("hot");
-  };
-  element.addEventListener("pointerenter", show);
-  element.addEventListener("pointerleave", hide);
+  const show = () => showCard(element, [...lines, finger ? "tap again: its texts" : "click: its texts"]);
+  element.addEventListener("pointerenter", (event) => event.pointerType === "touch" || show());
+  element.addEventListener("pointerleave", (event) => event.pointerType === "touch" || hideCard());
   element.addEventListener("focus", show);
-  element.addEventListener("blur", hide);
-  activate(element, () => {
-    hide();
+  element.addEventListener("blur", hideCard);
+  activate(element, (event) => {
+    if (event.type === "click" && finger && tapped !== element) return show();
+    hideCard();
     openTexts(cell);
   });
   return element;

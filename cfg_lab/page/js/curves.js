@@ -26,7 +26,7 @@ function drawCurveControls() {
               drawCurves();
             },
           }),
-          h("span", {}, thumbnail(metric), h("span", { class: "plate-name" }, metric.name)),
+          h("span", {}, thumbnail(metric), h("span", { class: "plate-name" }, breakable(metric.name))),
         ),
       ),
     ),
@@ -35,7 +35,11 @@ function drawCurveControls() {
 
 // Lines without axes, to choose by.
 function thumbnail(metric) {
-  const [low, high] = extent(metric.mean, 0.1);
+  const shown = visibleCells();
+  const [low, high] = extent(
+    shown.map((cell) => metric.mean[cell]),
+    0.1,
+  );
   const y = linear(low, high, 34, 4);
   const places = scaleAxis < 0 ? CELLS : D.axes[scaleAxis].values;
   const [first, last] = scaleAxis < 0 ? [0, Math.max(1, CELLS.length - 1)] : extent(places, 0);
@@ -43,7 +47,7 @@ function thumbnail(metric) {
   return s(
     "svg",
     { viewBox: "0 0 96 38", width: 96, height: 38, "aria-hidden": "true" },
-    bySeries(CELLS).map(([series, cells]) => {
+    bySeries(shown).map(([series, cells]) => {
       const place = (cell) => (scaleAxis < 0 ? cell : scaleValue(cell));
       const drawn = cells.filter((cell) => metric.mean[cell] !== null && Number.isFinite(place(cell)));
       if (drawn.length === 1)

@@ -14,7 +14,7 @@ function short(value) {
       : size && size < 0.001
         ? value.toExponential(1)
         : String(Number(value.toPrecision(3)));
-  return text.replace("-", MINUS);
+  return text.replaceAll("-", MINUS); // also of an exponent
 }
 const signed = (value) => (value > 0 ? "+" : "") + short(value);
 const interval = (low, high) =>

@@ -81,10 +81,25 @@ function activate(element, action) {
   });
 }
 
+// A table too wide for the page scrolls by itself, and fades out at the edge while there is more beyond it.
+const fade = (box) =>
+  box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+const widths = new ResizeObserver((changes) => changes.forEach(({ target }) => fade(target.closest(".box"))));
+function fading(box) {
+  box.addEventListener("scroll", () => fade(box), { passive: true });
+  widths.observe(box);
+  widths.observe(box.firstElementChild);
+  return box;
+}
+const scrollBox = (label, table, kind = "") =>
+  fading(h("div", { class: `box ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table));
+
+// Names break after an underscore rather than within a word.
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, place) => (place ? [h("wbr"), part] : [part]));
+
 function dataTable(caption, heads, rows) {
-  return h(
-    "div",
-    { class: "box", tabindex: "0", role: "region", "aria-label": caption },
+  return scrollBox(
+    caption,
     h(
       "table",
       { class: "plain" },

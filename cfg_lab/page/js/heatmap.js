@@ -92,6 +92,14 @@ function drawMap() {
     .map((_, place) => place)
     .filter((place) => !off[map.columns].has(place));
   const buttons = [];
+  // where columns are narrow, as many decimals for all as the largest needs
+  const narrow = at("heatmap").clientWidth < 110 + 72 * shownColumns.length;
+  const digits = Math.max(0, (map.show === "mean" ? 2 : 1) - Math.floor(Math.log10(reach)));
+  const told = (one) =>
+    narrow && one !== 0 && digits < 6 ? one.toFixed(digits).replace("-", MINUS) : short(one);
+  // blue is better and orange worse; without a better direction there is one colour, and it is neither
+  const good = { higher: 1, lower: -1 }[metric.better] || 0;
+  const hue = (one) => (good ? (map.show !== "mean" && one * good < 0 ? "worse" : "") : "neutral");
   const body = shownRows.map((row) =>
     h(
       "tr",
@@ -103,14 +111,14 @@ function drawMap() {
         const change = metric.change[cell];
         const button = h(
           "button",
-          { type: "button", class: "heat" },
-          map.show === "mean" ? short(value(cell)) : signed(value(cell)),
+          { type: "button", class: `heat ${hue(value(cell))}` },
+          (map.show !== "mean" && value(cell) > 0 ? "+" : "") + told(value(cell)),
           isShown(change) ? h("span", { class: "dot", "aria-hidden": "true" }) : null,
         );
+        const above = (value(cell) - low) / (high - low || 1);
         const share =
-          map.show === "mean" ? (value(cell) - low) / (high - low || 1) : Math.abs(value(cell)) / reach;
+          map.show === "mean" ? (good < 0 ? 1 - above : above) : Math.abs(value(cell)) / reach;
         button.style.setProperty("--share", `${Math.round(5 + 40 * share)}%`);
-        if (map.show !== "mean") button.classList.add(value(cell) < 0 ? "down" : "up");
         speaks(button, cell, [D.cells.label[cell], meanText(metric, cell), changeText(metric, cell)]);
         buttons.push(button);
         return h("td", {}, button);
@@ -120,9 +128,8 @@ function drawMap() {
   roving(buttons);
   fill(
     at("heatmap"),
-    h(
-      "div",
-      { class: "box", tabindex: "0", role: "region", "aria-label": "Heat map" },
+    scrollBox(
+      "Heat map",
       h(
         "table",
         { class: "heatmap" },
@@ -132,7 +139,13 @@ function drawMap() {
           h(
             "tr",
             {},
-            h("td", { class: "corner-cell" }, `${rows.name} \u2193  ${columns.name} \u2192`),
+            h(
+              "td",
+              { class: "corner-cell" },
+              h("span", {}, `${rows.name}\u00a0\u2193`),
+              " ",
+              h("span", {}, `${columns.name}\u00a0\u2192`),
+            ),
             shownColumns.map((column) => h("th", { scope: "col" }, valueText(columns.values[column]))),
           ),
         ),
@@ -144,8 +157,10 @@ function drawMap() {
     at("map-caption"),
     h("b", {}, `${metric.name}, ${map.show === "mean" ? "means" : "differences to unguided decoding"}. `),
     map.show === "mean"
-      ? `Stronger colour is higher${metric.better ? `; ${betterText(metric)}` : ""}.`
-      : "Blue is higher than unguided, orange lower.",
+      ? `Stronger colour is ${metric.better ? `${metric.better}, which is better` : "higher"}.`
+      : good
+        ? `Blue is better than unguided (${metric.better}), orange worse.`
+        : "Stronger colour is further from unguided; neither direction is better.",
     " A dot: the difference to unguided decoding is shown.",
   );
 }

@@ -13,13 +13,14 @@ if (D.fronts.length && CELLS.length > 1) {
   sized(at("tradeoff-chart"), drawTrade);
 } else at("tradeoff").hidden = true;
 drawMapControls();
-drawMap();
-drawers.push(drawMap, drawTable, drawTexts);
+sized(at("heatmap"), drawMap);
+drawers.push(drawCurveControls, drawTable, drawTextControls, drawTexts);
 drawTableControls();
 drawTable();
 drawTextControls();
 drawTexts();
 drawDownloads();
+document.querySelectorAll(":is(#answer, #metrics, #repeat) .box").forEach(fading);
 at("metrics").hidden = !at("metrics").querySelector("dt");
 for (const link of document.querySelectorAll("nav a"))
   link.parentElement.hidden = at(link.getAttribute("href").slice(1)).hidden;

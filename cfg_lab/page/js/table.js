@@ -107,25 +107,20 @@ function drawTable() {
   );
   fill(
     at("table"),
-    h(
-      "div",
-      {
-        class: `box ${cells.length > 40 ? "tall" : ""}`,
-        tabindex: "0",
-        role: "region",
-        "aria-label": "Results, a row a cell",
-      },
+    scrollBox(
+      "Results, a row a cell",
       h(
         "table",
         { class: "results" },
         h(
           "caption",
           {},
-          "Mean, 95 % interval over prompts, n texts; below it the paired difference to unguided decoding of the same prompts.",
+          "Mean, 95 % interval over prompts (n where not every text is scored), paired difference to unguided decoding of the same prompts.",
         ),
         h("thead", {}, h("tr", {}, head)),
         h("tbody", {}, body),
       ),
+      cells.length > 40 ? "tall" : "",
     ),
   );
   fill(
@@ -140,7 +135,12 @@ function metricCell(metric, cell) {
   return [
     h("span", { class: "mean" }, short(metric.mean[cell])),
     " ",
-    h("small", {}, `${interval(metric.low[cell], metric.high[cell])} n=${metric.n[cell]}`),
+    h(
+      "small",
+      {},
+      interval(metric.low[cell], metric.high[cell]),
+      metric.n[cell] === D.cells.texts[cell] ? null : ` n=${metric.n[cell]}`,
+    ),
     change && change[0] !== null
       ? h(
           "span",

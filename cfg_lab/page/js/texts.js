@@ -8,15 +8,16 @@ const rowAt = new Map(
 const samplesOf = (prompt) =>
   [...new Set(D.rows.sample.filter((_, row) => D.rows.prompt[row] === prompt))].sort((a, b) => a - b);
 
-// At first: the best cell by the first aim, and what it is compared with; all where they are few.
+// At first: the best visible cell by the first aim, and what it is compared with; all where they are few.
 function firstCells() {
-  if (CELLS.length <= 4) return [...CELLS];
+  const cells = visibleCells();
+  if (cells.length <= 4) return cells;
   const metric = D.metrics.find((one) => one.role === "aim");
-  if (!metric) return CELLS.slice(0, 4);
+  if (!metric) return cells.slice(0, 4);
   const sign = metric.better === "lower" ? -1 : 1;
-  const scored = CELLS.filter((cell) => metric.mean[cell] !== null && D.cells.baseline[cell] !== cell);
+  const scored = cells.filter((cell) => metric.mean[cell] !== null && !isBaseline(cell));
   const best = scored.sort((a, b) => sign * (metric.mean[b] - metric.mean[a]))[0];
-  return best === undefined ? CELLS.slice(0, 4) : withBaseline(best);
+  return best === undefined ? cells.slice(0, 4) : withBaseline(best).filter(isVisible);
 }
 function withBaseline(cell) {
   const base = D.cells.baseline[cell];
@@ -76,16 +77,17 @@ function drawTextControls() {
         "fieldset",
         {},
         h("legend", {}, "Cells beside each other"),
-        CELLS.map((cell) =>
+        visibleCells().map((cell) =>
           h(
             "label",
             { class: "chip" },
             h("input", {
               type: "checkbox",
-              checked: reading.cells.includes(cell),
+              checked: chosenCells().includes(cell),
               onchange: (event) => {
+                const before = chosenCells();
                 reading.cells = CELLS.filter((one) =>
-                  one === cell ? event.target.checked : reading.cells.includes(one),
+                  one === cell ? event.target.checked : before.includes(one),
                 );
                 picker.firstElementChild.textContent = `Cells: ${chosenCells().length} chosen`;
                 drawTexts();
@@ -156,7 +158,11 @@ function drawTextControls() {
   if (held) at("texts-controls").querySelector(`[data-keep="${held}"]`).focus();
 }
 
-const chosenCells = () => reading.cells.filter(isVisible);
+// Where the filters hide all that was chosen, others stand in for it until they show it again.
+function chosenCells() {
+  const visible = reading.cells.filter(isVisible);
+  return visible.length || !reading.cells.length ? visible : firstCells();
+}
 
 function whyNoTokens() {
   if (D.tokens.kept && typeof DecompressionStream === "undefined")
@@ -188,12 +194,15 @@ async function drawTexts() {
   ];
   fill(at("texts-note"), notes.filter(Boolean).join(" "));
   fill(at("legend"), withTokens ? legend() : null);
-  if (!withTokens) at("inspector").hidden = true;
+  at("inspector").hidden = true; // its token is drawn anew
   const cards = await Promise.all(found.slice(0, MOST).map(([cell, row]) => textCard(cell, row, withTokens)));
   if (turn !== drawing) return;
   at("texts-grid").removeAttribute("aria-busy");
-  fill(at("texts-grid"), cards.length ? cards : h("p", { class: "empty" }, "No cell is chosen."));
+  fill(at("texts-grid"), cards.length ? cards : h("p", { class: "empty" }, noText()));
 }
+
+const noText = () =>
+  visibleCells().length ? "No cell is chosen." : "No cell is shown: switch some on above.";
 
 async function textCard(cell, row, withTokens) {
   const completion = D.rows.completion[row],

@@ -79,9 +79,9 @@ async function tokenView(completion) {
       broken ? token.piece.replace(/\n/g, "\u21b5\n") : token.piece || "\u2205",
     );
     const show = () => inspect(token, span);
-    span.addEventListener("pointerenter", show);
-    span.addEventListener("focus", show);
-    span.addEventListener("click", show);
+    span.addEventListener("pointerenter", () => dismissed || show());
+    span.addEventListener("focus", () => (dismissed && inspected === span) || show());
+    activate(span, show);
     return span;
   });
   roving(spans);
@@ -119,9 +119,13 @@ function strip(tokens) {
 }
 
 let inspected = null;
+// Closed by the reader: neither the focus given back to the token nor a token that comes to lie under the
+// pointer opens it again, only a press or an arrow key.
+let dismissed = false;
 function inspect(token, span) {
   if (inspected) inspected.classList.remove("hot");
   inspected = span;
+  dismissed = false;
   span.classList.add("hot");
   const panel = at("inspector");
   const facts = [
@@ -133,7 +137,7 @@ function inspect(token, span) {
     value === null ? "none" : `${short(value)} (${percent(Math.exp(value))})`,
   ]);
   facts.push(
-    ["entropy", `${short(token.entropy)} nats`],
+    ["entropy of guided", `${short(token.entropy)} nats`],
     ["KL(positive\u2016negative)", token.divergence === null ? "none" : `${short(token.divergence)} nats`],
     ["scale", short(token.scale)],
   );
@@ -200,11 +204,13 @@ function topRow(one, token) {
 
 function closeInspector() {
   at("inspector").hidden = true;
-  if (inspected) {
-    inspected.classList.remove("hot");
-    inspected.focus();
-  }
+  inspected.classList.remove("hot");
+  dismissed = true;
+  inspected.focus();
 }
+window.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !at("inspector").hidden) closeInspector();
+});
 
 function legend() {
   const step = (way, size) => h("span", { class: `t ${way} l${size}`, "aria-hidden": "true" }, "ab");

@@ -3,8 +3,10 @@
 const tradeX = new Set(D.fronts.flatMap((front) => [front.x, front.y]));
 const trade = (() => {
   const names = [...tradeX],
-    aims = names.filter((name) => METRIC.get(name).role === "aim");
-  const y = aims[0] || names[0];
+    aims = D.metrics.filter((metric) => metric.role === "aim" && tradeX.has(metric.name));
+  // what is shown of an aim is worth weighing first
+  const aim = aims.find((metric) => metric.change.some(isShown)) || aims[0];
+  const y = aim ? aim.name : names[0];
   const x =
     names.includes("perplexity") && y !== "perplexity" ? "perplexity" : names.find((name) => name !== y);
   const size = names.find((name) => METRIC.get(name).role === "price" && name !== x && name !== y);
@@ -54,7 +56,7 @@ function drawTrade() {
   fill(
     at("tradeoff-caption"),
     h("b", {}, `${y.name} against ${x.name}. `),
-    "Better lies towards the corner with the arrow. The heavy line joins the Pareto front over all cells: none is better on both. The arc around a mark is the share of bootstrap resamples of the prompts in which the cell is on the front; a full ring is certain.",
+    `Filled marks: ${y.name} shown to differ from unguided decoding. Better lies towards the corner with the arrow. The heavy line joins the Pareto front over all cells: none is better on both. The arc around a mark is the share of bootstrap resamples of the prompts in which the cell is on the front; a full ring is certain.`,
     size ? ` Larger marks: more ${size.name}.` : "",
     " Thin lines follow a series from low to high scale.",
   );
@@ -101,13 +103,14 @@ function tradeChart(mx, my, size, front, cells, width) {
     size && size.mean[cell] !== null
       ? 4 + (6 * (size.mean[cell] - range[0])) / (range[1] - range[0] || 1)
       : 6;
+  const values = ticks(y.low, y.high, 5);
   const parts = [
     frame(
       box,
       x,
       y,
       ticks(x.low, x.high, roomy ? 7 : 4),
-      ticks(y.low, y.high, 5),
+      values,
       `${mx.name} (${betterText(mx)})`,
       `${my.name} (${betterText(my)})`,
     ),
@@ -141,24 +144,18 @@ function tradeChart(mx, my, size, front, cells, width) {
           points: group.map((cell) => `${x(mx.mean[cell])},${y(my.mean[cell])}`).join(" "),
         }),
       );
-  const points = [],
-    labelled = [];
-  const room = (left, top) => {
-    // a label is left out where it would cover another or a mark
-    const free = !labelled.some(
-      ([l, t, w, tall]) => left < l + w && l < left + 26 && top < t + tall && t < top + 13,
-    );
-    if (free) labelled.push([left, top, 26, 13]);
-    return free;
-  };
-  for (const cell of cells) labelled.push([x(mx.mean[cell]) - 6, y(my.mean[cell]) - 6, 12, 12]);
-  const placed = new Set(
-    [...cells]
-      .sort((a, b) => front.on[b] - front.on[a])
-      .filter(
-        (cell) =>
-          scaleAxis >= 0 && room(x(mx.mean[cell]) + radius(cell) + 9, y(my.mean[cell]) - radius(cell) - 12),
-      ),
+  const points = [];
+  const labels = markLabels(
+    cells.map((cell) => ({
+      cell,
+      x: x(mx.mean[cell]),
+      y: y(my.mean[cell]),
+      reach: radius(cell) + (front.probability[cell] ? 8 : 2),
+      // unguided is what the others are compared with: it is named before them, then the front
+      first: isBaseline(cell) ? 2 : front.on[cell],
+    })),
+    { left: 0, right: width, top: 18, bottom: box.bottom },
+    values.map((value) => [0, y(value) - 7, box.left - 4]),
   );
   for (const [series, group] of groups)
     for (const cell of group) {
@@ -195,9 +192,7 @@ function tradeChart(mx, my, size, front, cells, width) {
                 })
               : null,
             marker(series, px, py, r, markerState(my, cell)),
-            placed.has(cell)
-              ? s("text", { class: "tick", x: px + r + 10, y: py - r - 1 }, short(scaleValue(cell)))
-              : null,
+            labels.get(cell),
           ),
           cell,
           [
@@ -211,7 +206,7 @@ function tradeChart(mx, my, size, front, cells, width) {
       );
     }
   roving(points);
-  const labels = groups.map(([series, group]) => ({ series, text: seriesName(group[0]) }));
+  const names = groups.map(([series, group]) => ({ series, text: seriesName(group[0]) }));
   return [
     s(
       "svg",
@@ -225,6 +220,67 @@ function tradeChart(mx, my, size, front, cells, width) {
       parts,
       points,
     ),
-    groups.length > 1 ? key(labels) : null,
+    groups.length > 1 ? key(names) : null,
   ];
+}
+
+const markName = (cell) =>
+  isBaseline(cell) ? "unguided" : scaleAxis < 0 ? null : valueText(scaleValue(cell));
+
+// The name of each mark in the first place round it where it covers no mark, ring or other name, or none;
+// marks on the very same spot are named once. `taken` are [left, top, width] of text that is there already.
+function markLabels(marks, box, taken) {
+  const found = new Map(),
+    named = new Set();
+  const tall = 13;
+  const clear = (left, top, wide) =>
+    left >= box.left &&
+    left + wide <= box.right &&
+    top >= box.top &&
+    top + tall <= box.bottom &&
+    !taken.some(([l, t, w]) => left < l + w && l < left + wide && top < t + tall && t < top + tall) &&
+    !marks.some((mark) => {
+      const dx = mark.x - Math.max(left, Math.min(mark.x, left + wide)),
+        dy = mark.y - Math.max(top, Math.min(mark.y, top + tall));
+      return Math.hypot(dx, dy) < mark.reach;
+    });
+  const compass = [
+    [1, -1],
+    [1, 0],
+    [1, 1],
+    [0, -1],
+    [0, 1],
+    [-1, -1],
+    [-1, 0],
+    [-1, 1],
+  ];
+  for (const mark of [...marks].sort((a, b) => b.first - a.first)) {
+    const text = markName(mark.cell),
+      spot = `${mark.x} ${mark.y} ${text}`;
+    if (!text || named.has(spot)) continue;
+    const wide = 7.4 * text.length + 2;
+    const places = [1, 10, 20].flatMap((gap) =>
+      compass.map(([dx, dy]) => {
+        const away = (mark.reach + gap) / Math.hypot(dx, dy);
+        return [mark.x + dx * away + ((dx - 1) / 2) * wide, mark.y + dy * away + ((dy - 1) / 2) * tall];
+      }),
+    );
+    const place = places.find(([left, top]) => clear(left, top, wide));
+    if (!place) continue;
+    taken.push([...place, wide]);
+    named.add(spot);
+    found.set(
+      mark.cell,
+      s(
+        "text",
+        {
+          class: `mark-name ${isBaseline(mark.cell) ? "" : tone(seriesOf(mark.cell))}`,
+          x: number(place[0] + 1),
+          y: number(place[1] + 10.5),
+        },
+        text,
+      ),
+    );
+  }
+  return found;
 }
