@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cfg_lab import analysis
 from cfg_lab.page import document
 from cfg_lab.page.cards import packaged_cards
 from cfg_lab.page.record import Record
@@ -290,6 +291,7 @@ def test_texts_stand_side_by_side_with_their_differences(swept: pd.DataFrame, sh
     chosen = swept[(swept["prompt_id"] == "p0") & (swept["sample"] == 0)]
     bodies = page.locator("#texts-grid .body").evaluate_all("all => all.map(e => e.textContent)")
     assert set(bodies) == {text or "empty text" for text in chosen["text"]}
+    assert page.locator("#texts-prompt").inner_text() == "Prompt Text 0\nNegative bad:0.1, dull"
 
 
 def test_tokens_are_coloured_and_show_numbers_and_alternatives(show: Open) -> None:
@@ -507,7 +509,12 @@ def test_csv_holds_every_text_and_number(show: Open, tmp_path: Path) -> None:
     texts = pd.read_csv(tmp_path / "texts.csv")
     assert sorted(texts["text"]) == sorted(frame["text"])
     assert texts["sentiment"].mean() == pytest.approx(frame["sentiment"].mean(), rel=1e-3)
-    assert len(pd.read_csv(tmp_path / "summary.csv")) == 2
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index("guidance.scale")
+    assert len(summary) == 2
+    compared = analysis.comparisons(frame, ["sentiment", "perplexity", "distinct_1"]).set_index("metric")
+    for metric, row in compared.iterrows():
+        for column in ("difference", "p", "p_holm", "effect", "needed"):
+            assert summary.loc[2, f"{metric}_{column}"] == pytest.approx(row[column], rel=1e-4)
 
 
 def test_a_single_cell_and_a_single_prompt_draw(show: Open) -> None:

@@ -94,8 +94,9 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
         "<thead><tr><th scope='col'>metric</th><th scope='col'>verdict</th>"
         "<th scope='col' class='n'>difference</th><td aria-hidden='true'></td>"
         "<th scope='col' class='n'>unguided</th><th scope='col' class='n'>guided</th>"
-        "<th scope='col' class='n'>effect size, d<sub>z</sub></th>"
-        f"<th scope='col' class='n'>p, corrected</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th scope='col' class='n'><abbr title='effect size: the difference in standard deviations of the "
+        "prompts&#39; differences'>d<sub>z</sub></abbr></th>"
+        f"<th scope='col' class='n'>corrected</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

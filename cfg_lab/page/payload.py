@@ -16,7 +16,6 @@ from cfg_lab.page.findings import Change, Compared
 from cfg_lab.page.roles import Roles
 from cfg_lab.page.tokens import Packs, pack_tokens
 
-PROMPT_COLUMNS = {"id": "prompt_id", "text": "prompt", "negative": "prompt_negative"}
 MOST_PAIRED = 8  # metrics that the trade-off offers against each other: 28 fronts are bootstrapped
 
 
@@ -124,9 +123,9 @@ def texts_payload(
     packs = pack_tokens(([(number, unique[number]) for number in group] for group in groups), token_budget)
     payload = {
         "prompts": {
-            name: [value if isinstance(value, str) else "" for value in prompts[column]]
-            for name, column in PROMPT_COLUMNS.items()
-            if column in prompts
+            "id": list(map(str, prompts["prompt_id"])),
+            "text": list(map(str, prompts["prompt"])),
+            "negative": _negatives(results),
         },
         "rows": rows,
         "completions": {
@@ -162,6 +161,19 @@ def _prompt_places(results: pd.DataFrame) -> dict[tuple[str, str], int]:
     prompts = prompts_of(results)
     pairs = zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True)
     return {pair: number for number, pair in enumerate(pairs)}
+
+
+def _negatives(results: pd.DataFrame) -> list[str]:
+    """The phrases that each prompt is steered away from; cells with phrases of their own have others."""
+    if "prompt_negative" not in results:
+        return []
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    columns = (results[name] for name in ("prompt_id", "prompt", "prompt_negative"))
+    for one, text, negative in zip(*columns, strict=True):
+        phrases = found.setdefault((str(one), str(text)), {})
+        if isinstance(negative, str) and negative:
+            phrases[negative] = None
+    return [" · ".join(phrases) for phrases in found.values()]
 
 
 def _change(change: Change | None) -> list[Any] | None:

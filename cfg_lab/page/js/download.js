@@ -22,6 +22,9 @@ function summaryCsv() {
       `${name}_difference_low`,
       `${name}_difference_high`,
       `${name}_p_holm`,
+      `${name}_p`,
+      `${name}_effect`,
+      `${name}_needed`,
     ]),
   ];
   return csv([
@@ -35,7 +38,7 @@ function summaryCsv() {
         metric.low[cell],
         metric.high[cell],
         metric.n[cell],
-        ...(metric.change[cell] || [null, null, null, null]).slice(0, 4),
+        ...(metric.change[cell] || Array(8).fill(null)).filter((_, place) => place !== 4), // without the verdict
       ]),
     ]),
   ]);

@@ -178,7 +178,13 @@ let drawing = 0;
 async function drawTexts() {
   const turn = ++drawing;
   at("texts-grid").setAttribute("aria-busy", "true");
-  fill(at("texts-prompt"), h("span", {}, "Prompt "), h("bdi", {}, D.prompts.text[reading.prompt] ?? ""));
+  const negative = D.prompts.negative?.[reading.prompt];
+  fill(
+    at("texts-prompt"),
+    h("span", {}, "Prompt "),
+    h("bdi", {}, D.prompts.text[reading.prompt] ?? ""),
+    negative ? [h("br"), h("span", {}, "Negative "), h("bdi", {}, negative)] : null,
+  );
   const withTokens = reading.mode === "tokens" && D.tokens.kept && typeof DecompressionStream !== "undefined";
   const rows = chosenCells().map((cell) => [cell, rowAt.get(`${cell}|${reading.prompt}|${reading.sample}`)]);
   const found = rows.filter(([, row]) => row !== undefined);
