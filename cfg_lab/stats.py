@@ -77,8 +77,9 @@ class Difference:
         effect: Cohen's d_z, the mean in standard deviations of the prompts' differences, times Hedges' factor
             for few prompts. NaN where the differences do not vary, or of fewer than three prompts.
         needed: prompts, with as many texts each, with which a paired t test would find an effect of this
-            size with 80 % power at the 5 % level. A whole number; inf where the difference is 0. It takes the
-            effect for the true one: a plan for the next study, not a judgement on this one.
+            size with 80 % power at the 5 % level, as the only comparison made: corrected for many, it takes
+            more. A whole number; inf where the difference is 0. It takes the effect for the true one: a plan
+            for the next study, not a judgement on this one.
     """
 
     mean: float

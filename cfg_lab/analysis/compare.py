@@ -76,6 +76,8 @@ def comparisons(
         vary, `metric`, `baseline` (a cell's id, None where there is none), `difference` (cell minus
         baseline), `low`, `high` (95 % interval), `n` pairs, `p`, `p_holm` (adjusted for all p of the table),
         `effect` and `needed` as in `cfg_lab.stats.Difference`. NaN where something cannot be known.
+        `needed` is for one comparison alone at the 5 % level; to stand after Holm among all of a table takes
+        more prompts.
 
     Raises:
         InputError: no cell has a baseline, its name fits none or several, or there is no such metric.
