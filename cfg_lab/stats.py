@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cfg_lab.resampling import (
+    EXACT,
     LEVEL,
     RESAMPLES,
     ROUNDING,
@@ -28,7 +29,10 @@ from cfg_lab.resampling import (
     batches,
     flipped,
     moments,
+    of_size,
     resampled,
+    shifts,
+    size,
     student,
     two_sided,
 )
@@ -36,15 +40,12 @@ from cfg_lab.resampling import (
 TAIL = round((RESAMPLES + 1) * LEVEL / 2)
 """Resamples on either side of an interval."""
 
-REJECTED = int(SIGNS * LEVEL) + 1
-"""Signs of which at least so many reach as far as what was found where p is 0.05 or more."""
-
 FEW, MANY_SIGNS, MANY = 6, 12, 1000
 """Student's t serves for means of fewer than FEW prompts (too little to resample), for differences of fewer
 than MANY_SIGNS (too few different signs), and for both above MANY (it would be the same)."""
 
 FAR = 20
-"""Signs that have to reach as far as what was found for their share, 0.005, to be a p value."""
+"""Where fewer signs reach as far as what was found, their share is too rough to be p, and more are drawn."""
 
 WIDEST = 3.0
 """At most this many times Student's: resamples without variation say nothing about the unit."""
@@ -76,8 +77,9 @@ class Difference:
         effect: Cohen's d_z, the mean in standard deviations of the prompts' differences, times Hedges' factor
             for few prompts. NaN where the differences do not vary, or of fewer than three prompts.
         needed: prompts, with as many texts each, with which a paired t test would find an effect of this
-            size with 80 % power at the 5 % level. A whole number; inf where the difference is 0. It takes the
-            effect for the true one: a plan for the next study, not a judgement on this one.
+            size with 80 % power at the 5 % level, as the only comparison made: corrected for many, it takes
+            more. A whole number; inf where the difference is 0. It takes the effect for the true one: a plan
+            for the next study, not a judgement on this one.
     """
 
     mean: float
@@ -146,12 +148,21 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
     If guidance changes nothing, the two sides of a prompt could as well be exchanged: its difference has
     either sign with equal chance. p is the share of combinations of signs that give a t statistic as far
     from 0 as the one found: an exact test whatever the distribution, and the wild cluster bootstrap with the
-    null imposed where the sides differ in more than their mean. Where fewer than FAR of the signs
-    reach that far, Student's t, stretched to agree with the signs up to there, says how rare it is, which
-    corrections for many tests need to know. The interval reaches as many standard errors as leave out 0
-    exactly where p < 0.05.
+    null imposed where the sides differ in more than their mean. The interval reaches as many standard errors
+    as leave out 0 exactly where p < 0.05.
 
-    Below MANY_SIGNS prompts, where there are too few different signs, all this is the paired t test. Where
+    Of MANY_SIGNS to EXACT prompts these are all combinations, and p is at least 2 / 2^prompts. Of more they
+    are the SIGNS of a group, or, where fewer than FAR of those reach that far, those of one 64 times as
+    large. The signs as found are among them, so p is at least 1 / 262,144. A test by either group is exact,
+    and so is this one: the larger group only decides on p values that the smaller one puts below FAR / SIGNS.
+    Where prompts differ by equal amounts (as of 0 and 1), p is an estimate of the share of all signs.
+
+    No p is extrapolated beyond the signs there are. So where tests are corrected for their number, few
+    prompts cannot answer many questions: with 12 prompts Holm finds nothing among more than 102 tests.
+
+    Below MANY_SIGNS prompts, where there are too few different signs, and above MANY all this is the paired t
+    test. Of few prompts its small p values rest on differences that are normal. Of many they need only that
+    no handful of prompts makes up most of the variance; the share of signs would be nearly the same. Where
     all prompts differ by the same amount, p is the sign test's 2 / 2^prompts.
 
     Args:
@@ -163,16 +174,25 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
         t = found.mean / found.error
         effect = t / np.sqrt(m) * _hedges(m - 1)
     p, reach = two_sided(t, m), student(m)
-    # By size, which signs do not change: a test is exact only if its signs do not depend on the data's.
-    for part, totals, drawn in batches(found, sums, counts, MANY_SIGNS, MANY, order_by=np.abs(sums)):
-        size = np.abs(flipped(totals, drawn))
-        size.partition((SIGNS - REJECTED, SIGNS - FAR), axis=1)
+    # By size, which signs do not change: a test is exact only if its signs do not depend on the data's. Equal
+    # sizes stand in the order of their signs, so that names have no say; either side may be the baseline.
+    towards = np.where(found.mean < 0, -sums, sums)
+    for part, totals, drawn in batches(found, towards, counts, MANY_SIGNS, MANY, order_by=np.abs(sums)):
+        prompts = totals.shape[1]
+        _, *others = shifts(prompts)
+        sizes = flipped(totals, drawn)
+        if prompts <= EXACT:
+            sizes = np.hstack([sizes, *(flipped(totals * shift, drawn) for shift in others)])
         # Where values are few, as of 0 and 1, t statistics are equal up to rounding.
-        reach[part] = size[:, SIGNS - REJECTED] * (1 + ROUNDING)
-        at_least = (size >= np.abs(t[part, None]) * (1 - ROUNDING)).sum(1)
-        stretch = size[:, SIGNS - FAR] / student(m[part], FAR / SIGNS)
-        beyond = two_sided(t[part] / stretch, m[part])
-        p[part] = np.where(at_least < FAR, beyond, at_least / SIGNS)
+        least = size(t[part, None], m[part, None]) - ROUNDING
+        reached, number = (sizes >= least).sum(1), sizes.shape[1]
+        p[part] = reached / number
+        rank = number - 1 - int(number * LEVEL)
+        sizes.partition(rank, axis=1)
+        reach[part] = of_size(sizes[:, rank] + ROUNDING, m[part])
+        if prompts > EXACT and (far := reached < FAR).any():
+            more = sum((flipped(totals[far] * shift, drawn[far]) >= least[far]).sum(1) for shift in others)
+            p[part[far]] = (reached[far] + more) / (SIGNS * (1 + len(others)))
     low, high = found.mean - reach * found.error, found.mean + reach * found.error
     still = (found.error == 0) & (m > 1)
     p = np.where(still, np.where(found.mean == 0, 1.0, 2 * 0.5**m), p)

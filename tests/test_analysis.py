@@ -24,6 +24,7 @@ from cfg_lab.analysis import (
     COLUMN,
     PAGE,
     better,
+    bounds,
     comparisons,
     heat_map,
     metrics_of,
@@ -88,6 +89,14 @@ def study(seed: int = 0, prompts: int = 10, samples: int = 2, **more: Any) -> pd
 RESULTS = study()
 
 
+def one_cell(metrics: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A text of each prompt."""
+    numbers = range(len(next(iter(metrics.values()))))
+    return pd.DataFrame(
+        {"cell": "c", "prompt_id": [f"p{i}" for i in numbers], "prompt": "P", "sample": 0, **metrics}
+    )
+
+
 class TestCells:
     def test_settings_that_differ_between_cells_vary_and_others_do_not(self) -> None:
         assert varying(RESULTS) == ["negatives", "guidance.scale"]
@@ -150,6 +159,49 @@ class TestSummary:
             "own-1.5": 0,
         }
         assert math.isnan(table.loc["own-1.5", "sentiment"])
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        st.sampled_from(
+            [
+                ("stopped", 0, 1),
+                ("relevance", -1, 1),
+                ("perplexity", 1, 90),
+                ("guided_log_prob", -9, 0),
+                ("reading_ease", -50, 120),
+            ]
+        ),
+        st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), min_size=2, max_size=8),
+    )
+    def test_an_interval_lies_within_the_metrics_range_and_holds_the_mean(
+        self, values: tuple[str, float, float], shares: list[float]
+    ) -> None:
+        metric, low, high = values
+        least, greatest = bounds(metric)
+        texts = one_cell({metric: np.array([low + (high - low) * share for share in shares])})
+        row = summary(texts).iloc[0]
+        free = mean_interval(texts[metric].tolist(), texts["prompt_id"].tolist())
+        rounding = 1e-12
+        assert least - rounding <= row[f"{metric}_low"] <= row[metric] + rounding
+        assert row[metric] - rounding <= row[f"{metric}_high"] <= greatest + rounding
+        for end in ("low", "high"):  # nothing but the impossible is cut off
+            assert row[f"{metric}_{end}"] == pytest.approx(np.clip(getattr(free, end), least, greatest))
+
+    def test_intervals_of_shares_end_at_0_and_1(self) -> None:
+        row = summary(
+            one_cell({"stopped": np.array([1.0, 0, 0, 1, 0]), "distinct_3": np.array([1.0, 1, 1, 1, 0.9])})
+        )
+        assert row["stopped_low"].item() == 0
+        assert row["distinct_3_high"].item() == 1
+
+    def test_intervals_of_ones_own_metrics_are_left_alone(self) -> None:
+        """Also where one has the name of the lab's, but other values."""
+        values = 100 * np.array([0.1, 0.4, 0.2, 0.9, 0.3])
+        table = summary(one_cell({"mine": values, "bleu_of_mine": values}))
+        free = mean_interval(values.tolist(), range(len(values)))
+        for metric in ("mine", "bleu_of_mine"):
+            assert table[f"{metric}_low"].item() == pytest.approx(free.low)
+            assert table[f"{metric}_high"].item() == pytest.approx(free.high)
 
     def test_metrics_that_are_not_there_are_named(self) -> None:
         with pytest.raises(InputError, match=r"no metric 'sentimant'.*perplexity, sentiment, words"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
-from cfg_lab import analysis
+from cfg_lab import Prompt, analysis
 from cfg_lab.guidance import ClassifierFreeGuidance
+from cfg_lab.metrics.metric import scored_together
 from cfg_lab.paths import CONFIG, option_names
+from tests.texts import text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
 GROUPS += ["guidance/schedule", "guidance/adaptive", "guidance/modifiers"]
@@ -63,12 +66,47 @@ def test_every_argument_is_visible_with_its_default() -> None:
         assert not missing, f"conf/{group}/{option}.yaml does not show {missing}"
 
 
-@pytest.mark.parametrize(
-    "option", sorted({*option_names("metrics")} - {"classifier", "evaluate", "evaluator"})
-)
+JUDGED = sorted({*option_names("metrics")} - {"classifier", "evaluate", "evaluator"})
+
+
+@pytest.mark.parametrize("option", JUDGED)
 def test_every_column_of_a_metric_says_what_it_measures(option: str) -> None:
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = compose("sweep", overrides=[f"metrics=[{option}]"])
     (metric,) = instantiate(config.metrics, _convert_="all").values()
     for column in metric.score([]):
         assert analysis.meaning(column), f"analysis/glossary.py does not say what {column} measures"
+
+
+@pytest.mark.parametrize("option", JUDGED)
+def test_every_column_of_a_metric_lies_within_its_bounds(option: str) -> None:
+    """Of texts that go to the ends: empty, equal, one word over and over, the reference itself."""
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep", overrides=[f"metrics=[{option}]"])
+    (metric,) = instantiate(config.metrics, _convert_="all").values()
+    written = [
+        "",
+        "no " * 20,
+        "I love this wonderful day.",
+        "You are a fucking idiot",
+        "The cat sat",
+        "7 \n\n !",
+    ]
+    texts = [
+        text(
+            words,
+            prompt=Prompt(id=str(i), text="The cat", negative="sad:-1, bleak", reference="The cat sat"),
+            guided_log_probs=(-0.0,) * len(words.split()),
+            processed=(9, 3),
+            asked=(9, 6),
+            parameters=(100, 100),
+        )
+        for i in (0, 1)
+        for words in written
+    ]
+    for column, values in metric.score(texts).items():
+        scored = [value for value in values if not math.isnan(value)]
+        # The single values of a metric of the whole cell are the jackknife's; their mean is the cell's value.
+        bounded = scored if not scored_together(metric) else [sum(scored) / len(scored)] if scored else []
+        least, greatest = analysis.bounds(column)
+        assert all(least - 1e-6 <= value <= greatest + 1e-6 for value in bounded), column

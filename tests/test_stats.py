@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, false_discovery_control, nct, permutation_test, t, ttest_1samp, ttest_rel
 
-from cfg_lab.resampling import SIGNS, resamples, signs
+from cfg_lab.resampling import EXACT, SHIFTS, SIGNS, resamples, shifts, signs
 from cfg_lab.stats import (
     FAR,
     FEW,
@@ -164,27 +164,76 @@ class TestPairedDifference:
         interval = expected.confidence_interval(0.95)
         assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
-    @pytest.mark.parametrize("effect", [0.0, 0.2, 0.4])
-    def test_p_is_the_sign_flip_tests(self, effect: float) -> None:
+    @pytest.mark.parametrize("effect", [0.0, 0.5, 2.0, 9.0])
+    @pytest.mark.parametrize("prompts", [MANY_SIGNS, 14])
+    def test_p_is_the_sign_flip_tests(self, prompts: int, effect: float) -> None:
         """Against scipy's; means are in the order of t statistics, so theirs will do."""
-        differences = np.exp(normal(28, MANY_SIGNS)) - np.exp(normal(29, MANY_SIGNS)) + effect
+        differences = np.exp(normal(28, prompts)) - np.exp(normal(29, prompts)) + effect
         every = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
-        found = paired_difference(differences.tolist(), [0.0] * MANY_SIGNS, range(MANY_SIGNS))
+        found = paired_difference(differences.tolist(), [0.0] * prompts, range(prompts))
         assert found.p == pytest.approx(every.pvalue)
-        assert found.p > FAR / SIGNS
 
-    def test_of_normal_differences_small_p_values_go_on_as_the_t_tests(self) -> None:
-        """Where signs cannot tell any more, far below 1 / 4000."""
-        for seed, effect in enumerate([1.0, 1.5, 2.0, 3.0]):
-            differences = normal(30 + seed, 24) + effect
-            found = paired_difference(differences.tolist(), [0.0] * 24, range(24))
-            expected = ttest_1samp(differences, 0).pvalue
-            assert found.p < FAR / SIGNS
-            assert math.log(found.p) == pytest.approx(math.log(expected), rel=0.25)
+    @pytest.mark.parametrize("prompts", [MANY_SIGNS, 13, 16])
+    @pytest.mark.parametrize("texts", [1, 3])
+    def test_of_few_prompts_p_is_the_share_of_all_signs(self, prompts: int, texts: int) -> None:
+        """Written out, with the t statistic of each; skewed, into the far tail, and with unequal texts."""
+        every = 1.0 - 2 * np.array(list(np.ndindex(*[2] * prompts)))
+        counts = np.random.default_rng(38).integers(1, texts + 1, (prompts, 8)).astype(float)
+        sums = (np.exp(1.5 * normal(39, prompts, 8)) - 1 + np.linspace(0, 3, 8)) * counts
+        found = paired_differences(sums, counts)
+        for column, one in enumerate(found):
+            n, signed = counts[:, column], every * sums[:, column]
+            mean = signed.sum(1) / n.sum()
+            t = np.abs(mean) / np.sqrt(((signed - mean[:, None] * n) ** 2).sum(1))
+            assert one.p == pytest.approx((t >= t[0] * (1 - 1e-6)).mean())
+        assert min(one.p for one in found) == 2 / 2**prompts
 
-    @pytest.mark.parametrize("prompts", [2, 5, MANY_SIGNS, 16, 30])
+    def test_one_prompt_of_many_that_differs_the_other_way_leaves_little_chance(self) -> None:
+        """Two of all signs for none, two for the one: no tail fitted to the rest would know."""
+        differences = [-0.21, *np.geomspace(0.3, 28.5, 15).tolist()]
+        found = paired_difference(differences, [0.0] * 16, range(16))
+        assert found.p == 4 / 2**16
+        assert holm([found.p] + [1.0] * 47)[0] < 0.05
+
+    @pytest.mark.parametrize("ahead", [14, 17, 20, 31, 39])
+    def test_of_many_prompts_p_is_near_a_closed_form(self, ahead: int) -> None:
+        """Differences of one size: the sign test's, from 1 to far below what signs can tell."""
+        differences = [1.0] * ahead + [-1.0] * (40 - ahead)
+        expected = min(2 * binom.cdf(min(ahead, 40 - ahead), 40, 0.5), 1.0)
+        found = paired_difference(differences, [0.0] * 40, range(40))
+        number = SHIFTS * SIGNS if expected < FAR / SIGNS else SIGNS
+        assert found.p >= 1 / number
+        assert found.p == pytest.approx(expected, abs=4 * math.sqrt(expected / number) + 1 / number)
+
+    @pytest.mark.parametrize("effect", [0.5, 0.6, 0.7, 2.0])
+    def test_of_many_prompts_p_is_near_scipys(self, effect: float) -> None:
+        differences = normal(30, 30) ** 3 / 3 + effect
+        drawn = permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=400_000, batch=10_000, rng=31
+        ).pvalue
+        found = paired_difference(differences.tolist(), [0.0] * 30, range(30)).p
+        assert found == pytest.approx(drawn, abs=4 * math.sqrt(drawn / SIGNS / SHIFTS) + 1 / SIGNS / SHIFTS)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.lists(
+            st.sampled_from([-1e3, -1.0, 0.0, 0.1, 0.2, 0.3, 1 + 1e-5, 1.0, 1e3]), min_size=12, max_size=40
+        ),
+        st.randoms(),
+    )
+    def test_p_is_what_some_signs_reach_whatever_the_order_of_prompts(self, values: list, random) -> None:
+        """At least what was found does. Many of these sizes are equal, which leaves their order open."""
+        before = paired_difference(values, [0.0] * len(values), range(len(values)))
+        assert before.p >= 2 / 2 ** len(values)
+        assert before.p >= 1 / (SIGNS * SHIFTS) or before.low == before.high
+        mirrored = paired_difference([0.0] * len(values), values, range(len(values)))
+        random.shuffle(values)
+        after = paired_difference(values, [0.0] * len(values), [f"prompt {-i}" for i in range(len(values))])
+        assert after.p == before.p == mirrored.p
+
+    @pytest.mark.parametrize("prompts", [2, 5, MANY_SIGNS, 16, EXACT + 1, 30])
     def test_the_interval_leaves_out_zero_exactly_where_p_is_below_5_percent(self, prompts: int) -> None:
-        sums = normal(prompts, prompts, 4000) + 2 / math.sqrt(prompts)  # half of them are significant
+        sums = normal(prompts, prompts, 2000) + 2 / math.sqrt(prompts)  # half of them are significant
         for one in paired_differences(sums, np.ones_like(sums)):
             assert (one.p < 0.05) == (one.low > 0 or one.high < 0)
 
@@ -254,6 +303,22 @@ class TestSigns:
             assert (found[one] * found[other]).tobytes() in members
         assert found.T @ found == pytest.approx(SIGNS * np.eye(clusters))
         assert found.sum(0) == pytest.approx(0)
+
+    @pytest.mark.parametrize("clusters", [13, 15, EXACT, EXACT + 1])
+    def test_shifted_they_are_all_there_are_up_to_the_opposite(self, clusters: int) -> None:
+        words = (shifts(clusters)[:, None] * signs(clusters)).reshape(-1, clusters)
+        assert len(words) == 2 ** (clusters - 1)
+        assert len(np.unique(np.concatenate([words, -words]), axis=0)) == 2**clusters
+
+    @pytest.mark.parametrize("clusters", [24, 64, MANY])
+    def test_shifted_they_are_a_larger_group_without_opposites(self, clusters: int) -> None:
+        first, by = signs(clusters), shifts(clusters)
+        base = {row.tobytes() for row in first}
+        members = {row.tobytes() for row in by}
+        assert len(by) == len(members) == SHIFTS
+        assert all((by[1] * row).tobytes() in members for row in by)
+        assert sum(row.tobytes() in base for row in by) == 1  # so no word comes twice
+        assert not any((-row).tobytes() in base for row in by)
 
 
 class TestHolm:
@@ -382,3 +447,14 @@ def test_a_sweep_of_500_cells_and_10_metrics_is_summed_up_in_seconds() -> None:
     mean_intervals(sums, np.full(sums.shape, 2.0))
     paired_differences(sums, np.full(sums.shape, 2.0))
     assert time.perf_counter() - begin < 60  # 5 s on one core; a loop over texts takes minutes
+
+
+@pytest.mark.parametrize("prompts", [16, 24])
+def test_small_p_values_are_as_rare_as_they_say(prompts: int) -> None:
+    """Of skewed differences with random sides, where corrections for many tests look."""
+    trials = 20_000
+    sizes = np.exp(1.2 * normal(40, prompts, trials))
+    sums = sizes * np.random.default_rng(41).choice([-1, 1], sizes.shape)
+    p = np.array([one.p for one in paired_differences(sums, np.ones_like(sums))])
+    for level in (0.05, 0.005, 0.001, 0.0002):
+        assert within(float((p <= level).mean()), level, trials)

@@ -7,13 +7,14 @@ from cfg_lab.analysis.cells import metrics_of, varying
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
 from cfg_lab.analysis.front import pareto
-from cfg_lab.analysis.glossary import better, meaning
+from cfg_lab.analysis.glossary import better, bounds, meaning
 from cfg_lab.analysis.look import COLUMN, PAGE, save
 
 __all__ = [
     "COLUMN",
     "PAGE",
     "better",
+    "bounds",
     "comparisons",
     "heat_map",
     "meaning",

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cfg_lab.analysis.cells import SCALE, Pairs, known_metrics, settings_by_cell, varying, written
+from cfg_lab.analysis.glossary import bounds
 from cfg_lab.records import InputError
-from cfg_lab.stats import holm, mean_intervals, paired_differences
+from cfg_lab.stats import Estimate, holm, mean_intervals, paired_differences
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each cell, by its id."""
@@ -28,7 +29,8 @@ def summary(
 
     Returns:
         A row a cell, in the order of results: `cell`, the settings, `texts`, and for each metric m the
-        columns m, m_low, m_high, m_n. NaN where something cannot be known.
+        columns m, m_low, m_high, m_n. NaN where something cannot be known. Intervals end where the metric's
+        range does (`bounds`): what is cut off cannot be the truth, so they cover it as often as before.
 
     Raises:
         InputError: there is no such metric.
@@ -39,11 +41,19 @@ def summary(
     for metric in known_metrics(results, metrics):
         found = mean_intervals(*pairs.by_prompt(pairs.values(results[metric])))
         columns[metric] = [one.mean for one in found]
-        columns[f"{metric}_low"] = [one.low for one in found]
-        columns[f"{metric}_high"] = [one.high for one in found]
+        ends = [_possible(one, *bounds(metric)) for one in found]
+        columns[f"{metric}_low"] = [low for low, _ in ends]
+        columns[f"{metric}_high"] = [high for _, high in ends]
         columns[f"{metric}_n"] = [one.n for one in found]
     cells = results.drop_duplicates("cell")[["cell", *names]].reset_index(drop=True)
     return pd.concat([cells, pd.DataFrame(columns)], axis=1)
+
+
+def _possible(one: Estimate, least: float, greatest: float) -> tuple[float, float]:
+    """The interval without what the metric cannot be."""
+    if not least <= one.mean <= greatest:  # NaN, or somebody's own metric of the same name
+        return one.low, one.high
+    return float(np.maximum(one.low, least)), float(np.minimum(one.high, greatest))  # NaN stays NaN
 
 
 def comparisons(
@@ -66,6 +76,8 @@ def comparisons(
         vary, `metric`, `baseline` (a cell's id, None where there is none), `difference` (cell minus
         baseline), `low`, `high` (95 % interval), `n` pairs, `p`, `p_holm` (adjusted for all p of the table),
         `effect` and `needed` as in `cfg_lab.stats.Difference`. NaN where something cannot be known.
+        `needed` is for one comparison alone at the 5 % level; to stand after Holm among all of a table takes
+        more prompts.
 
     Raises:
         InputError: no cell has a baseline, its name fits none or several, or there is no such metric.

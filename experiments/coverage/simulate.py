@@ -1,7 +1,7 @@
 """What intervals cover and how often tests err: `python experiments/coverage/simulate.py`.
 
 Draws thousands of synthetic sweeps whose true means are known, and prints the README's tables.
-Two minutes on one core; `--trials 200` for a look.
+Five minutes on one core; `--trials 200` for a look.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def constructions(sums: Floats, counts: Floats) -> dict[str, tuple[Floats, Float
     }
 
 
-def rate(hits: Floats) -> str:
+def rate(hits: Floats, digits: int = 3) -> str:
     """A share with its 95 % interval."""
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return f"{hits.mean():.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{hits.mean():.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def inside(low: Floats, high: Floats, truth: float) -> Floats:
@@ -199,6 +199,35 @@ def familywise(trials: int) -> None:
     table(["metrics", "prompts", "uncorrected", "Holm"], rows)
 
 
+def far_tail(trials: int) -> None:
+    """Differences of skewed sizes and random sides, alone and 48 that share a part in every prompt."""
+    print("### Without an effect, skewed: how rare small p values are, and Holm over 48 tests\n")
+    levels = (0.05, 0.005, 0.001, 0.0002)
+    rows: list[list[str]] = []
+    for prompts in (12, 16, 24, 48):
+        generator = np.random.default_rng((prompts, 48))
+        p: list[float] = []
+        wrong: list[float] = []
+        for _ in range(20):
+            alone = generator.normal(0, 1, (prompts, trials * 25 // 20))
+            together = 0.7 * generator.normal(0, 1, (prompts, trials // 20, 1))
+            together = together + 0.7 * generator.normal(0, 1, (prompts, trials // 20, 48))
+            p += p_values(skewed(alone))
+            tests = np.reshape(p_values(skewed(together.reshape(prompts, -1))), (-1, 48))
+            wrong += [float(min(holm(row)) < 0.05) for row in tests.tolist()]
+        rare = [rate((np.array(p) <= level).astype(np.float64), 5) for level in levels]
+        rows.append([str(prompts), *rare, f"**{rate(np.array(wrong))}**"])
+    table(["prompts", *(f"p <= {level}" for level in levels), "Holm, 48 tests"], rows)
+
+
+def skewed(z: Floats) -> Floats:
+    return np.sign(z) * np.expm1(1.5 * np.abs(z))
+
+
+def p_values(differences: Floats) -> list[float]:
+    return [one.p for one in paired_differences(differences, np.ones_like(differences))]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=4000, help="synthetic sweeps a row")
@@ -206,3 +235,4 @@ if __name__ == "__main__":
     coverage_of_means(trials)
     coverage_of_differences(trials)
     familywise(trials)
+    far_tail(trials)
