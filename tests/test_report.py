@@ -196,6 +196,14 @@ def test_a_best_scale_at_the_edge_of_what_was_tried_is_said() -> None:
     assert "scale tried" not in answer_of(page_of(results({1: 0, 2: -0.2, 3: -0.4})))
 
 
+def test_more_questions_than_the_prompts_can_answer_are_said() -> None:
+    scales = {1 + number / 4: 0.0 for number in range(10)}
+    asked = results(scales, prompts=12, samples=1, negatives=("empty", "own", "bos", "last_token"))
+    assert "12 prompts cannot show anything among 108 comparisons" in answer_of(page_of(asked))
+    fewer = asked[asked["negatives"] != "bos"]
+    assert "cannot show anything" not in answer_of(page_of(fewer))
+
+
 def test_the_same_cell_tells_its_price_once() -> None:
     frame = results({1: 0, 2: 0.3}, price=2)
     said = answer_of(page_of(frame.assign(joy=frame["sentiment"], leakage=-frame["sentiment"])))

@@ -9,6 +9,8 @@ from html import escape
 from cfg_lab import analysis
 from cfg_lab.formats import count, interval, joined, p_value, short, signed
 from cfg_lab.page.findings import Change, Finding, Rival
+from cfg_lab.resampling import EXACT
+from cfg_lab.stats import MANY_SIGNS
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,11 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
             "prices; the intervals are 95 % each, not corrected. A difference is called shown only where the "
             "corrected p is below 0.05. Aims and prices are chosen by the metrics' names, not by what came "
             "out; the other metrics are corrected among themselves."
+        )
+    if MANY_SIGNS <= scope.prompts <= EXACT and scope.comparisons * 2 / 2**scope.prompts >= 0.05:
+        notes.append(
+            f"{scope.prompts} prompts cannot show anything among {scope.comparisons} comparisons: the smallest "
+            "corrected p there can be is above 0.05. Ask fewer questions, or of more prompts."
         )
     if any(finding.rivals for finding in found):
         notes.append(
