@@ -177,8 +177,8 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
         )
     if MANY_SIGNS <= scope.prompts <= EXACT and scope.comparisons * 2 / 2**scope.prompts >= 0.05:
         notes.append(
-            f"{scope.prompts} prompts cannot show anything among {scope.comparisons} comparisons: the smallest "
-            "corrected p there can be is above 0.05. Ask fewer questions, or of more prompts."
+            f"{scope.prompts} prompts cannot show anything among {scope.comparisons} comparisons: no "
+            "corrected p can be below 0.05. Ask fewer questions, or of more prompts."
         )
     if any(finding.rivals for finding in found):
         notes.append(
