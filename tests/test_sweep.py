@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -193,14 +194,24 @@ def test_killed_at_any_point_and_run_again_it_ends_the_same(tmp_path: Path, tiny
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
     arguments = [*on(tmp_path, tiny_folder), "samples=400", "max_new_tokens=150", "max_rows=8"]
-    process = subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.PIPE, text=True)
-    root = tmp_path / "results" / "study"
-    deadline = time.monotonic() + 120
-    while not (root / "cells").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=180)
+    process = subprocess.Popen(
+        command(*arguments),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell runs in the background ignores Ctrl-C, and so would all that is started from there.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        root = tmp_path / "results" / "study"
+        deadline = time.monotonic() + 120
+        while not (root / "cells").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
