@@ -40,18 +40,6 @@ _HOME = {
     "load_results": "results",
 }
 
-_MODULES = {
-    "analysis",
-    "guidance",
-    "inline",
-    "metrics",
-    "models",
-    "negatives",
-    "prompts",
-    "sampling",
-    "stats",
-}
-
 __all__ = [
     "BeamSearch",
     "Branch",
@@ -83,7 +71,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"cfg_lab.{_HOME[name]}"), name)
-    if name in _MODULES:
+    if name in __all__:
         return import_module(f"cfg_lab.{name}")
     raise AttributeError(f"module 'cfg_lab' has no attribute {name!r}; it has {', '.join(__all__)}")
 

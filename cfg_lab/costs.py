@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,7 +57,7 @@ class DecodingCost:
         """What has been counted, as plain values under the attributes' names, the clock apart."""
         self.steps, self.rows, self.peak_memory = steps, rows, peak_memory
         self.seconds = round(time.monotonic() - self.clock, 3)
-        return {name: value for name, value in asdict(self).items() if name in FIELDS}
+        return {name: getattr(self, name) for name in FIELDS}
 
 
 FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "clock")

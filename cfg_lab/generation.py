@@ -22,7 +22,7 @@ class Generated(str):
         completion: tokens, trace and finish reason.
         pieces: the text of each token, a stop token included.
         alternatives: for "guided", "positive" and "negative", of each token the likeliest ones, as
-            {"piece": text, "log_prob": nats}.
+            {"token": id, "piece": text, "log_prob": nats}.
         others: the next best texts of a beam search with n_best above 1, best first.
     """
 

@@ -16,7 +16,7 @@ from cfg_lab.planning import Cell, Planned, StopStrings, Study, plan
 from cfg_lab.progress import Bar
 from cfg_lab.records import Completion
 from cfg_lab.scoring import prepare, score, summarise
-from cfg_lab.store import DISTRIBUTIONS, TRACE
+from cfg_lab.store import TRACE
 
 Plans = Mapping[Cell, Sequence[Planned]]
 
@@ -164,14 +164,5 @@ def _completion_row(
         "stop_token": completion.tokens[-1] in request.stop_ids,
         "pieces": [model.piece(token) for token in completion.tokens],
         **{f"trace_{name}": getattr(trace, name) for name in TRACE},
-        **{
-            f"alternatives_{name}": [
-                [
-                    {"token": token, "piece": model.piece(token), "log_prob": log_prob}
-                    for token, log_prob in getattr(step, name)
-                ]
-                for step in trace.alternatives
-            ]
-            for name in DISTRIBUTIONS
-        },
+        **{f"alternatives_{name}": steps for name, steps in trace.likeliest(model.piece).items()},
     }

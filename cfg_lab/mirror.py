@@ -18,6 +18,7 @@ from rich.console import Console
 from cfg_lab import analysis
 from cfg_lab.analysis.cells import settings_by_cell
 from cfg_lab.costs import total
+from cfg_lab.inline import BRANCHES
 from cfg_lab.page.cells import cells_of, records
 from cfg_lab.page.record import Record, read_record
 from cfg_lab.page.roles import Roles, roles_of
@@ -25,14 +26,13 @@ from cfg_lab.page.tokens import has_pieces
 from cfg_lab.progress import Bar
 from cfg_lab.records import InputError
 from cfg_lab.results import load_results
-from cfg_lab.store import Store, StoreError
+from cfg_lab.store import TRACE, Store, StoreError
 from cfg_lab.tracking import CellResult, StudyResult, Tracker, TrackingError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OVERVIEW = "overview"
-BRANCHES = ("positive", "guided", "negative")
 
 
 def mirror(
@@ -183,10 +183,7 @@ def _tokens(cell: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _steps(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
     for step, piece in enumerate(text["pieces"]):
-        trace = {
-            name: round(float(text[f"trace_{name}"][step]), 4)
-            for name in ("guided", "positive", "negative", "entropy", "divergence", "scale")
-        }
+        trace = {name: round(float(text[f"trace_{name}"][step]), 4) for name in TRACE}
         yield {
             "prompt_id": text["prompt_id"],
             "sample": text["sample"],

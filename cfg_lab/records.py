@@ -205,14 +205,17 @@ class Trace:
 
     def likeliest(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:
         """The alternatives as text: of "guided", "positive" and "negative" for each new token the likeliest
-        ones, {"piece": text, "log_prob": nats}; empty lists where none were kept.
+        ones, {"token": id, "piece": text, "log_prob": nats}; empty lists where none were kept.
 
         Args:
             piece: the text of a token.
         """
         return {
             name: [
-                [{"piece": piece(token), "log_prob": log_prob} for token, log_prob in getattr(step, name)]
+                [
+                    {"token": token, "piece": piece(token), "log_prob": log_prob}
+                    for token, log_prob in getattr(step, name)
+                ]
                 for step in self.alternatives
             ]
             for name in ("guided", "positive", "negative")

@@ -13,7 +13,6 @@ from cfg_lab.analysis import metrics_of, summary
 from cfg_lab.analysis.cells import settings_of
 from cfg_lab.formats import count
 from cfg_lab.inline import results_html
-from cfg_lab.records import InputError
 from cfg_lab.store import Store, join
 
 
@@ -45,13 +44,8 @@ def load_results(path: str | Path) -> Results:
         StoreError: a file in it is damaged; names the file.
     """
     store = Store(path)
-    cells = store.cells()
-    if cells.empty:
-        raise InputError(f"{str(path)!r} holds no results; a sweep writes them to results_root/name")
-    results = join(store, cells)
-    if results.empty:
-        raise InputError(f"nothing in {str(path)!r} is decoded yet; run its sweep first")
-    return Results(results)
+    cells, _ = store.begun()
+    return Results(join(store, cells))
 
 
 def _folded(results: pd.DataFrame) -> list[str]:

@@ -14,10 +14,9 @@ from typing import Any, cast
 import pandas as pd
 import yaml
 
-from cfg_lab.console import open_console
+from cfg_lab.console import fitting_table, open_console, say_paths, show_warnings
 from cfg_lab.paths import option_names
-from cfg_lab.records import InputError
-from cfg_lab.sweep import composed, described, errors_in_a_sentence, fitting_table, say_paths, show_warnings
+from cfg_lab.sweep import composed, described, errors_in_a_sentence
 
 _USAGE = """Adds metrics to a finished sweep, without decoding anything.
 
@@ -52,18 +51,13 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         InputError: an override is wrong, or the folder holds no results or nothing decoded.
     """
-    from cfg_lab.scoring import prepare, score, summarise
+    from cfg_lab.scoring import first_columns, prepare, score, summarise
     from cfg_lab.store import Store
 
     console = open_console()
     show_warnings(console)
     store = Store(results)
-    cells = store.cells()
-    if cells.empty:
-        raise InputError(f"{results!r} holds no results; a sweep writes them to results_root/name")
-    decoded = cells["completion"].isin(store.completion_ids())
-    if not decoded.any():
-        raise InputError(f"nothing in {results!r} is decoded yet; run its sweep first")
+    cells, decoded = store.begun()
     metrics = list(described(composed("metrics", overrides, "score"), "metrics").values())
     prepare(metrics)
     if left := int((~decoded).sum()):
@@ -72,7 +66,8 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
         console.print("every text has these scores already", highlight=False)
     summary = summarise(store)
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    console.print(fitting_table(_labels(summary, store.read_text("config.yaml")), rows, metrics, console))
+    labels = _labels(summary, store.read_text("config.yaml"))
+    console.print(fitting_table(labels, rows, first_columns(metrics), console))
     say_paths(console, {"results": store.root, "summary": store.root / "summary.parquet"})
     return rows
 

@@ -42,6 +42,11 @@ def prepare(metrics: Sequence[Metric]) -> None:
                 )
 
 
+def first_columns(metrics: Sequence[Metric]) -> list[str]:
+    """Of each metric, the column that stands for it."""
+    return [next(iter(metric.score([]))) for metric in metrics]
+
+
 @dataclass(frozen=True, eq=False)
 class _Unit:
     """One call of a metric: rows of the store's cells, and the ids their scores are kept under."""

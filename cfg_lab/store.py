@@ -170,10 +170,29 @@ class Store:
         costs: list[dict[str, Any]] = []
         for path in (self.root / "costs").glob("[!.]*.json"):
             try:
-                costs.append({name: json.loads(path.read_text())[name] for name in FIELDS})
+                record = json.loads(path.read_text())
+                costs.append({name: record[name] for name in FIELDS})
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error
         return sorted(costs, key=lambda cost: str(cost["started"]))
+
+    def planned(self) -> int:
+        """How many texts all cells ask for."""
+        return sum(pq.read_metadata(path).num_rows for path in self._shards("cells"))
+
+    def begun(self) -> tuple[pd.DataFrame, pd.Series[bool]]:
+        """Rows of all cells, and which of them are decoded.
+
+        Raises:
+            InputError: the folder holds no results, or nothing of them is decoded yet.
+        """
+        cells = self.cells()
+        if cells.empty:
+            raise InputError(f"{str(self.root)!r} holds no results; a sweep writes them to results_root/name")
+        decoded = cells["completion"].isin(self.completion_ids())
+        if not decoded.any():
+            raise InputError(f"nothing in {str(self.root)!r} is decoded yet; run its sweep first")
+        return cells, decoded
 
     def completion_ids(self) -> set[str]:
         """Ids of everything that is already decoded."""

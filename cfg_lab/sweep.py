@@ -11,7 +11,6 @@ import re
 import shlex
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,15 +24,12 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
-from cfg_lab.console import open_console
+from cfg_lab.console import fitting_table, open_console, say_paths, show_warnings
 from cfg_lab.paths import CONFIG, option_names
 from cfg_lab.records import InputError
 
 if TYPE_CHECKING:
-    from cfg_lab.metrics import Metric
     from cfg_lab.planning import Cell, Study
 
 GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
@@ -84,6 +80,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     """
     from cfg_lab.harness import run as run_study
     from cfg_lab.mirror import mirror
+    from cfg_lab.scoring import first_columns
     from cfg_lab.tracking import TrackingError
 
     console = open_console()
@@ -92,7 +89,8 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
     summary = run_study(study, console)
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    console.print(fitting_table([cell.label for cell in study.cells], rows, study.metrics, console))
+    labels = [cell.label for cell in study.cells]
+    console.print(fitting_table(labels, rows, first_columns(study.metrics), console))
     root = study.store.root
     page = None
     if configs[0].report:
@@ -110,19 +108,6 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
     say_paths(console, paths | ({"page": page} if page else {}))
     return rows
-
-
-def show_warnings(console: Console) -> None:
-    """Warnings as a sentence of the program, not as a line of its code; each once."""
-    said: set[str] = set()
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        if str(message) in said:
-            return
-        said.add(str(message))
-        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
-
-    warnings.showwarning = show
 
 
 def composed(group: str, overrides: Sequence[str], program: str) -> DictConfig:
@@ -275,54 +260,6 @@ def _environment() -> str:
         },
         indent=1,
     )
-
-
-def fitting_table(
-    labels: Sequence[Mapping[str, str]],
-    rows: Sequence[Mapping[str, Any]],
-    metrics: Sequence[Metric],
-    console: Console,
-) -> Table:
-    """The table with the first column of as many metrics as the terminal is wide enough for, at least one."""
-    columns = [next(iter(metric.score([]))) for metric in metrics]
-    unbounded = console.options.update(width=10_000)
-    shown = len(columns)
-    while (
-        shown > 1
-        and _table(labels, rows, columns, shown).__rich_measure__(console, unbounded).maximum > console.width
-    ):
-        shown -= 1
-    return _table(labels, rows, columns, shown)
-
-
-def _table(
-    labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
-) -> Table:
-    """A row a cell: what tells it from the others, n, and mean and interval of the first `shown` columns."""
-    left = f"; {', '.join(columns[shown:])}: see summary.parquet" if columns[shown:] else ""
-    table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
-    for key in labels[0]:
-        table.add_column(key.removeprefix("guidance."))
-    table.add_column("n", justify="right")
-    for column in columns[:shown]:
-        table.add_column(column, justify="right", no_wrap=True)
-    for label, row in zip(labels, rows, strict=True):
-        table.add_row(
-            *label.values(), str(row["texts"]), *(_estimate(row, column) for column in columns[:shown])
-        )
-    table.caption = f"mean over n texts, [95 % interval] over prompts{left}"
-    return table
-
-
-def _estimate(row: Mapping[str, Any], column: str) -> str:
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{row[column]:.3g}\n[dim]\\[{low:.3g}, {high:.3g}][/]"
-
-
-def say_paths(console: Console, paths: Mapping[str, Path]) -> None:
-    for what, path in paths.items():
-        if path.exists():
-            console.print(f"{what:8} {path}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

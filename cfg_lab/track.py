@@ -6,10 +6,10 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from cfg_lab.console import open_console
+from cfg_lab.console import open_console, say_paths, show_warnings
 from cfg_lab.formats import count
 from cfg_lab.report import report
-from cfg_lab.sweep import composed, described, errors_in_a_sentence, say_paths, show_warnings
+from cfg_lab.sweep import composed, described, errors_in_a_sentence
 
 _USAGE = """Writes the page of a finished sweep and shows W&B what it has not seen, without decoding anything.
 

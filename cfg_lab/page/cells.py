@@ -13,6 +13,9 @@ from cfg_lab import analysis
 
 MISSING = "\N{EM DASH}"
 
+PROMPT = ["prompt_id", "prompt"]
+"""What tells prompts apart: two sets may use the same ids for other texts."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -125,5 +128,5 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def prompts_of(results: pd.DataFrame) -> pd.DataFrame:
-    """The different prompts; two sets may use the same ids for other texts."""
-    return results.drop_duplicates(["prompt_id", "prompt"])
+    """The different prompts, in the order in which they come."""
+    return results.drop_duplicates(PROMPT)

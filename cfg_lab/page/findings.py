@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -53,6 +53,20 @@ class Change:
     def for_the_better(self) -> bool:
         """Whether the difference has the direction that is good."""
         return (self.difference > 0) == (analysis.better(self.metric) == "higher")
+
+    def turned(self) -> Change:
+        """The baseline's change beside the cell."""
+        return replace(
+            self,
+            cell=self.baseline,
+            baseline=self.cell,
+            mean=self.base,
+            base=self.mean,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            effect=-self.effect,
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -193,7 +207,7 @@ def _finding(
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
-        unscored=tuple(number for number in range(len(cells.ids)) if number not in dict(scored)),
+        unscored=tuple(sorted({*range(len(cells.ids))} - {*dict(scored)})),
         edge=_edge(cells, top.cell) if top else "",
         guided=len(changes),
     )
@@ -231,27 +245,15 @@ def _rivals(
         return ()
     own = cells.ids[top.cell]
     those = results[results["cell"].isin([own, *one_apart])]
-    means = {str(row["cell"]): float(row[top.metric]) for row in rows}
+    means = {str(row["cell"]): row for row in rows}
+    others = _changes(analysis.comparisons(those, [top.metric], baseline=own), means, cells)
     return tuple(
         Rival(
-            *one_apart[str(row["cell"])],
-            Change(
-                metric=top.metric,
-                cell=top.cell,
-                baseline=cells.ids.index(str(row["cell"])),
-                mean=means[own],
-                base=means[str(row["cell"])],
-                difference=-row["difference"],  # of the cell, not of the rival
-                low=-row["high"],
-                high=-row["low"],
-                p=float(row["p"]),
-                p_holm=min(1.0, choices * float(row["p_holm"])),
-                effect=-float(row["effect"]),
-                needed=float(row["needed"]),
-            ),
+            *one_apart[cells.ids[change.cell]],
+            replace(change.turned(), p_holm=min(1.0, choices * change.p_holm)),
         )
-        for row in records(analysis.comparisons(those, [top.metric], baseline=own))
-        if math.isfinite(row["difference"])
+        for change in others
+        if math.isfinite(change.difference)
     )
 
 

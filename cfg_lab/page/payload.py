@@ -11,7 +11,7 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.formats import compact
 from cfg_lab.inline import LEVELS
-from cfg_lab.page.cells import Cells, prompts_of, records
+from cfg_lab.page.cells import PROMPT, Cells, prompts_of, records
 from cfg_lab.page.findings import Change, Compared
 from cfg_lab.page.roles import Roles
 from cfg_lab.page.tokens import Packs, pack_tokens
@@ -96,20 +96,18 @@ def texts_payload(
     until text_budget bytes of them are there.
     """
     prompts = prompts_of(results)
-    prompt_place = _prompt_places(results)
     cell_place = {cell: number for number, cell in enumerate(cells.ids)}
     rows: dict[str, list[int]] = {name: [] for name in ("cell", "prompt", "sample", "completion")}
     place: dict[tuple[str, int], int] = {}
     unique: list[pd.Series[Any]] = []
     groups: list[list[int]] = []
     spent = left_out = 0
-    for group in _groups(results):
+    for prompt, group in _groups(results):
         if spent >= text_budget:
             left_out += len(group)
             continue
         begin = len(unique)
         for _, row in group.iterrows():
-            prompt = prompt_place[str(row["prompt_id"]), str(row["prompt"])]
             key = (str(row["completion"]), prompt)
             if key not in place:
                 place[key] = len(unique)
@@ -146,34 +144,20 @@ def texts_payload(
     return payload, packs
 
 
-def _groups(results: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The rows of one sample and prompt over all cells, in the order of samples, then prompts."""
-    order = _prompt_places(results)
-    places = [
-        order[str(one), str(text)] for one, text in zip(results["prompt_id"], results["prompt"], strict=True)
-    ]
-    for _, group in results.assign(_prompt=places).groupby(["sample", "_prompt"], sort=True):
-        yield group
-
-
-def _prompt_places(results: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """Each prompt's number, by id and text."""
-    prompts = prompts_of(results)
-    pairs = zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True)
-    return {pair: number for number, pair in enumerate(pairs)}
+def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """The number of each prompt, and its rows of one sample over all cells; by sample, then prompt."""
+    places = results.groupby(PROMPT, sort=False).ngroup().to_numpy()
+    groups: Any = results.groupby([results["sample"].to_numpy(), places], sort=True)
+    for (_, prompt), group in groups:
+        yield int(prompt), group
 
 
 def _negatives(results: pd.DataFrame) -> list[str]:
     """The phrases that each prompt is steered away from; cells with phrases of their own have others."""
     if "prompt_negative" not in results:
         return []
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    columns = (results[name] for name in ("prompt_id", "prompt", "prompt_negative"))
-    for one, text, negative in zip(*columns, strict=True):
-        phrases = found.setdefault((str(one), str(text)), {})
-        if isinstance(negative, str) and negative:
-            phrases[negative] = None
-    return [" · ".join(phrases) for phrases in found.values()]
+    found = results.groupby(PROMPT, sort=False)["prompt_negative"].unique()
+    return [" · ".join(one for one in phrases if isinstance(one, str) and one) for phrases in found]
 
 
 def _change(change: Change | None) -> list[Any] | None:

@@ -50,7 +50,7 @@ def read_record(store: Store) -> Record:
         config=config,
         environment=_mapping(json.loads, environment),
         costs=_costs(store),
-        planned=len(store.cells()),
+        planned=store.planned(),
     )
 
 

@@ -17,8 +17,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-TRACES = ("guided", "positive", "negative", "entropy", "divergence", "scale")
-BRANCHES = ("positive", "guided", "negative")
+from cfg_lab.inline import BRANCHES
+from cfg_lab.store import TRACE
+
 SHARE_OF_TRACES = 0.6  # of the budget, at most, before alternatives are dropped for the traces' sake
 
 
@@ -83,7 +84,7 @@ def trace_columns(row: pd.Series[Any]) -> dict[str, list[int | None]]:
     """Traces in hundredths, None where there is nothing; log-probs, all below 0, without their sign."""
     return {
         name: _hundredths(row[f"trace_{name}"], sign=-1 if name in ("guided", "positive", "negative") else 1)
-        for name in TRACES
+        for name in TRACE
         if f"trace_{name}" in row.index
     }
 

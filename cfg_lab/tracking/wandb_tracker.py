@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -62,7 +63,7 @@ class WandbTracker:
     @property
     def destination(self) -> str:
         """Such as "offline cfg_lab"."""
-        return f"{self._mode()} {f'{self.entity}/' if self.entity else ''}{self.project}"
+        return f"{self._mode} {f'{self.entity}/' if self.entity else ''}{self.project}"
 
     def log_cell(self, result: CellResult) -> Path | None:
         known = {name: value for name, value in result.summary.items() if math.isfinite(value)}
@@ -101,7 +102,7 @@ class WandbTracker:
     def _run(self, study: str, part: str, name: str, kind: str, config: dict[str, Any], folder: Path) -> Any:
         import wandb
 
-        mode = self._mode()
+        mode = self._mode
         return wandb.init(
             project=self.project,
             entity=self.entity,
@@ -124,6 +125,7 @@ class WandbTracker:
             ),
         )
 
+    @cached_property
     def _mode(self) -> Any:
         if self.mode != "auto":
             return self.mode
