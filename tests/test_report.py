@@ -268,6 +268,11 @@ def test_single_missing_scores_do_no_harm() -> None:
 def test_one_prompt_gives_no_interval() -> None:
     said = answer_of(page_of(results(prompts=1)))
     assert "There is one prompt" in said
+    beside = answer_of(page_of(results(negatives=("empty", "own"), prompts=1)))
+    assert re.search(
+        r"With negatives \w+ instead, .* One prompt cannot tell a difference from chance", beside
+    )
+    assert "could not show: p" not in beside
     assert "That is shown" not in said
     assert "[no interval]" in said
     assert "nan" not in said

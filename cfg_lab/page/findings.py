@@ -247,10 +247,11 @@ def _rivals(
     those = results[results["cell"].isin([own, *one_apart])]
     means = {str(row["cell"]): row for row in rows}
     others = _changes(analysis.comparisons(those, [top.metric], baseline=own), means, cells)
+    # min keeps a NaN that comes first: what is unknown stays so
     return tuple(
         Rival(
             *one_apart[cells.ids[change.cell]],
-            replace(change.turned(), p_holm=min(1.0, choices * change.p_holm)),
+            replace(change.turned(), p_holm=min(choices * change.p_holm, 1.0)),
         )
         for change in others
         if math.isfinite(change.difference)
