@@ -29,11 +29,11 @@ from rich.table import Table
 
 import cfg_lab
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
-from cfg_lab.decoding import Columns, Memory
 from cfg_lab.decoding.batch import Batch
+from cfg_lab.decoding.kv_buffer import Columns, Memory
 from cfg_lab.decoding.sequence import Sequence
 from cfg_lab.negatives import PhraseNegative
-from cfg_lab.paths import CONFIG
+from cfg_lab.options import CONFIG
 from cfg_lab.prompts import inline
 
 NEW_TOKENS = 48

@@ -1,8 +1,8 @@
 """cfg_lab: a laboratory for classifier-free guidance and negative prompts in language models.
 
-Every public name is importable from here, and nothing is imported before it is used:
-``import cfg_lab`` takes milliseconds, ``cfg_lab.load_model`` brings torch and transformers. The modules with
-more names are attributes too: ``cfg_lab.guidance.UnionGuidance``, ``cfg_lab.analysis.summary``.
+Every public name can be imported from here. Nothing is imported before it is used: `import cfg_lab` takes
+milliseconds, and `cfg_lab.load_model` brings torch and transformers. Packages with more names are attributes
+too: `cfg_lab.guidance.UnionGuidance`, `cfg_lab.analysis.summary`.
 """
 
 from __future__ import annotations
@@ -11,34 +11,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cfg_lab import analysis, guidance, inline, metrics, models, negatives, prompts, sampling, stats
-    from cfg_lab.decoding import Decoder
-    from cfg_lab.generation import Generated, generate
+    from cfg_lab import analysis, guidance, metrics, models, negatives, prompts
+    from cfg_lab.decoding.completion import Completion
+    from cfg_lab.decoding.decoder import Decoder
+    from cfg_lab.decoding.request import Branch, Request
+    from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampling
+    from cfg_lab.errors import InputError
     from cfg_lab.guidance import ClassifierFreeGuidance
     from cfg_lab.models import GuidanceLogitsProcessor, load_model
-    from cfg_lab.records import Branch, Completion, InputError, Prompt, Request
-    from cfg_lab.results import load_results
-    from cfg_lab.sampling import BeamSearch, Greedy, Sampling
+    from cfg_lab.prompts import Prompt
+    from cfg_lab.study.generation import Generated, generate
+    from cfg_lab.study.notebook_html import results_html, row_html, token_html
+    from cfg_lab.study.results import load_results
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "BeamSearch": "sampling",
-    "Branch": "records",
+_MODULES = {
+    "BeamSearch": "decoding.sampling",
+    "Branch": "decoding.request",
     "ClassifierFreeGuidance": "guidance",
-    "Completion": "records",
-    "Decoder": "decoding",
-    "Generated": "generation",
-    "Greedy": "sampling",
+    "Completion": "decoding.completion",
+    "Decoder": "decoding.decoder",
+    "Generated": "study.generation",
+    "Greedy": "decoding.sampling",
     "GuidanceLogitsProcessor": "models",
-    "InputError": "records",
-    "Prompt": "records",
-    "Request": "records",
-    "Sampling": "sampling",
-    "generate": "generation",
+    "InputError": "errors",
+    "Prompt": "prompts",
+    "Request": "decoding.request",
+    "Sampling": "decoding.sampling",
+    "generate": "study.generation",
     "load_model": "models",
-    "load_results": "results",
+    "load_results": "study.results",
+    "results_html": "study.notebook_html",
+    "row_html": "study.notebook_html",
+    "token_html": "study.notebook_html",
 }
+"""Names and the modules that define them."""
 
 __all__ = [
     "BeamSearch",
@@ -56,21 +64,21 @@ __all__ = [
     "analysis",
     "generate",
     "guidance",
-    "inline",
     "load_model",
     "load_results",
     "metrics",
     "models",
     "negatives",
     "prompts",
-    "sampling",
-    "stats",
+    "results_html",
+    "row_html",
+    "token_html",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"cfg_lab.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"cfg_lab.{_MODULES[name]}"), name)
     if name in __all__:
         return import_module(f"cfg_lab.{name}")
     raise AttributeError(f"module 'cfg_lab' has no attribute {name!r}; it has {', '.join(__all__)}")

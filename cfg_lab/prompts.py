@@ -5,11 +5,32 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from cfg_lab.records import InputError, Prompt
+from cfg_lab.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text to continue or an instruction to follow.
+
+    Attributes:
+        id: unique in its prompt set; names the prompt in every table.
+        text: what the model is asked.
+        negative: the prompt's own negative prompt, weighted phrases ("sad:0.8, bleak"); `negatives=own` uses
+            it.
+        system: system message for chat models; None leaves the model's default.
+        reference: a known good answer, for metrics that compare with one.
+    """
+
+    id: str
+    text: str
+    negative: str | None = None
+    system: str | None = None
+    reference: str | None = None
+
 
 _FIELDS = [field.name for field in fields(Prompt)]
 
@@ -20,7 +41,7 @@ def inline(
     """Prompts written out in a config.
 
     Args:
-        prompts: mappings with `text` and optionally id, negative, attribute, system, reference.
+        prompts: mappings with `text` and optionally id, negative, system, reference.
         system: system message of prompts that have none of their own; for chat models.
         limit: take the first so many; None takes all.
 

@@ -14,9 +14,15 @@ from typing import Any, cast
 import pandas as pd
 import yaml
 
-from cfg_lab.console import fitting_table, open_console, say_paths, show_warnings
-from cfg_lab.paths import option_names
-from cfg_lab.sweep import composed, described, errors_in_a_sentence
+from cfg_lab.options import option_names
+from cfg_lab.study.config import build, compose_group
+from cfg_lab.study.console import (
+    errors_in_a_sentence,
+    fitting_table,
+    open_console,
+    print_paths,
+    show_warnings,
+)
 
 _USAGE = """Adds metrics to a finished sweep, without decoding anything.
 
@@ -51,24 +57,24 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         InputError: an override is wrong, or the folder holds no results or nothing decoded.
     """
-    from cfg_lab.scoring import first_columns, prepare, score, summarise
-    from cfg_lab.store import Store
+    from cfg_lab.study.scoring import first_columns, prepare, score_missing, summarise
+    from cfg_lab.study.store import Store
 
     console = open_console()
     show_warnings(console)
     store = Store(results)
     cells, decoded = store.begun()
-    metrics = list(described(composed("metrics", overrides, "score"), "metrics").values())
+    metrics = list(build(compose_group("metrics", overrides, "score"), "metrics").values())
     prepare(metrics)
     if left := int((~decoded).sum()):
         console.print(f"{left} of {len(cells)} texts are not decoded yet and left out", style="yellow")
-    if not score(store, metrics, console):
+    if not score_missing(store, metrics, console):
         console.print("every text has these scores already", highlight=False)
     summary = summarise(store)
     rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
     labels = _labels(summary, store.read_text("config.yaml"))
     console.print(fitting_table(labels, rows, first_columns(metrics), console))
-    say_paths(console, {"results": store.root, "summary": store.root / "summary.parquet"})
+    print_paths(console, {"results": store.root, "summary": store.root / "summary.parquet"})
     return rows
 
 

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cfg_lab.paths import CONFIG
+from cfg_lab.options import CONFIG
 from cfg_lab.sweep import run
 
 QUICK = [

@@ -35,13 +35,13 @@ from cfg_lab.analysis import (
     trade_off,
     varying,
 )
-from cfg_lab.analysis.cells import settings_of
 from cfg_lab.analysis.drawing import decimals, legible_on
-from cfg_lab.analysis.look import COLOURS
-from cfg_lab.paths import CONFIG
-from cfg_lab.records import InputError
-from cfg_lab.stats import holm, mean_interval, paired_difference
-from cfg_lab.sweep import GROUPS, _settings  # pyright: ignore[reportPrivateUsage]
+from cfg_lab.analysis.frame import settings_of
+from cfg_lab.analysis.stats.estimates import holm, mean_interval, paired_difference
+from cfg_lab.analysis.style import COLOURS
+from cfg_lab.errors import InputError
+from cfg_lab.options import CONFIG
+from cfg_lab.study.build import SETTING_GROUPS, _settings  # pyright: ignore[reportPrivateUsage]
 
 SCALES, NEGATIVES = (1.0, 1.5, 2.0), ("empty", "own")
 
@@ -120,7 +120,7 @@ class TestCells:
     def test_every_setting_of_the_config_is_known_as_one(self) -> None:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             config = compose("sweep", return_hydra_config=True)
-        plain = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+        plain = {group: OmegaConf.to_container(config[group], resolve=True) for group in SETTING_GROUPS}
         names = list(_settings(config, plain))
         assert settings_of(pd.DataFrame(columns=names)) == names
 

@@ -10,7 +10,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
-from cfg_lab.decoding import Columns, NotANumberError
+from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.decoding.sampling import BeamSearch
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import (
     ByDivergence,
     ByEntropy,
@@ -24,8 +27,6 @@ from cfg_lab.guidance import (
 )
 from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.negatives import ModelNegative
-from cfg_lab.records import InputError
-from cfg_lab.sampling import BeamSearch
 from tests import reference
 from tests.cli import on, sweep
 from tests.conftest import SHAPE, make_model, make_tokenizer

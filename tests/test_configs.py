@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from cfg_lab import Prompt, analysis
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.metrics.metric import scored_together
-from cfg_lab.paths import CONFIG, option_names
+from cfg_lab.options import CONFIG, option_names
 from tests.texts import text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
@@ -97,8 +97,8 @@ def test_every_column_of_a_metric_lies_within_its_bounds(option: str) -> None:
             words,
             prompt=Prompt(id=str(i), text="The cat", negative="sad:-1, bleak", reference="The cat sat"),
             guided_log_probs=(-0.0,) * len(words.split()),
-            processed=(9, 3),
-            asked=(9, 6),
+            tokens_read=(9, 3),
+            tokens_read_in_full=(9, 6),
             parameters=(100, 100),
         )
         for i in (0, 1)

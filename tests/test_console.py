@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cfg_lab.console import open_console
-from cfg_lab.progress import Bar
+from cfg_lab.study.console import open_console
+from cfg_lab.study.progress import ProgressBar
 
 
 def test_in_a_notebook_progress_is_plain_lines_on_stdout(
@@ -14,7 +14,7 @@ def test_in_a_notebook_progress_is_plain_lines_on_stdout(
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")  # a kernel sets it for what it starts
     console = open_console(stderr=True)
-    with Bar(console, "decoding", 10, "tokens") as bar:
+    with ProgressBar(console, "decoding", 10, "tokens") as bar:
         for _ in range(10):
             bar.advance(1)
     console.print("[bold]done[/]")

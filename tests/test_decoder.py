@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
-from cfg_lab.decoding import Columns, NotANumberError
+from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel
-from cfg_lab.records import InputError
 from tests import reference
 
 SCALES = [-0.5, 0, 0.5, 1, 1.5, 3]
@@ -197,7 +198,7 @@ def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel) -> None:
 def test_scoring_does_not_depend_on_the_batch(rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [tuple(one.positive[:5]) for one in REQUESTS]
     together = Decoder(rotary).score(REQUESTS, texts)
-    monkeypatch.setattr("cfg_lab.decoding.scoring._LOGITS_AT_ONCE", 1)  # one at a time
+    monkeypatch.setattr("cfg_lab.decoding.teacher_forcing._LOGITS_AT_ONCE", 1)  # one at a time
     for ours, theirs in zip(Decoder(rotary).score(REQUESTS, texts), together, strict=True):
         assert ours.guided == pytest.approx(theirs.guided, abs=1e-4)
     with pytest.raises(InputError, match="continuation 1 is empty"):

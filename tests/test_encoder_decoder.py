@@ -22,10 +22,10 @@ from transformers import (
 )
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling, load_model
+from cfg_lab.decoding.sampling import BeamSearch
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import Interval
 from cfg_lab.models import EncoderDecoder, LanguageModel, from_transformers
-from cfg_lab.records import InputError
-from cfg_lab.sampling import BeamSearch
 from tests.conftest import VOCABULARY, make_tokenizer
 from tests.test_decoder import context, decoded, tokens
 

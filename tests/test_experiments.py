@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cfg_lab
-from cfg_lab.paths import CONFIG, option_names
+from cfg_lab.options import CONFIG, option_names
 from tests.cli import QUICK, shell
 
 FOLDER = CONFIG.parent / "experiments"

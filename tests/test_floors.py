@@ -1,96 +1,128 @@
-"""The architecture: imports point down only, and some libraries enter by one door."""
+"""The architecture: imports point down only, without circles, and some libraries enter by one door."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "cfg_lab"
-FLOORS = [
-    {
-        "records",
-        "costs",
-        "paths",
-        "guidance",
-        "sampling",
-        "stats",
-        "resampling",
-        "formats",
-        "inline",
-        "console",
-    },
-    {"decoding"},
-    {"models", "prompts", "negatives", "metrics", "store", "tracking", "progress", "analysis"},
-    {"planning", "harness", "generation", "results", "scoring", "page", "mirror"},
-    {"sweep", "score", "report", "track"},
-]
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cfg_lab"
 DOORS = {
-    "transformers": {"models"},
-    "wandb": {"tracking"},
-    "hydra": {"sweep"},
-    "evaluate": {"metrics"},
+    "transformers": ["cfg_lab.models"],
+    "wandb": ["cfg_lab.track.wandb_tracker"],
+    "hydra": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
+    "omegaconf": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
+    "evaluate": ["cfg_lab.metrics"],
+    "datasets": ["cfg_lab.prompts"],
+    "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
-# Within a floor: harness runs what planning plans and has it scored; a tracker is shown what the page shows;
-# score and track say things as sweep does; within floor 0 values build on each other.
-NEIGHBOURS = {
-    *(("harness", "planning"), ("harness", "scoring"), ("mirror", "page"), ("mirror", "results")),
-    *(("score", "sweep"), ("sweep", "report"), ("track", "sweep"), ("track", "report")),
-}
+"""Libraries, and the only modules that may import them."""
 
 
-def unit(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {
+    module_name(path): path
+    for folder in ("cfg_lab", "hydra_plugins")
+    for path in (ROOT / folder).rglob("*.py")
+}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module a file imports, also inside functions, but not for type checking only."""
-    tree = ast.parse(path.read_text())
+    """Every module that a file imports: also inside functions, also for type checking only."""
     found: set[str] = set()
-    typing_only = {
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
-    for node in ast.walk(tree):
-        if node in typing_only:
-            continue
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            if node.module == "cfg_lab":
-                found |= {f"cfg_lab.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in FILES else node.module)
     return found
 
 
-FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+IMPORTS = {name: imports(path) for name, path in FILES.items()}
 
 
-def test_every_module_has_a_floor() -> None:
-    assert {unit(path) for path in FILES} == set().union(*FLOORS)
+def written_floors() -> list[list[str]]:
+    """The list of floors in CONTRIBUTING, the highest first: modules and packages without "cfg_lab."."""
+    (block,) = re.findall(r"## Floors\n.*?\n```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    floors = [line.partition("  # ")[0].split() for line in block.splitlines()]
+    return [[name.rstrip("/").removesuffix(".py").replace("/", ".") for name in floor] for floor in floors]
+
+
+def room(module: str, rooms: dict[str, int]) -> str | None:
+    """The entry of the list that a module belongs to: the longest that fits."""
+    short = module.removeprefix("cfg_lab.")
+    parts = short.split(".")
+    fits = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    return next((name for name in fits if name in rooms), None)
 
 
 def test_imports_point_down() -> None:
-    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
-    for path in FILES:
-        here = unit(path)
-        for module in imports(path):
-            if not module.startswith("cfg_lab.") or (there := module.split(".")[1]) == here:
-                continue
-            down = floor[there] < floor[here] or floor[here] == 0 == floor[there]
-            assert down or (here, there) in NEIGHBOURS, f"{path.name} (floor {floor[here]}) imports {module}"
+    floors = written_floors()
+    height = {name: -number for number, names in enumerate(floors) for name in names}
+    for module, imported in IMPORTS.items():
+        if module == "cfg_lab":  # the door to all rooms
+            continue
+        here = room(module, height)
+        assert here is not None, f"{module} is on no floor in CONTRIBUTING.md"
+        for other in imported & FILES.keys():
+            there = room(other, height)
+            assert there is not None, f"{module} imports {other}"
+            assert here == there or height[there] < height[here], f"{module} imports {other}, not below it"
+
+
+def test_no_import_circle() -> None:
+    state: dict[str, str] = defaultdict(lambda: "new")
+
+    def visit(module: str, path: list[str]) -> None:
+        assert state[module] != "open", f"circle: {' -> '.join([*path[path.index(module) :], module])}"
+        if state[module] == "new":
+            state[module] = "open"
+            for other in sorted(IMPORTS[module] & FILES.keys()):
+                visit(other, [*path, module])
+            state[module] = "done"
+
+    for module in FILES:
+        visit(module, [])
+
+
+def test_the_package_has_few_entries() -> None:
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__pycache__", "conf"}
+    assert len(entries) <= 14, sorted(entries)
+
+
+def test_values_do_not_import_their_display() -> None:
+    """Nothing that the decoder, the rules, prompts, negatives, models or metrics import makes HTML."""
+    for module, imported in IMPORTS.items():
+        if module.split(".")[1:2] in (
+            ["decoding"],
+            ["guidance"],
+            ["prompts"],
+            ["negatives"],
+            ["models"],
+            ["metrics"],
+        ):
+            assert not imported & {"html", "rich", "matplotlib"}, module
+            assert "_repr_html_" not in FILES[module].read_text(), module
 
 
 def test_libraries_enter_by_one_door() -> None:
-    for path in FILES:
+    for module, imported in IMPORTS.items():
         for library, doors in DOORS.items():
-            if any(module.split(".")[0] == library for module in imports(path)):
-                assert unit(path) in doors, f"{path} imports {library}"
+            if any(name.split(".")[0] == library for name in imported):
+                assert any(f"{module}.".startswith(f"{door}.") for door in doors), (
+                    f"{module} imports {library}"
+                )
 
 
 def test_importing_the_package_is_cheap_and_every_name_is_there() -> None:
@@ -107,7 +139,7 @@ def test_importing_the_package_is_cheap_and_every_name_is_there() -> None:
     ("name", "kept_out"),
     [
         ("analysis.summary", ("torch", "matplotlib")),
-        ("inline.token_html", ("torch", "pandas")),
+        ("token_html", ("torch", "pandas")),
         ("load_results", ("torch", "matplotlib")),
         ("guidance.UnionGuidance", ("transformers", "pandas")),
         ("InputError", ("torch", "pandas")),

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from cfg_lab import BeamSearch, Completion, Decoder, Generated, Greedy, Request, generate, load_model
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance, UnionGuidance
 from cfg_lab.models import LanguageModel
-from cfg_lab.records import InputError
+from cfg_lab.study.notebook_html import completion_html
 from tests.test_report import outline
 
 
@@ -90,7 +91,7 @@ def test_a_notebook_shows_every_token(text: Generated, model: LanguageModel) -> 
 
 
 def test_a_raw_completion_is_shown_by_its_token_ids(text: Generated) -> None:
-    html = text.completion._repr_html_()
+    html = completion_html(text.completion)
     outline(html)
     for token in text.completion.tokens:
         assert f">{token} <" in html
@@ -169,4 +170,4 @@ def test_the_next_best_texts_of_a_beam(model: LanguageModel) -> None:
 def test_a_completion_of_a_model_without_tokenizer_is_shown(model: LanguageModel) -> None:
     (completion,) = Decoder(model).decode([Request(positive=(1, 2), max_new_tokens=3)])
     assert isinstance(completion, Completion)
-    outline(completion._repr_html_())
+    outline(completion_html(completion))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import (
     ByDivergence,
     ByEntropy,
@@ -33,7 +34,6 @@ from cfg_lab.guidance import (
     log_probs,
     preadd,
 )
-from cfg_lab.records import InputError
 
 RULES: list[type[Rule]] = [ClassifierFreeGuidance, UnionGuidance, SelfDebiasing, ContrastiveDecoding, Dola]
 ADAPTIVE = [NotAdaptive(), ByEntropy(), ByDivergence(), KLBudget(nats=0.3)]

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cfg_lab.paths import CONFIG
+from cfg_lab.options import CONFIG
 from hydra_plugins.cfg_lab_launcher.batch import compose
 
 

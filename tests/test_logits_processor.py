@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, GuidanceLogitsProcessor, Request
+from cfg_lab.decoding.sampling import BeamSearch
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import Interval, KLBudget, Modifiers, UnionGuidance
 from cfg_lab.models import LanguageModel
-from cfg_lab.records import InputError
-from cfg_lab.sampling import BeamSearch
 from tests.test_decoder import context, decoded, tokens
 from tests.test_rules_in_the_decoder import short
 

@@ -10,6 +10,7 @@ import pytest
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from cfg_lab import Prompt
+from cfg_lab.errors import InputError
 from cfg_lab.metrics import (
     Classifier,
     Cost,
@@ -25,7 +26,6 @@ from cfg_lab.metrics.sentiment import HEAD
 from cfg_lab.models import load_classifier, load_embedder
 from cfg_lab.models.embedder import Embedder
 from cfg_lab.models.packaged import packaged_embedder
-from cfg_lab.records import InputError
 from tests.conftest import VOCABULARY, make_tokenizer
 from tests.texts import text
 
@@ -60,9 +60,11 @@ def test_length_and_degenerate_texts_are_counted() -> None:
 
 
 def test_cost_counts_what_the_models_read() -> None:
-    whole = text("a b", processed=(10, 20), asked=(10, 20), parameters=(5_000_000, 2_000_000))
-    half = text("a b", processed=(20, 15, 5), asked=(20, 20, 20), parameters=(1, 1, 1))  # two beams
-    plain = text("a b", processed=(10,), asked=(10,), parameters=(1,))
+    whole = text("a b", tokens_read=(10, 20), tokens_read_in_full=(10, 20), parameters=(5_000_000, 2_000_000))
+    half = text(
+        "a b", tokens_read=(20, 15, 5), tokens_read_in_full=(20, 20, 20), parameters=(1, 1, 1)
+    )  # two beams
+    plain = text("a b", tokens_read=(10,), tokens_read_in_full=(10,), parameters=(1,))
     scores = Cost().score([whole, half, plain])
     assert scores["forward_tokens"] == [30, 40, 10]
     assert scores["gflop"][0] == pytest.approx(2 * (10 * 5e6 + 20 * 2e6) / 1e9)

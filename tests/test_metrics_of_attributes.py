@@ -7,6 +7,7 @@ import math
 import pytest
 
 from cfg_lab import Prompt
+from cfg_lab.errors import InputError
 from cfg_lab.metrics import (
     Answer,
     Formality,
@@ -22,7 +23,6 @@ from cfg_lab.metrics import (
 from cfg_lab.metrics.formality import features
 from cfg_lab.metrics.readability import syllables
 from cfg_lab.negatives import parse_phrases
-from cfg_lab.records import InputError
 from tests.texts import Embeds, answer, text
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cfg_lab import Decoder, Prompt, Request, load_model
+from cfg_lab.errors import InputError
 from cfg_lab.metrics import Evaluator, GuidedLikelihood, Perplexity, Repetition
 from cfg_lab.models import LanguageModel, load_evaluator
 from cfg_lab.models.evaluator import log_probs
-from cfg_lab.records import InputError
 from tests.texts import text
 
 

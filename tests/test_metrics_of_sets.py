@@ -11,11 +11,11 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from cfg_lab import Prompt
+from cfg_lab.analysis.stats.estimates import mean_interval
+from cfg_lab.errors import InputError
 from cfg_lab.metrics import Mauve, SelfBleu, Vendi, scored_together
 from cfg_lab.metrics.jackknife import spread
 from cfg_lab.metrics.mauve import mauve_area
-from cfg_lab.records import InputError
-from cfg_lab.stats import mean_interval
 from tests.texts import Embeds, of, text
 
 

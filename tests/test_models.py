@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, load_model
+from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel, from_transformers, packaged
-from cfg_lab.records import InputError
 from tests.conftest import SHAPE, make_model, make_tokenizer
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import cfg_lab.negatives
 from cfg_lab import Branch, Prompt
+from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.negatives import NamedNegative, PhraseNegative, parse_phrases
-from cfg_lab.records import InputError
 from tests.conftest import make_model, make_tokenizer
 
 KNIGHT = Prompt(id="knight", text="Write {a} story.", negative="boring:0.8, cliche, predictable:0.5")

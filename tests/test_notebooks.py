@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cfg_lab
-from cfg_lab.paths import CONFIG
+from cfg_lab.options import CONFIG
 from tests.cli import environment
 
 REPOSITORY = CONFIG.parent

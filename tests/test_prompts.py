@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cfg_lab.prompts import from_dataset, from_file, inline
-from cfg_lab.records import InputError, Prompt
+from cfg_lab.errors import InputError
+from cfg_lab.prompts import Prompt, from_dataset, from_file, inline
 
 RECORDS = [
     {"id": "a", "text": "One, two", "negative": "sad:0.5, grim"},

@@ -21,19 +21,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfg_lab import analysis
-from cfg_lab.formats import interval, signed
-from cfg_lab.inline import LEVELS, level, results_html, token_html
-from cfg_lab.page import document
-from cfg_lab.page.cards import cards_html, packaged_cards
-from cfg_lab.page.cells import cells_of
-from cfg_lab.page.document import as_script_text
-from cfg_lab.page.findings import Change, Finding, compare, findings
-from cfg_lab.page.record import Record, prompts_fingerprint
-from cfg_lab.page.roles import roles_of
-from cfg_lab.page.sentences import Scope, headline, price
-from cfg_lab.records import InputError
-from cfg_lab.report import main, report
-from cfg_lab.results import load_results
+from cfg_lab.errors import InputError
+from cfg_lab.report import document
+from cfg_lab.report.__main__ import main
+from cfg_lab.report.axes import cells_of
+from cfg_lab.report.cards import cards_html, packaged_cards
+from cfg_lab.report.document import as_script_text
+from cfg_lab.report.findings import Change, Finding, compare, findings
+from cfg_lab.report.record import Record, prompts_fingerprint
+from cfg_lab.report.roles import roles_of
+from cfg_lab.report.sentences import Scope, headline, price
+from cfg_lab.report.write import report
+from cfg_lab.study.formats import interval, signed
+from cfg_lab.study.notebook_html import LEVELS, level, results_html, token_html
+from cfg_lab.study.results import load_results
 from tests.cli import on, sweep
 from tests.fabricated import results
 
@@ -565,7 +566,7 @@ def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path)
 
 def test_a_page_needs_no_model_library() -> None:
     code = (
-        "import sys, cfg_lab.report, cfg_lab.inline;"
+        "import sys, cfg_lab.report, cfg_lab.study.notebook_html;"
         "heavy = {'torch', 'transformers', 'hydra', 'matplotlib'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

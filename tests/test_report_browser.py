@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from cfg_lab import analysis
-from cfg_lab.page import document
-from cfg_lab.page.cards import packaged_cards
-from cfg_lab.page.record import Record
-from cfg_lab.report import report
-from cfg_lab.results import load_results
+from cfg_lab.report import document
+from cfg_lab.report.cards import packaged_cards
+from cfg_lab.report.record import Record
+from cfg_lab.report.write import report
+from cfg_lab.study.results import load_results
 from tests.cli import on, sweep
 from tests.fabricated import results
 from tests.test_report import HOSTILE

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from cfg_lab import analysis, load_results
-from cfg_lab.inline import results_html, row_html
-from cfg_lab.records import InputError
-from cfg_lab.results import Results
+from cfg_lab.errors import InputError
+from cfg_lab.study.notebook_html import results_html, row_html
+from cfg_lab.study.results import Results
 from tests.cli import on, sweep
 from tests.fabricated import results as fabricated
 from tests.test_report import outline

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
-from cfg_lab.decoding import Columns, NotANumberError
+from cfg_lab.decoding.kv_buffer import Columns
 from cfg_lab.decoding.lane import Lane
+from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.decoding.sampling import BeamSearch
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import (
     ByEntropy,
     ContrastiveDecoding,
@@ -26,8 +29,6 @@ from cfg_lab.guidance import (
     UnionGuidance,
 )
 from cfg_lab.models import LanguageModel
-from cfg_lab.records import InputError
-from cfg_lab.sampling import BeamSearch
 from tests import reference
 from tests.test_decoder import Broken, context, decoded, tokens
 
@@ -128,7 +129,7 @@ def test_once_the_branches_agree_the_negatives_are_let_go(
     assert all(map(math.isnan, completion.trace.negative[settled + 1 :]))
     ran = rows_run(rotary, replace(always, guidance=rule), monkeypatch)
     assert ran == [3] * (settled + 1) + [1] * (19 - settled)
-    assert completion.processed == (9 + 19, 14 + settled, 3 + settled)
+    assert completion.tokens_read == (9 + 19, 14 + settled, 3 + settled)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_a_beam_search_costs_what_it_ran(rotary: LanguageModel, monkeypatch: pyt
         ran = rows_run(rotary, one, monkeypatch)
         (completion,) = decoded(rotary, [one])
         assert completion.steps == len(ran)
-        assert sum(completion.processed) >= sum(ran)
+        assert sum(completion.tokens_read) >= sum(ran)
         early |= completion.steps > len(completion.tokens)
     assert early
 

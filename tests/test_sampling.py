@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from cfg_lab import Greedy, Sampling
-from cfg_lab.records import InputError
-from cfg_lab.sampling import gumbel, position_keys
+from cfg_lab.decoding.sampling import gumbel, position_keys
+from cfg_lab.errors import InputError
 
 
 def logits(rows: int, vocab: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:

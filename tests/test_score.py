@@ -15,9 +15,9 @@ import pytest
 
 import cfg_lab
 from cfg_lab import models
-from cfg_lab.records import InputError
+from cfg_lab.errors import InputError
 from cfg_lab.score import run
-from cfg_lab.store import Store
+from cfg_lab.study.store import Store
 from tests.cli import environment, on, sweep
 
 GRID = ["guidance.scale=1,2", "negatives=empty,own"]

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, false_discovery_control, nct, permutation_test, t, ttest_1samp, ttest_rel
 
-from cfg_lab.resampling import EXACT, SHIFTS, SIGNS, resamples, shifts, signs
-from cfg_lab.stats import (
+from cfg_lab.analysis.stats.estimates import (
     FAR,
     FEW,
     MANY,
@@ -28,6 +27,7 @@ from cfg_lab.stats import (
     power,
     prompts_needed,
 )
+from cfg_lab.analysis.stats.resampling import EXACT, SHIFTS, SIGNS, resamples, shifts, signs
 
 PROMPTS, SAMPLES = 16, 2
 

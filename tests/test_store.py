@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cfg_lab.records import InputError
-from cfg_lab.store import COMPLETIONS, Store, StoreError
+from cfg_lab.errors import InputError, StoreError
+from cfg_lab.study.columns import COMPLETION_SCHEMA
+from cfg_lab.study.store import Store
 
 
 def row(number: int) -> dict[str, Any]:
     values: dict[str, Any] = {
         field.name: [1, 2] if pa.types.is_list(field.type) and field.type.value_type == pa.int32() else None
-        for field in COMPLETIONS
+        for field in COMPLETION_SCHEMA
     }
     return {**values, "id": f"id{number}", "text": f"text {number}", "trace_guided": [-0.5, float("nan")]}
 
@@ -69,7 +70,9 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) ->
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from tests.test_store import row
-from cfg_lab.store import Store, StoreError
+from cfg_lab.study.columns import COMPLETION_SCHEMA
+from cfg_lab.study.store import Store
+from cfg_lab.errors import StoreError
 store = Store({str(tmp_path)!r})
 store.add_completions([row(1)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import cfg_lab
-from cfg_lab.records import InputError
-from cfg_lab.store import Store
+from cfg_lab.errors import InputError
+from cfg_lab.study.store import Store
 from tests.cli import command, environment, on, shell, sweep
 
 GRID = ["guidance.scale=1,2,3", "negatives=empty,own"]
@@ -117,7 +117,9 @@ def test_what_decoding_took_is_kept_and_said(
     frame = cfg_lab.load_results(root)
     (cost,) = Store(root).costs()
     assert (cost["texts"], cost["tokens"]) == (len(frame), frame["tokens"].map(len).sum())
-    spared = [sum(row["asked"][1:]) - sum(row["processed"][1:]) for _, row in frame.iterrows()]
+    spared = [
+        sum(row["tokens_read_in_full"][1:]) - sum(row["tokens_read"][1:]) for _, row in frame.iterrows()
+    ]
     assert cost["negative_rows_saved"] == sum(spared) > 0
     assert 0 < cost["steps"] < cost["rows"] <= sum(map(sum, frame["processed"]))
     assert cost["seconds"] > 0
@@ -304,7 +306,7 @@ def test_bad_input_on_the_command_line_is_one_sentence(tmp_path: Path, tiny_fold
 def test_logits_that_are_not_numbers_name_the_prompt(tmp_path: Path) -> None:
     import torch
 
-    from cfg_lab.decoding import NotANumberError
+    from cfg_lab.decoding.model import NotANumberError
     from tests.conftest import make_model, make_tokenizer
 
     model = make_model("rotary")

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 import cfg_lab
-from cfg_lab.formats import count
-from cfg_lab.records import InputError
+from cfg_lab.errors import InputError
 from cfg_lab.score import run as score
-from cfg_lab.store import Store
-from cfg_lab.track import main, run
-from cfg_lab.tracking import WandbTracker
-from cfg_lab.tracking.wandb_tracker import nested, tables
+from cfg_lab.study.formats import count
+from cfg_lab.study.store import Store
+from cfg_lab.track import WandbTracker
+from cfg_lab.track.__main__ import main, run
+from cfg_lab.track.wandb_tracker import nested, tables
 from tests.cli import environment, on, sweep
 
 OFFLINE = ["tracking=wandb", "tracking.mode=offline"]

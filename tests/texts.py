@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cfg_lab import Prompt
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 def text(words: str, **changes: Any) -> Text:

@@ -3,12 +3,12 @@
 Matplotlib is imported when a figure is drawn.
 """
 
-from cfg_lab.analysis.cells import metrics_of, varying
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
-from cfg_lab.analysis.front import pareto
+from cfg_lab.analysis.frame import metrics_of, varying
 from cfg_lab.analysis.glossary import better, bounds, meaning
-from cfg_lab.analysis.look import COLUMN, PAGE, save
+from cfg_lab.analysis.pareto_front import pareto
+from cfg_lab.analysis.style import COLUMN, PAGE, save
 
 __all__ = [
     "COLUMN",

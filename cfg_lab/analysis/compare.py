@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfg_lab.analysis.cells import SCALE, Pairs, known_metrics, settings_by_cell, varying, written
+from cfg_lab.analysis.frame import SCALE, Pairs, known_metrics, settings_by_cell, varying, written
 from cfg_lab.analysis.glossary import bounds
-from cfg_lab.records import InputError
-from cfg_lab.stats import Estimate, holm, mean_intervals, paired_differences
+from cfg_lab.analysis.stats.estimates import Estimate, holm, mean_intervals, paired_differences
+from cfg_lab.errors import InputError
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each cell, by its id."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from cfg_lab.analysis.look import COLUMN, FAINT, INK, RAMP
+from cfg_lab.analysis.style import COLUMN, FAINT, INK, RAMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cfg_lab.analysis.cells import SCALE, known_metrics, settings_by_cell, short, varying, written
 from cfg_lab.analysis.compare import summary
 from cfg_lab.analysis.drawing import (
     Label,
@@ -22,10 +21,11 @@ from cfg_lab.analysis.drawing import (
     say_what_intervals_are,
     scale_axis,
 )
-from cfg_lab.analysis.front import pareto
+from cfg_lab.analysis.frame import SCALE, known_metrics, settings_by_cell, short, varying, written
 from cfg_lab.analysis.glossary import better
-from cfg_lab.analysis.look import COLOURS, COLUMN, DASHES, FAINT, INK, MARKERS, RAMP, in_style, new_figure
-from cfg_lab.records import InputError
+from cfg_lab.analysis.pareto_front import pareto
+from cfg_lab.analysis.style import COLOURS, COLUMN, DASHES, FAINT, INK, MARKERS, RAMP, in_style, new_figure
+from cfg_lab.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,14 +13,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.group import Chosen, Group, group_of
 from cfg_lab.decoding.lane import Lane, Owner
+from cfg_lab.decoding.measurements import alternatives, measure
 from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.sampling import position_keys
 from cfg_lab.decoding.sequence import Sequence
-from cfg_lab.decoding.trace import alternatives, measure
 from cfg_lab.guidance import log_probs
-from cfg_lab.records import Completion, Request
-from cfg_lab.sampling import position_keys
 
 _CACHED_NUMBERS = 400_000
 """float32 numbers that several passes may go over within a CPU core's own cache, about 1.5 MB."""

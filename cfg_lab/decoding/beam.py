@@ -9,10 +9,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from cfg_lab.decoding.completion import Completion, FinishReason
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.sequence import Sequence, ending
-from cfg_lab.guidance.finite import FLOOR
-from cfg_lab.records import Completion, FinishReason, Request
-from cfg_lab.sampling import BeamSearch
+from cfg_lab.guidance.log_probs import FLOOR
 
 
 class Extension(NamedTuple):
@@ -36,7 +37,7 @@ class Beam:
         self.scores = [0.0] + [-math.inf] * (search.width - 1)  # at first all are the same: one counts
         self.ended: list[tuple[float, Sequence, FinishReason]] = []  # best first, at most width
         self.finish_reason: FinishReason | None = None
-        self.steps = self.looked = 0  # run so far, and until negatives were last looked at
+        self.steps = self.negative_steps = 0  # run so far, and until negatives were last looked at
 
     def choose(self, guided: Tensor) -> list[Extension]:
         """The likeliest extensions, best first, as many as are needed to go on.
@@ -72,7 +73,7 @@ class Beam:
         Returns the parent of each hypothesis.
         """
         self.steps += 1
-        self.looked = steps[0].looked
+        self.negative_steps = steps[0].negative_steps
         going: list[Extension] = []
         for rank, (extension, extended) in enumerate(zip(found, steps, strict=True)):
             reason = ending(self.request, extended.tokens)
@@ -95,7 +96,7 @@ class Beam:
     def completion(self) -> Completion:
         """The best text, with the next best ones as its `others`."""
         best, *others = [one.completion(reason) for _, one, reason in self.ended[: self.search.n_best]]
-        return replace(best, others=tuple(others), steps=self.steps, looked=self.looked)
+        return replace(best, others=tuple(others), steps=self.steps, negative_steps=self.negative_steps)
 
     def _ending(self, extension: Extension) -> FinishReason | None:
         return ending(self.request, [*self.hypotheses[extension.parent].tokens, extension.token])

@@ -15,11 +15,14 @@ import torch
 
 from cfg_lab.decoding.batch import Batch, rows_of
 from cfg_lab.decoding.beam import Beam
+from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.model import CausalModel, check_length
-from cfg_lab.decoding.scoring import score
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.sequence import Sequence
-from cfg_lab.records import Completion, InputError, Request, Trace
-from cfg_lab.sampling import BeamSearch
+from cfg_lab.decoding.teacher_forcing import score
+from cfg_lab.decoding.trace import Trace
+from cfg_lab.errors import InputError
 
 
 class Decoder:

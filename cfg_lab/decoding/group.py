@@ -11,10 +11,10 @@ from torch import Tensor
 from cfg_lab.decoding.beam import Beam, Extension
 from cfg_lab.decoding.lane import Lane
 from cfg_lab.decoding.model import CausalModel
+from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler
 from cfg_lab.decoding.sequence import Sequence
+from cfg_lab.decoding.trace import Alternatives
 from cfg_lab.guidance import Guidance
-from cfg_lab.records import Alternatives
-from cfg_lab.sampling import BeamSearch, Greedy, Sampler
 
 
 @dataclass(eq=False)
@@ -60,7 +60,7 @@ def group_of(
     return Group(
         guidance=request.guidance if len(names) > 1 else None,
         sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
-        beam=first.beam,
+        beam=first.beam if isinstance(first.beam, Beam) else None,
         top=request.top,
         vocab=min(models[name].vocab_size for name, _ in request.contexts),
         sequences=members,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.columns import Columns, Prefix
+from cfg_lab.decoding.kv_buffer import Columns, Prefix
 from cfg_lab.decoding.model import CausalModel, Context
 from cfg_lab.decoding.sequence import Sequence
 

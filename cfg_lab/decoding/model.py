@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.columns import Columns, Memory
-from cfg_lab.records import InputError, Request
+from cfg_lab.decoding.kv_buffer import Columns, Memory
+from cfg_lab.decoding.request import Request
+from cfg_lab.errors import InputError
 
 
 class Context(NamedTuple):

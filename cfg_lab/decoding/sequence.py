@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from cfg_lab.records import Alternatives, Completion, FinishReason, Request, Trace
+from cfg_lab.decoding.completion import Completion, FinishReason
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.trace import TRACE_FIELDS, Alternatives, Trace
 
-if TYPE_CHECKING:
-    from cfg_lab.decoding.beam import Beam
+_NEGATIVE, _DIVERGENCE = map(TRACE_FIELDS.index, ("negative", "divergence"))
 
-_NEGATIVE, _DIVERGENCE = (
-    [field.name for field in fields(Trace)].index(name) for name in ("negative", "divergence")
-)
+
+class Search(Protocol):
+    """What a hypothesis knows of the beam search that it belongs to."""
+
+    hypotheses: list[Sequence]
+    finish_reason: FinishReason | None
+
+    def completion(self) -> Completion:
+        """The best text, once the search is over."""
+        ...
 
 
 @dataclass(eq=False)
@@ -34,7 +42,7 @@ class Sequence:
     trace: list[list[float]] = field(default_factory=list[list[float]])
     divergences: list[float] = field(default_factory=list[float])
     alternatives: list[Alternatives] = field(default_factory=list[Alternatives])
-    beam: Beam | None = None
+    beam: Search | None = None
     settled: bool = False
 
     @property
@@ -82,7 +90,7 @@ class Sequence:
         self.settled = other.settled
 
     @property
-    def looked(self) -> int:
+    def negative_steps(self) -> int:
         """Steps until its negatives were last looked at."""
         steps = (step for step, row in enumerate(self.trace) if not math.isnan(row[_NEGATIVE]))
         return max(steps, default=-1) + 1
@@ -97,9 +105,9 @@ class Sequence:
             request=self.request,
             tokens=tuple(self.tokens),
             finish_reason=reason,
-            trace=Trace.of(self.trace, self.alternatives),
+            trace=Trace.from_steps(self.trace, self.alternatives),
             steps=len(self.tokens),
-            looked=self.looked,
+            negative_steps=self.negative_steps,
         )
 
 

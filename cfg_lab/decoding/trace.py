@@ -1,69 +1,86 @@
-"""The numbers kept of each step, instead of its logits."""
+"""What the decoder records of each step: a few numbers instead of the logits. Imports no torch.
+
+The fields of `Trace` and `Alternatives` are defined here once. The results store, the scoring of texts, the
+page and the trackers derive their columns from them.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import cast
-
-import torch
-from torch import Tensor
-
-from cfg_lab.records import Alternatives
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 
-def measure(
-    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, tokens: Tensor, scales: Tensor
-) -> Tensor:
-    """What is worth knowing of a step, [rows, 6]: the numbers of `records.Trace`, in its order.
+@dataclass(frozen=True, kw_only=True)
+class Alternatives:
+    """The likeliest tokens of one step: (token, log-prob) pairs of each distribution, likeliest first.
 
-    guided and positive [rows, vocab], negatives [rows, branches, vocab], all finite normalised log-probs;
-    weights [rows, branches]; tokens [rows], the chosen ones; scales [rows], in force. Without negatives what
-    they say is NaN.
+    `negative` is the weighted mean of the negatives. It is empty where no negative ran.
     """
-    if negatives.shape[1]:
-        shares = weights / weights.abs().sum(1, keepdim=True)
-        index = tokens[:, None, None].expand(-1, negatives.shape[1], 1)
-        negative = vecdot(shares, negatives.gather(2, index)[..., 0])
-        probs = positive.exp()
-        cross = vecdot(probs[:, None], negatives)  # [rows, branches]
-        divergence = vecdot(shares.abs(), vecdot(probs, positive)[:, None] - cross)
-    else:
-        negative = divergence = torch.full_like(guided[:, 0], math.nan)
-    entropy = -vecdot(guided.exp(), guided)
-    own = [_at(guided, tokens), _at(positive, tokens)]
-    return torch.stack([*own, negative, entropy, divergence, scales], dim=1)
+
+    guided: tuple[tuple[int, float], ...]
+    positive: tuple[tuple[int, float], ...]
+    negative: tuple[tuple[int, float], ...]
 
 
-def alternatives(
-    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, count: int
-) -> list[Alternatives]:
-    """The `count` likeliest tokens of each row under each distribution; tensors as in `measure`."""
-    found = [_likeliest(guided, count), _likeliest(positive, count)]
-    if negatives.shape[1]:
-        shares = weights / weights.abs().sum(1, keepdim=True)
-        found.append(_likeliest(torch.einsum("rk,rkv->rv", shares, negatives), count))
-    else:
-        found.append([()] * len(guided))
-    return [
-        Alternatives(guided=own, positive=asked, negative=other)
-        for own, asked, other in zip(*found, strict=True)
-    ]
+DISTRIBUTIONS = tuple(field.name for field in fields(Alternatives))
+"""Names of the distributions of one step."""
 
 
-def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
-    values, tokens = log_probs.topk(min(count, log_probs.shape[1]))
-    return [
-        tuple(zip(ids, numbers, strict=True))
-        for ids, numbers in zip(
-            cast("list[list[int]]", tokens.tolist()), cast("list[list[float]]", values.tolist()), strict=True
-        )
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What guidance did at each new token. Every tuple is as long as the completion; logs are natural.
+
+    Attributes:
+        guided: log-prob of the token under the guided distribution, before temperature and truncation.
+        positive: log-prob of the token under the positive branch alone.
+        negative: log-prob of the token under the weighted mean of the negatives; NaN where none ran.
+        entropy: entropy of the guided distribution, nats.
+        divergence: KL(positive || negative), nats; the mean over several negatives, weighted by the absolute
+            values of their weights. NaN where no negative ran.
+        scale: guidance scale in force; 1 where guidance is off.
+        alternatives: the likeliest tokens, for requests with `top`; otherwise empty.
+    """
+
+    guided: tuple[float, ...]
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
+    entropy: tuple[float, ...]
+    divergence: tuple[float, ...]
+    scale: tuple[float, ...]
+    alternatives: tuple[Alternatives, ...] = ()
+
+    @classmethod
+    def from_steps(cls, steps: Sequence[Sequence[float]], alternatives: Sequence[Alternatives] = ()) -> Trace:
+        """Make a trace from one row of numbers per step, each in the order of TRACE_FIELDS."""
+        columns = zip(*steps, strict=True)
+        return cls(**dict(zip(TRACE_FIELDS, columns, strict=True)), alternatives=tuple(alternatives))
+
+    @property
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """The numbers by field name, without the alternatives."""
+        return {name: getattr(self, name) for name in TRACE_FIELDS}
+
+    def alternatives_as_text(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:
+        """The alternatives with the text of each token, by distribution, step and rank.
+
+        Args:
+            piece: returns the text of a token.
+
+        Returns:
+            For each of DISTRIBUTIONS one list per step of {"token": id, "piece": text, "log_prob": nats}.
+        """
+        return {
+            name: [
+                [
+                    {"token": token, "piece": piece(token), "log_prob": log_prob}
+                    for token, log_prob in getattr(step, name)
+                ]
+                for step in self.alternatives
+            ]
+            for name in DISTRIBUTIONS
+        }
 
 
-def vecdot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products over the last dimension, without keeping the products."""
-    return cast("Tensor", torch.linalg.vecdot(x, y))
-
-
-def _at(log_probs: Tensor, tokens: Tensor) -> Tensor:
-    return log_probs.gather(1, tokens[:, None])[:, 0]
+TRACE_FIELDS = tuple(field.name for field in fields(Trace) if field.name != "alternatives")
+"""Names of the numbers that a trace keeps of each step."""

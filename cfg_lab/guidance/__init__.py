@@ -7,7 +7,7 @@ from cfg_lab.guidance.adaptive import Adaptive, ByDivergence, ByEntropy, KLBudge
 from cfg_lab.guidance.classifier_free import ClassifierFreeGuidance, context_aware, experts, preadd
 from cfg_lab.guidance.contrastive import ContrastiveDecoding
 from cfg_lab.guidance.dola import Dola
-from cfg_lab.guidance.finite import log_probs
+from cfg_lab.guidance.log_probs import log_probs
 from cfg_lab.guidance.modifiers import Modifiers
 from cfg_lab.guidance.rule import Guidance, Rule, shares
 from cfg_lab.guidance.schedules import Constant, Cosine, Exponential, Interval, Linear, Schedule

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.arguments import SMALLEST, check_number
+from cfg_lab.guidance.checks import SMALLEST, check_number
 
 
 class Adaptive(Protocol):

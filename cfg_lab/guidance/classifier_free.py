@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.arguments import check_number
+from cfg_lab.guidance.checks import check_number
 from cfg_lab.guidance.rule import Rule, shares
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.finite import FLOOR
+from cfg_lab.guidance.log_probs import FLOOR
 from cfg_lab.guidance.modifiers import Modifiers
 from cfg_lab.guidance.rule import Rule
 

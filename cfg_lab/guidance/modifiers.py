@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.arguments import check_number
-from cfg_lab.guidance.finite import FLOOR, log_probs
-from cfg_lab.records import InputError
+from cfg_lab.errors import InputError
+from cfg_lab.guidance.checks import check_number
+from cfg_lab.guidance.log_probs import FLOOR, log_probs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfg_lab.errors import InputError
 from cfg_lab.guidance.adaptive import Adaptive, NotAdaptive
-from cfg_lab.guidance.arguments import check_number
-from cfg_lab.guidance.finite import log_probs
+from cfg_lab.guidance.checks import check_number
+from cfg_lab.guidance.log_probs import log_probs
 from cfg_lab.guidance.modifiers import Modifiers
 from cfg_lab.guidance.schedules import Constant, Schedule
-from cfg_lab.records import InputError
+
+
+def is_off(scale: float) -> bool:
+    """Whether a scale leaves the positive branch as it is. No negative runs at such a step."""
+    return scale == 1
 
 
 class Guidance(Protocol):

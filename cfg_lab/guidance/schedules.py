@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from cfg_lab.guidance.arguments import SMALLEST, check_number
+from cfg_lab.guidance.checks import SMALLEST, check_number
 
 
 class Schedule(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cfg_lab.guidance.arguments import SMALLEST, check_number
+from cfg_lab.guidance.checks import SMALLEST, check_number
 from cfg_lab.guidance.rule import Rule
 
 

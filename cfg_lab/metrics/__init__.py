@@ -1,7 +1,7 @@
 """Metrics: a value or more for each text. One small file a metric, chosen in conf/metrics."""
 
 from cfg_lab.metrics.answer import Answer
-from cfg_lab.metrics.card import card
+from cfg_lab.metrics.cards import card
 from cfg_lab.metrics.classifier import Classifier
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

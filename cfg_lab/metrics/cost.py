@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Cost:
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         return {
-            "forward_tokens": [float(sum(text.processed)) for text in texts],
+            "forward_tokens": [float(sum(text.tokens_read)) for text in texts],
             "gflop": [
-                2e-9 * sum(n * size for n, size in zip(text.processed, text.parameters, strict=True))
+                2e-9 * sum(n * size for n, size in zip(text.tokens_read, text.parameters, strict=True))
                 for text in texts
             ],
             "negatives_saved": [_saved(text) for text in texts],
@@ -32,6 +32,6 @@ class Cost:
 
 
 def _saved(text: Text) -> float:
-    if len(text.processed) < 2:
+    if len(text.tokens_read) < 2:
         return math.nan
-    return 1 - sum(text.processed[1:]) / sum(text.asked[1:])
+    return 1 - sum(text.tokens_read[1:]) / sum(text.tokens_read_in_full[1:])

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
-from cfg_lab.records import Text
 
 
 @dataclass(frozen=True)

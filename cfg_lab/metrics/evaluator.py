@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cfg_lab.records import Prompt, Text
+from cfg_lab.metrics.text import Text
+from cfg_lab.prompts import Prompt
 
 Evaluate = Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]
 """From prompts and texts to the log-probs of each text's tokens, nats; [] for a text too long for it."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
-from cfg_lab.records import Text
 
 # 's is one only where it cannot be a genitive: it's, but not the river's.
 _CONTRACTION = re.compile(

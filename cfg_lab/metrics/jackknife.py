@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 def spread(texts: Sequence[Text], statistic: Callable[[list[int]], float]) -> list[float]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cfg_lab.records import InputError, Text
+from cfg_lab.errors import InputError
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

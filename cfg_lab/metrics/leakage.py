@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cfg_lab.records import InputError, Text
+from cfg_lab.errors import InputError
+from cfg_lab.metrics.text import Text
 
 
 class Phrase(Protocol):

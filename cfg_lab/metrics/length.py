@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from cfg_lab.errors import InputError
 from cfg_lab.metrics.jackknife import spread
-from cfg_lab.records import InputError, Text
+from cfg_lab.metrics.text import Text
 
 _SCALING = 5
 """The constant c of the divergence curve, as in the paper."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 class Metric(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cfg_lab.metrics.diversity import distinct
+from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
-from cfg_lab.records import Text
 
 
 @dataclass(frozen=True)

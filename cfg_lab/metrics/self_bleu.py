@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cfg_lab.metrics.jackknife import spread
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

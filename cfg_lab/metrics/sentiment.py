@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 HEAD = Path(__file__).with_name("sentiment_head.json")
 """Weights, what they were trained on, and their held-out accuracy; made by experiments/sentiment_head."""

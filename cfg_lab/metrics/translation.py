@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cfg_lab.records import Text
+from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True)

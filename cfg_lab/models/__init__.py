@@ -12,7 +12,7 @@ from cfg_lab.models.evaluator import load_evaluator
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.load import from_transformers, load_model
 from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
-from cfg_lab.models.memory import peak_memory
+from cfg_lab.models.peak_memory import peak_memory
 
 __all__ = [
     "Embedder",

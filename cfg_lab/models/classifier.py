@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cfg_lab.records import InputError
+from cfg_lab.errors import InputError
 
 
 def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[float]]:

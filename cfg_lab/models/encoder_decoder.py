@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-from cfg_lab.decoding import Columns, Memory
-from cfg_lab.decoding.columns import Prefix
-from cfg_lab.models.column_cache import ColumnCache
+from cfg_lab.decoding.kv_buffer import Columns, Memory, Prefix
+from cfg_lab.errors import InputError
+from cfg_lab.models.kv_cache import ColumnCache
 from cfg_lab.models.language_model import LanguageModel
-from cfg_lab.records import InputError
 
 _TOKENS_AT_ONCE = 4096
 

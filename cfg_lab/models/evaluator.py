@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from cfg_lab.decoding import Decoder
+from cfg_lab.decoding.decoder import Decoder
+from cfg_lab.decoding.request import Request
+from cfg_lab.errors import InputError
 from cfg_lab.models.language_model import LanguageModel
 from cfg_lab.models.load import load_model
-from cfg_lab.records import InputError, Prompt, Request
+from cfg_lab.prompts import Prompt
 
 
 @lru_cache(maxsize=2)

@@ -14,11 +14,11 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cfg_lab.decoding import Columns, Memory
-from cfg_lab.models import onednn
-from cfg_lab.models.column_cache import ColumnCache
-from cfg_lab.models.llama_cpu import LlamaOnCpu
-from cfg_lab.records import InputError
+from cfg_lab.decoding.kv_buffer import Columns, Memory
+from cfg_lab.errors import InputError
+from cfg_lab.models.cpu import onednn
+from cfg_lab.models.cpu.llama import LlamaOnCpu
+from cfg_lab.models.kv_cache import ColumnCache
 
 PromptFormat = Literal["auto", "chat", "plain"]
 

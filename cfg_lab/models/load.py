@@ -12,12 +12,12 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
+from cfg_lab.errors import InputError
 from cfg_lab.models.encoder_decoder import EncoderDecoder
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
+from cfg_lab.models.layer_skipping import check_skip, without_layers
 from cfg_lab.models.packaged import PACKAGED, packaged_model
-from cfg_lab.models.skip import check_skip, without_layers
-from cfg_lab.paths import CONFIG, option_names
-from cfg_lab.records import InputError
+from cfg_lab.options import CONFIG, option_names
 
 logging.disable_progress_bar()
 

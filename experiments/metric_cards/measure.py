@@ -23,12 +23,12 @@ from sklearn.metrics import roc_auc_score
 
 from cfg_lab import Prompt
 from cfg_lab.metrics import Metric
-from cfg_lab.metrics.card import CARDS
+from cfg_lab.metrics.cards import CARDS
 from cfg_lab.metrics.formality import features
 from cfg_lab.metrics.language import language_of
+from cfg_lab.metrics.text import Text
 from cfg_lab.models.packaged import Package, fetch
-from cfg_lab.paths import CONFIG
-from cfg_lab.records import Text
+from cfg_lab.options import CONFIG
 from experiments.metric_cards.formal_pairs import DEEPSTEER, ROTALABS, SAKLAS, Pairs, answers, sentences
 from experiments.sentiment_head.train import RATINGS, accuracy, ratings
 

@@ -1,0 +1,49 @@
+"""What the decoder returns for a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.trace import Trace
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """The result of a request.
+
+    Attributes:
+        tokens: the new tokens, with the stop token if there is one.
+        finish_reason: "stop" or "length".
+        steps: number of decoding steps; more than the number of tokens where a beam search went on.
+        negative_steps: number of steps up to and including the last one that ran a negative branch.
+        others: the next best texts of a beam search with n_best above 1, best first.
+    """
+
+    request: Request
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    trace: Trace
+    steps: int
+    negative_steps: int
+    others: tuple[Completion, ...] = ()
+
+    @property
+    def tokens_read(self) -> tuple[int, ...]:
+        """Number of tokens that the model of each branch has read, the positive's first, counting every
+        branch separately even where branches shared their work.
+
+        A negative branch that pauses reads what it has missed when it comes back.
+        """
+        positive, *negatives = self.tokens_read_in_full
+        unread = self.request.beams * (self.steps - self.negative_steps)
+        return (positive, *(tokens - unread if self.negative_steps else 0 for tokens in negatives))
+
+    @property
+    def tokens_read_in_full(self) -> tuple[int, ...]:
+        """Number of tokens that each branch would have read if no negative branch had stopped early."""
+        contexts = self.request.contexts
+        return tuple(self.request.beams * (len(ids) + self.steps - 1) for _, ids in contexts)

@@ -1,0 +1,36 @@
+"""Values as plain data that names them, for content addresses."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, cast
+
+
+def canonical(value: Any) -> Any:
+    """A value as JSON data: equal data for equal values.
+
+    A dataclass becomes its name and those fields that differ from their defaults. So a class that gains an
+    argument with a default keeps its names, and 2.0 is the same as 2.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            field.name: canonical(getattr(value, field.name))
+            for field in fields(value)
+            if field.compare and not _is_default(field, getattr(value, field.name))
+        }
+        return [type(value).__name__, changed]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in cast("list[Any]", value)]
+    if isinstance(value, frozenset):
+        return sorted(cast("frozenset[Any]", value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return repr(value)
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    if field.default is not MISSING:
+        return value == field.default
+    return field.default_factory is not MISSING and value == field.default_factory()

@@ -1,0 +1,120 @@
+"""What the decoder is asked for: one text, as token ids."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+
+from cfg_lab.decoding.identity import canonical
+from cfg_lab.decoding.sampling import BeamSearch, Sampler
+from cfg_lab.errors import InputError
+from cfg_lab.guidance.rule import Guidance, is_off
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One negative context. The model runs on it at every step.
+
+    Attributes:
+        ids: token ids of the context.
+        weight: finite; the share of this branch among the request's negatives. A negative weight attracts.
+        model: fingerprint of the model that runs the branch; None is the model of the positive context.
+    """
+
+    ids: tuple[int, ...]
+    weight: float = 1.0
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One text to decode, as token ids.
+
+    Attributes:
+        positive: the context to continue; at least one token.
+        negatives: the contexts to steer away from, one branch each.
+        guidance: the rule that combines the branches; None decodes the positive context alone.
+        sampling: how a token is chosen from the guided distribution; None is greedy.
+        max_new_tokens: at least 1.
+        stop_ids: the text ends at any of these tokens. The stop token is kept as the last token.
+        stop_when: a function of the new tokens so far; the text ends when it returns True. A dataclass or a
+            function with a repr of its own, for it is part of the request's id.
+        seed, sample: together with the positive context they determine the sampling noise.
+        top: number of likeliest tokens that the trace keeps for each step and distribution.
+    """
+
+    positive: tuple[int, ...]
+    negatives: tuple[Branch, ...] = ()
+    guidance: Guidance | None = None
+    sampling: Sampler | BeamSearch | None = None
+    max_new_tokens: int = 128
+    stop_ids: frozenset[int] = frozenset()
+    stop_when: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False)
+    seed: int = 0
+    sample: int = 0
+    top: int = 0
+
+    def __post_init__(self) -> None:
+        contexts = [("positive", self.positive), *(("negative", branch.ids) for branch in self.negatives)]
+        for name, ids in contexts:
+            if not ids:
+                raise InputError(
+                    f"the {name} context is empty; a context has at least one token (BOS will do)"
+                )
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.top < 0:
+            raise InputError(f"top must be at least 0 (keeps none), got {self.top}")
+        weights = [branch.weight for branch in self.negatives]
+        if weights and not (all(map(math.isfinite, weights)) and any(weights)):
+            raise InputError(f"weights of negatives must be finite and not all 0, got {weights}")
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The negatives that run at some step. Empty where guidance is off at every step."""
+        guidance = self.guidance
+        if guidance is None or all(is_off(guidance.scale_at(step)) for step in range(self.max_new_tokens)):
+            return ()
+        return self.negatives
+
+    @cached_property
+    def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
+        """Model and token ids of the positive context and of every negative that runs at some step."""
+        return ((None, self.positive), *((branch.model, branch.ids) for branch in self.branches))
+
+    @property
+    def beams(self) -> int:
+        """Number of hypotheses that a beam search follows at once; 1 without beam search."""
+        return getattr(self.sampling, "width", 1)
+
+    def id(self, model_fingerprint: str) -> str:
+        """Content address of the completion, 32 hex digits. Equal ids mean equal texts."""
+        random = self.sampling is not None and self.sampling.random
+        parts = [
+            "v2",
+            model_fingerprint,
+            self.positive,
+            self.branches,
+            self.guidance if self.branches else None,
+            self.sampling,
+            self.max_new_tokens,
+            self.stop_ids,
+            self.stop_when,
+            (self.seed, self.sample) if random else None,
+            self.top,
+        ]
+        return blake2b(json.dumps(canonical(parts)).encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def noise_key(self) -> int:
+        """A 63-bit hash of (seed, positive context, sample).
+
+        Guidance is not part of it: requests that differ only in guidance share their noise, so that paired
+        comparisons have less variance (common random numbers).
+        """
+        text = f"{self.seed}|{self.sample}|{','.join(map(str, self.positive))}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

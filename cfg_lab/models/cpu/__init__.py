@@ -1,0 +1,1 @@
+"""Faster forwards on x86 CPUs: oneDNN's packed weights, and Llama in fewer operations."""

@@ -1,0 +1,40 @@
+"""Writing the page of a results folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cfg_lab.errors import InputError
+from cfg_lab.report.cards import packaged_cards
+from cfg_lab.report.document import TOKEN_BUDGET, document
+from cfg_lab.report.record import read_record
+from cfg_lab.study.results import load_results
+from cfg_lab.study.store import Store
+
+
+def report(folder: str | Path, output: str | Path | None = None, *, tokens: int = TOKEN_BUDGET) -> Path:
+    """Write one HTML file that holds the results of a sweep, and return its path.
+
+    Args:
+        folder: of the results.
+        output: the file; by default report.html in that folder.
+        tokens: bytes that token views may take; what does not fit is left out, and the page says so.
+
+    Raises:
+        InputError: the folder holds no results, or the file cannot be written.
+        StoreError: a file of the results is damaged.
+    """
+    store, path = Store(folder), Path(output or Path(folder) / "report.html")
+    results = load_results(folder)
+    cards = packaged_cards(list(map(str, results.columns)))
+    page = document(results, read_record(store), cards, token_budget=tokens)
+    draft = path.with_name(f".{path.name}-{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InputError(f"--output: {str(path)!r} cannot be written ({error.strerror})") from error
+    return path

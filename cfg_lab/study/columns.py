@@ -1,0 +1,204 @@
+"""The columns of a results folder. Each is defined here once, with what is written and what it means.
+
+The store takes its file schemas from here. Scoring turns the same rows back into texts. `load_results`, the
+page and the trackers get the columns that are marked as shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
+from cfg_lab.metrics.text import Text
+from cfg_lab.prompts import Prompt
+
+if TYPE_CHECKING:
+    from cfg_lab.decoding.completion import Completion
+    from cfg_lab.models import LanguageModel
+    from cfg_lab.study.planned_text import PlannedText
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a results file.
+
+    Attributes:
+        name: as in the file and in the frame of `load_results`.
+        type: Arrow type.
+        value: gives the value of a row from what the row is made of.
+        shown: whether `load_results` has the column.
+    """
+
+    name: str
+    type: pa.DataType
+    value: Callable[[Any], Any]
+    shown: bool = True
+
+
+def _schema(columns: tuple[Column, ...]) -> pa.Schema:
+    return pa.schema([(column.name, column.type) for column in columns])
+
+
+def row(columns: tuple[Column, ...], source: Any) -> dict[str, Any]:
+    """One row of a file: the value of every column."""
+    return {column.name: column.value(source) for column in columns}
+
+
+# Cells: one row per text that a cell asks for.
+
+_PROMPT_COLUMNS = {"id": "prompt_id", "text": "prompt"}
+
+
+def prompt_column(field: str) -> str:
+    """The column that holds a field of the prompt, such as "prompt_negative"."""
+    return _PROMPT_COLUMNS.get(field, f"prompt_{field}")
+
+
+def _prompt_value(field: str, planned: PlannedText) -> str | None:
+    return getattr(planned.prompt, field)
+
+
+CELL_COLUMNS = (
+    *(
+        Column(
+            prompt_column(field.name),
+            pa.string(),
+            partial(_prompt_value, field.name),
+            shown=field.name in {"id", "text", "negative"},
+        )
+        for field in fields(Prompt)
+    ),
+    Column("sample", pa.int64(), lambda planned: planned.request.sample),
+    Column("completion", pa.string(), lambda planned: planned.completion_id),
+    Column("score_id", pa.string(), lambda planned: planned.score_id, shown=False),
+)
+CELL_SCHEMA = _schema(CELL_COLUMNS)
+
+
+# Completions: one row per decoded text.
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded text with everything its row is made of.
+
+    Attributes:
+        models: the models of the request's contexts, the positive's first.
+        text: the new text, cut before a stop string.
+        other_texts: the next best texts of a beam search.
+    """
+
+    planned: PlannedText
+    completion: Completion
+    models: tuple[LanguageModel, ...]
+    text: str
+    other_texts: tuple[str, ...]
+
+
+def _trace_value(name: str, decoded: Decoded) -> tuple[float, ...]:
+    return getattr(decoded.completion.trace, name)
+
+
+def _alternatives_value(name: str, decoded: Decoded) -> list[list[dict[str, Any]]]:
+    return decoded.completion.trace.alternatives_as_text(decoded.models[0].piece)[name]
+
+
+_TOKEN = pa.struct([("token", pa.int32()), ("piece", pa.string()), ("log_prob", pa.float32())])
+_INTEGERS = pa.list_(pa.int64())
+_TOKENS = pa.list_(pa.int32())
+
+COMPLETION_COLUMNS = (
+    Column("id", pa.string(), lambda decoded: decoded.planned.completion_id, shown=False),
+    Column("model_name", pa.string(), lambda decoded: decoded.models[0].name),
+    Column("model_fingerprint", pa.string(), lambda decoded: decoded.models[0].fingerprint),
+    Column("positive_ids", _TOKENS, lambda decoded: decoded.completion.request.positive),
+    # Of the negatives that ran at some step: empty lists mean plain decoding.
+    Column(
+        "negative_ids",
+        pa.list_(_TOKENS),
+        lambda decoded: [branch.ids for branch in decoded.completion.request.branches],
+    ),
+    Column(
+        "negative_weights",
+        pa.list_(pa.float64()),
+        lambda decoded: [branch.weight for branch in decoded.completion.request.branches],
+    ),
+    # Fingerprints; null is the model of the positive context.
+    Column(
+        "negative_models",
+        pa.list_(pa.string()),
+        lambda decoded: [branch.model for branch in decoded.completion.request.branches],
+    ),
+    Column("text", pa.string(), lambda decoded: decoded.text),
+    Column("others", pa.list_(pa.string()), lambda decoded: decoded.other_texts),
+    Column("finish_reason", pa.string(), lambda decoded: decoded.completion.finish_reason),
+    Column("tokens_read", _INTEGERS, lambda decoded: decoded.completion.tokens_read),
+    Column("tokens_read_in_full", _INTEGERS, lambda decoded: decoded.completion.tokens_read_in_full),
+    Column("parameters", _INTEGERS, lambda decoded: [model.parameters for model in decoded.models]),
+    Column("tokens", _TOKENS, lambda decoded: decoded.completion.tokens),
+    # Whether the last token is a stop token, which is not part of the text.
+    Column(
+        "stop_token",
+        pa.bool_(),
+        lambda decoded: decoded.completion.tokens[-1] in decoded.completion.request.stop_ids,
+        shown=False,
+    ),
+    # The text of each token.
+    Column(
+        "pieces",
+        pa.list_(pa.string()),
+        lambda decoded: [decoded.models[0].piece(token) for token in decoded.completion.tokens],
+    ),
+    *(Column(f"trace_{name}", pa.list_(pa.float32()), partial(_trace_value, name)) for name in TRACE_FIELDS),
+    *(
+        Column(f"alternatives_{name}", pa.list_(pa.list_(_TOKEN)), partial(_alternatives_value, name))
+        for name in DISTRIBUTIONS
+    ),
+)
+COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
+
+OLD_NAMES = {"processed": "tokens_read", "asked": "tokens_read_in_full"}
+"""Columns of older files by their present names."""
+
+SCORE_SCHEMA = pa.schema(
+    [("text", pa.string()), ("scorer", pa.string()), ("column", pa.string()), ("value", pa.float64())]
+)
+"""Scores: one row per text, metric and column of the metric."""
+
+HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if not column.shown)
+"""Columns that `load_results` leaves out."""
+
+
+def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
+    """The text that metrics score, from its rows in the cell's file and in the completions' files."""
+    tokens = tuple(map(int, completion["tokens"]))
+    stopped = completion["stop_token"]
+    if stopped is None or stopped != stopped:  # older files have no such column
+        stopped = completion["finish_reason"] == "stop"
+    length = len(tokens) - bool(stopped)
+    prompt: dict[str, Any] = {}
+    for field in fields(Prompt):
+        value = cell[prompt_column(field.name)]
+        prompt[field.name] = value if isinstance(value, str) else None
+    return Text(
+        id=completion["id"],
+        prompt=Prompt(**prompt),
+        text=completion["text"],
+        tokens=tokens,
+        log_probs=tuple(map(float, completion["trace_positive"]))[:length],
+        guided_log_probs=tuple(map(float, completion["trace_guided"]))[:length],
+        finish_reason=completion["finish_reason"],
+        tokens_read=_integers(completion["tokens_read"]),
+        tokens_read_in_full=_integers(completion["tokens_read_in_full"]),
+        parameters=_integers(completion["parameters"]),
+    )
+
+
+def _integers(stored: Any) -> tuple[int, ...]:
+    """Older files have no such column: then nothing."""
+    return () if stored is None else tuple(map(int, stored))

@@ -1,0 +1,116 @@
+"""One text, for notebooks and first tries."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from cfg_lab.decoding.completion import Completion
+from cfg_lab.decoding.decoder import Decoder
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.sampling import BeamSearch, Sampler, Sampling
+from cfg_lab.errors import InputError
+from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
+from cfg_lab.models import LanguageModel
+from cfg_lab.negatives import Mode, NamedNegative, PhraseNegative
+from cfg_lab.prompts import Prompt
+from cfg_lab.study.notebook_html import token_html
+
+
+class Generated(str):
+    """A text that knows how it came about; a notebook shows what guidance did at each of its tokens.
+
+    What is made of it (a slice, an upper-case copy) is a plain str.
+
+    Attributes:
+        completion: tokens, trace and finish reason.
+        pieces: the text of each token, a stop token included.
+        alternatives: for "guided", "positive" and "negative", of each token the likeliest ones, as
+            {"token": id, "piece": text, "log_prob": nats}.
+        others: the next best texts of a beam search with n_best above 1, best first.
+    """
+
+    completion: Completion
+    pieces: tuple[str, ...]
+    alternatives: dict[str, list[list[dict[str, Any]]]]
+    others: tuple[Self, ...]
+
+    @classmethod
+    def of(cls, completion: Completion, model: LanguageModel) -> Self:
+        """The text of a completion of this model."""
+        text = cls(model.decode(completion.tokens))
+        text.completion = completion
+        text.pieces = tuple(map(model.piece, completion.tokens))
+        text.alternatives = completion.trace.alternatives_as_text(model.piece)
+        text.others = tuple(cls.of(other, model) for other in completion.others)
+        return text
+
+    def _repr_html_(self) -> str:
+        return token_html(self.pieces, self.completion.trace.columns, self.alternatives)
+
+
+def generate(
+    model: LanguageModel,
+    prompt: str,
+    *,
+    negative: str | None = None,
+    scale: float | None = None,
+    guidance: Guidance | None = None,
+    template: str = "default",
+    mode: Mode = "joined",
+    sampling: Sampler | BeamSearch | None = None,
+    max_new_tokens: int = 128,
+    seed: int = 0,
+    system: str | None = None,
+    top: int = 5,
+) -> Generated:
+    """The model's text for a prompt, guided away from a negative prompt.
+
+    Args:
+        model: from `load_model` or `cfg_lab.models.from_transformers`.
+        prompt: an instruction for a chat model, else a text to continue.
+        negative: weighted phrases, "boring:0.8, cliche"; None is plain guidance, away from the empty prompt.
+        scale: guidance scale of classifier-free guidance; 1 is off, higher is stronger, None is 1.5.
+        guidance: another rule, such as `cfg_lab.guidance.UnionGuidance(scale=2)`; has its own scale.
+        template, mode: how phrases become negative contexts, see `cfg_lab.negatives.PhraseNegative`.
+        sampling: None is nucleus sampling, temperature 0.8 and top_p 0.95; `Greedy()` takes the likeliest
+            token, `BeamSearch()` looks for the likeliest text.
+        seed: the same seed gives the same text.
+        system: system message, for chat models.
+        top: how many of the likeliest tokens to keep of each step and distribution; 0 keeps none.
+
+    Raises:
+        InputError: an argument is wrong; says which, and what would be right.
+    """
+    if not prompt.strip():
+        raise InputError(f"prompt must not be empty, got {prompt!r}")
+    asked = Prompt(id="prompt", text=prompt, negative=negative, system=system)
+    chosen = (
+        NamedNegative(variant="empty") if negative is None else PhraseNegative(template=template, mode=mode)
+    )
+    request = Request(
+        positive=model.encode(prompt, system),
+        negatives=chosen.branches(asked, model),
+        guidance=_rule(scale, guidance),
+        sampling=sampling or Sampling(temperature=0.8, top_p=0.95),
+        max_new_tokens=max_new_tokens,
+        stop_ids=model.stop_ids,
+        seed=seed,
+        top=top,
+    )
+    (completion,) = Decoder(model).decode([request])
+    return Generated.of(completion, model)
+
+
+def _rule(scale: float | None, guidance: Guidance | None) -> Guidance:
+    if guidance is None:
+        return ClassifierFreeGuidance(scale=1.5 if scale is None else scale)
+    if isinstance(guidance, type) or not hasattr(guidance, "guide"):
+        raise InputError(
+            f"guidance must be a rule, such as cfg_lab.guidance.UnionGuidance(scale=2), got {guidance!r}"
+        )
+    if scale is not None:
+        raise InputError(
+            f"scale is {scale!r} beside guidance, which has a scale of its own; leave scale out and write "
+            f"guidance={type(guidance).__name__}(scale={scale!r}, …)"
+        )
+    return guidance

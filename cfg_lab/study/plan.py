@@ -1,0 +1,57 @@
+"""Every text that a cell asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cfg_lab.decoding.decoder import Decoder
+from cfg_lab.decoding.request import Request
+from cfg_lab.errors import InputError
+from cfg_lab.models import LanguageModel
+from cfg_lab.negatives import Negative, PhraseNegative
+from cfg_lab.prompts import Prompt
+from cfg_lab.study.cell import Cell
+from cfg_lab.study.planned_text import PlannedText
+from cfg_lab.study.stop_strings import StopStrings
+
+
+def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedText]:
+    """Every text of a cell, checked against the model.
+
+    Raises:
+        InputError: a prompt does not fit, or its negative cannot be made. The message names the prompt.
+    """
+    # Without random sampling there is one sample, whatever `samples` says: copies are no evidence.
+    samples = cell.samples if cell.sampling.random else 1
+    decoder = Decoder(model, max_rows, cell.negatives.other_models())
+    for set_prompt in cell.prompts:
+        prompt = _with_phrases(set_prompt, cell.negatives)
+        try:
+            positive = model.encode(prompt.text, prompt.system)
+            negatives = cell.negatives.branches(prompt, model)
+            for sample in range(samples):
+                request = Request(
+                    positive=positive,
+                    negatives=negatives,
+                    guidance=cell.guidance,
+                    sampling=cell.sampling,
+                    max_new_tokens=cell.max_new_tokens,
+                    stop_ids=model.stop_ids,
+                    stop_when=StopStrings(cell.stop, model.decode) if cell.stop else None,
+                    seed=cell.seed,
+                    sample=sample,
+                    top=cell.top,
+                )
+                decoder.check(request)
+                completion_id = request.id(model.fingerprint)
+                yield PlannedText(prompt=prompt, request=request, completion_id=completion_id)
+        except InputError as error:
+            raise InputError(f"prompt {prompt.id!r}: {error}") from error
+
+
+def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
+    """The prompt with the cell's negative phrases in place of its own."""
+    if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
+        return replace(prompt, negative=negatives.phrases)
+    return prompt

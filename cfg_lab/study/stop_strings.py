@@ -1,0 +1,25 @@
+"""Strings that end a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StopStrings:
+    """Ends a text once it contains one of the strings."""
+
+    strings: tuple[str, ...]
+    decode: Callable[[Sequence[int]], str] = field(repr=False, compare=False)
+
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        # In nearly every vocabulary a token is at least one byte, so the last tokens decide. That keeps the
+        # cost of a step independent of the length of the text.
+        window = max(len(string.encode()) for string in self.strings) + 8
+        text = self.decode(tokens[-window:])
+        return any(string in text for string in self.strings)
+
+    def cut(self, text: str) -> str:
+        """The text before the first of the strings."""
+        return text[: min((text.index(string) for string in self.strings if string in text), default=None)]
