@@ -30,7 +30,7 @@ from rich.table import Table
 import cfg_lab
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.batch import Batch
-from cfg_lab.decoding.kv_buffer import Columns, Memory
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.sequence import Sequence
 from cfg_lab.negatives import PhraseNegative
 from cfg_lab.options import CONFIG
@@ -244,7 +244,7 @@ class Counted:
         ids: torch.Tensor,
         positions: torch.Tensor,
         mask: torch.Tensor | None,
-        columns: Columns,
+        columns: KVBuffer,
         keep: int = 1,
     ) -> torch.Tensor:
         if mask is not None:
@@ -258,7 +258,7 @@ class Free:
     name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
     start = ()
 
-    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
         return []
 
     def forward(
@@ -266,7 +266,7 @@ class Free:
         ids: torch.Tensor,
         positions: torch.Tensor,
         mask: torch.Tensor | None,
-        columns: Columns,
+        columns: KVBuffer,
         keep: int = 1,
     ) -> torch.Tensor:
         nothing = torch.zeros(len(ids), 1, ids.shape[1], 1)

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
-from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.errors import InputError
@@ -106,7 +106,7 @@ def test_each_model_runs_its_own_rows(
             ids: Any,
             positions: Any,
             mask: Any,
-            columns: Columns,
+            columns: KVBuffer,
             keep: int = 1,
             name: Any = name,
             run: Any = forward,

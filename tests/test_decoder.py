@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
-from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel
@@ -161,20 +161,20 @@ def test_a_short_buffer_is_moved_and_changes_nothing(
 ) -> None:
     expected = tokens(tiny, REQUESTS, max_rows=4)
     moves: list[int] = []
-    create, move = Columns.__init__, Columns._move
+    create, move = KVBuffer.__init__, KVBuffer._move
     longest = max(
         len(ids) + r.max_new_tokens for r in REQUESTS for ids in [r.positive, *(b.ids for b in r.branches)]
     )
 
-    def short(self: Columns, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
+    def short(self: KVBuffer, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
         create(self, rows, columns if live else longest + 1, device, live)
 
-    def counted(self: Columns, by: int) -> None:
+    def counted(self: KVBuffer, by: int) -> None:
         moves.append(by)
         move(self, by)
 
-    monkeypatch.setattr(Columns, "__init__", short)
-    monkeypatch.setattr(Columns, "_move", counted)
+    monkeypatch.setattr(KVBuffer, "__init__", short)
+    monkeypatch.setattr(KVBuffer, "_move", counted)
     assert tokens(tiny, REQUESTS, max_rows=4) == expected
     assert any(by < 0 for by in moves)
 
@@ -235,7 +235,7 @@ class Forgetful:
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
         self.start, self.read = model.start, model.read
 
-    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+    def forward(self, ids: Any, positions: Any, mask: Any, columns: KVBuffer, keep: int = 1) -> Any:
         self.calls += 1
         if len(ids) > self.rows and self.calls > 8:
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
@@ -257,7 +257,7 @@ def test_out_of_memory_with_nothing_left_to_halve_is_an_error(rotary: LanguageMo
 
 
 class Broken(Forgetful):
-    def forward(self, ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+    def forward(self, ids: Any, positions: Any, mask: Any, columns: KVBuffer, keep: int = 1) -> Any:
         logits = self.model.forward(ids, positions, mask, columns)
         if columns.now > 12:
             logits[0, 0, 7] = torch.nan
@@ -319,7 +319,7 @@ def test_cells_that_have_not_parted_share_rows(
     ran: list[int] = []
     forward = rotary.forward
 
-    def counted(ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+    def counted(ids: Any, positions: Any, mask: Any, columns: KVBuffer, keep: int = 1) -> Any:
         if mask is not None:
             ran.append(len(ids))
         return forward(ids, positions, mask, columns, keep)

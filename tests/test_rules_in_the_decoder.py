@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
-from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.lane import Lane
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.decoding.sampling import BeamSearch
@@ -87,7 +87,7 @@ def rows_run(model: LanguageModel, one: Request, monkeypatch: pytest.MonkeyPatch
     ran: list[int] = []
     forward = model.forward
 
-    def counted(ids: Any, positions: Any, mask: Any, columns: Columns, keep: int = 1) -> Any:
+    def counted(ids: Any, positions: Any, mask: Any, columns: KVBuffer, keep: int = 1) -> Any:
         if mask is not None:
             ran.append(len(ids))
         return forward(ids, positions, mask, columns, keep)

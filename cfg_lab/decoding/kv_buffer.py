@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Memory = list[tuple[Tensor, Tensor]]
+EncoderMemory = list[tuple[Tensor, Tensor]]
 """Keys and values of an encoder's output, a pair a decoder layer, each [heads, length, head_dim]."""
 
 
@@ -29,14 +29,14 @@ class Prefix(NamedTuple):
     empty for no tokens; and of an encoder-decoder model the memory."""
 
     layers: list[tuple[Tensor, Tensor]]
-    memory: Memory
+    memory: EncoderMemory
 
     @property
     def length(self) -> int:
         return self.layers[0][0].shape[1] if self.layers else 0
 
 
-class Columns:
+class KVBuffer:
     """Keys and values of all layers, each [rows, heads, columns, head_dim].
 
     Layers are allocated when the first keys and values come, so that their shapes need not be known and
@@ -49,8 +49,10 @@ class Columns:
         self.start = torch.zeros(rows, dtype=torch.long, device=device)
         self._starts = [0] * live  # the same of the live rows; asking a GPU for its own would make it wait
         self.layers: list[tuple[Tensor, Tensor]] = []
-        self.memories: list[Memory] = [[] for _ in range(live)]  # of each live row; shared, never copied
-        self._stacked: tuple[Memory, Tensor] | None = None
+        self.memories: list[EncoderMemory] = [
+            [] for _ in range(live)
+        ]  # of each live row; shared, never copied
+        self._stacked: tuple[EncoderMemory, Tensor] | None = None
         self._numbers = torch.arange(columns, device=device)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +76,7 @@ class Columns:
         """Which of the columns [low, now] each live row may look at, [live, now + 1 - low] bool."""
         return self._numbers[self.low : self.now + 1] >= self.start[: self.live, None]
 
-    def memory(self) -> tuple[Memory, Tensor]:
+    def memory(self) -> tuple[EncoderMemory, Tensor]:
         """What the live rows' decoder attends to: keys and values of each layer, padded on the right,
         [live, heads, longest, head_dim], and which of them are a row's own, [live, longest] bool."""
         if self._stacked is None:

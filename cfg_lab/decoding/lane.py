@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Columns, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import CausalModel, Context
 from cfg_lab.decoding.sequence import Sequence
 
@@ -32,7 +32,7 @@ class Lane:
 
     def __init__(self, model: CausalModel, rows: int, columns: int, wanted: Counter[Context]) -> None:
         self.model = model
-        self.columns = Columns(rows, columns, model.device)
+        self.columns = KVBuffer(rows, columns, model.device)
         self.owners: list[list[Owner]] = []
         self.offset = 0
         self.wanted = wanted
@@ -143,7 +143,7 @@ class Lane:
         width = max(len(context.ids) for context in contexts)
         ids = torch.tensor([[*one.ids, *[0] * (width - len(one.ids))] for one in contexts])[:, done:]
         positions = torch.arange(done, width).expand(len(contexts), -1)
-        scratch = Columns(len(contexts), width, device)
+        scratch = KVBuffer(len(contexts), width, device)
         scratch.admit(starts)
         self.model.forward(ids.to(device), positions.to(device), None, scratch)
         return [scratch.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]

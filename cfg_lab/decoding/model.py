@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Columns, Memory
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.request import Request
 from cfg_lab.errors import InputError
 
@@ -42,17 +42,17 @@ class CausalModel(Protocol):
         ...
 
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
-        """Run ids [rows, q] at positions [rows, q], writing keys and values to the columns.
+        """Run ids [rows, q] at positions [rows, q], writing keys and values to the buffer.
 
         mask [rows, width] bool says which columns a row may look at, its own included, and goes with q = 1;
-        None is causal attention to every column from `columns.low` on. Returns the logits of the last
+        None is causal attention to every column from `buffer.low` on. Returns the logits of the last
         `keep` positions, [rows, keep, vocab] float32.
         """
         ...
 
-    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
         """What the decoder attends to of each source; only called where `start` is not empty."""
         ...
 

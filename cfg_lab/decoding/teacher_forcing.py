@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Columns, Memory, Prefix
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
 from cfg_lab.decoding.measurements import measure
 from cfg_lab.decoding.model import CausalModel, Context, context
 from cfg_lab.decoding.request import Request
@@ -53,10 +53,10 @@ def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
     width = max(len(one.ids) for one in contexts)
     ids = torch.tensor([[*one.ids, *[0] * (width - len(one.ids))] for one in contexts], device=model.device)
     positions = torch.arange(width, device=model.device).expand(len(contexts), -1)
-    memories: list[Memory] = (
+    memories: list[EncoderMemory] = (
         model.read([one.source for one in contexts]) if model.start else [[] for _ in contexts]
     )
-    scratch = Columns(len(contexts), width, model.device)
+    scratch = KVBuffer(len(contexts), width, model.device)
     scratch.admit([Prefix([], memory) for memory in memories])
     return model.forward(ids, positions, None, scratch, keep=width)
 

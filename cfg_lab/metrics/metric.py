@@ -24,7 +24,7 @@ class Metric(Protocol):
     """
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        """Columns of values, one a text, in order; NaN where a text cannot be scored."""
+        """KVBuffer of values, one a text, in order; NaN where a text cannot be scored."""
         ...
 
 

@@ -21,7 +21,7 @@ class Topic:
     each all the same. `card("topic_medicine")` has the measured accuracy of the topics that conf/metrics
     names; other topics are not measured.
 
-    Columns: topic_<name> for each.
+    KVBuffer: topic_<name> for each.
 
     Args:
         topics: {name: description} each; at least two.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-from cfg_lab.decoding.kv_buffer import Columns, Memory, Prefix
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
 from cfg_lab.errors import InputError
-from cfg_lab.models.kv_cache import ColumnCache
+from cfg_lab.models.kv_cache import KVBufferCache
 from cfg_lab.models.language_model import LanguageModel
 
 _TOKENS_AT_ONCE = 4096
@@ -63,9 +63,9 @@ class EncoderDecoder(LanguageModel):
         return (first,) if config.forced_bos_token_id is None else (first, config.forced_bos_token_id)
 
     @torch.inference_mode()
-    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
         """See `cfg_lab.decoding.CausalModel.read`: the encoder, and every layer's keys and values of it."""
-        memories: dict[tuple[int, ...], Memory] = {}
+        memories: dict[tuple[int, ...], EncoderMemory] = {}
         waiting = sorted(set(sources), key=len)
         while waiting:
             count = max(1, _TOKENS_AT_ONCE // len(waiting[-1]))
@@ -88,12 +88,12 @@ class EncoderDecoder(LanguageModel):
 
     @torch.inference_mode()
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
         """See `cfg_lab.decoding.CausalModel.forward`."""
-        layers, own = columns.memory()
+        layers, own = buffer.memory()
         cache = EncoderDecoderCache(
-            ColumnCache(columns, len(layers)), Cache(layers=[_filled(*layer) for layer in layers])
+            KVBufferCache(buffer, len(layers)), Cache(layers=[_filled(*layer) for layer in layers])
         )
         module, self._positions = self.module, positions
         try:
@@ -125,15 +125,15 @@ class EncoderDecoder(LanguageModel):
         (memory,) = self.read([tuple(source)])
         with torch.inference_mode():
             expected: Tensor = self.module(input_ids=ids, decoder_input_ids=ids).logits[0, -1]
-        columns = Columns(2, 12, self.device)
-        columns.admit([Prefix([], memory)])
+        buffer = KVBuffer(2, 12, self.device)
+        buffer.admit([Prefix([], memory)])
         found = expected
         for step, token in enumerate(source * 2):
             if step == 5:
-                columns.admit([Prefix([], memory)])
-            tokens = ids.new_full((columns.live, 1), token)
-            found = self.forward(tokens, columns.positions(), columns.mask(), columns)[-1, 0]
-            columns.advance()
+                buffer.admit([Prefix([], memory)])
+            tokens = ids.new_full((buffer.live, 1), token)
+            found = self.forward(tokens, buffer.positions(), buffer.mask(), buffer)[-1, 0]
+            buffer.advance()
         expected, found = expected.float().nan_to_num(), found.nan_to_num()
         if not torch.allclose(found, expected, rtol=1e-3, atol=1e-2 * float(expected.abs().max())):
             raise InputError(

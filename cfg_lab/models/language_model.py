@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer: text in and out for people, columns for the decoder."""
+"""A causal language model with its tokenizer: text in and out for people, buffer for the decoder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Columns, Memory
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.errors import InputError
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
-from cfg_lab.models.kv_cache import ColumnCache
+from cfg_lab.models.kv_cache import KVBufferCache
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
@@ -93,7 +93,7 @@ class LanguageModel:
         with torch.inference_mode():
             expected = module(ids).logits[:, -1].nan_to_num()  # broken weights are the decoder's to report
             positions = torch.arange(6).expand(2, -1)
-            found = fast.forward(ids, positions, None, Columns(2, 6, ids.device, live=2), 1)
+            found = fast.forward(ids, positions, None, KVBuffer(2, 6, ids.device, live=2), 1)
             found = found[:, 0].nan_to_num()
         return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
@@ -110,7 +110,7 @@ class LanguageModel:
         """See `cfg_lab.decoding.CausalModel.start`."""
         return ()
 
-    def read(self, sources: list[tuple[int, ...]]) -> list[Memory]:
+    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
         """Never called: there is no encoder."""
         raise NotImplementedError
 
@@ -138,16 +138,16 @@ class LanguageModel:
 
     @torch.inference_mode()
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int = 1
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
         """See `cfg_lab.decoding.CausalModel.forward`."""
         module = self.module
         if self._fast is not None:
-            return self._fast.forward(ids, positions, mask, columns, keep)
+            return self._fast.forward(ids, positions, mask, buffer, keep)
         output = module(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=ColumnCache(columns, self.config.get_text_config().num_hidden_layers),
+            past_key_values=KVBufferCache(buffer, self.config.get_text_config().num_hidden_layers),
             use_cache=True,
             logits_to_keep=keep,
             **({"position_ids": positions} if self._takes_positions else {}),

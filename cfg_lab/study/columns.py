@@ -163,7 +163,7 @@ COMPLETION_COLUMNS = (
 COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 
 OLD_NAMES = {"processed": "tokens_read", "asked": "tokens_read_in_full"}
-"""Columns of older files by their present names."""
+"""KVBuffer of older files by their present names."""
 
 SCORE_SCHEMA = pa.schema(
     [("text", pa.string()), ("scorer", pa.string()), ("column", pa.string()), ("value", pa.float64())]
@@ -171,7 +171,7 @@ SCORE_SCHEMA = pa.schema(
 """Scores: one row per text, metric and column of the metric."""
 
 HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if not column.shown)
-"""Columns that `load_results` leaves out."""
+"""KVBuffer that `load_results` leaves out."""
 
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:

@@ -68,7 +68,7 @@ def token_html(
 
 
 def completion_html(completion: Completion) -> str:
-    """The token view of a completion of the decoder. It knows no text, so its tokens are shown by their ids."""
+    """The token view of a completion, which knows no text: each token is shown by its id."""
     pieces = [f"{token} " for token in completion.tokens]
     return token_html(pieces, completion.trace.columns, completion.trace.alternatives_as_text(str))
 

@@ -34,7 +34,7 @@ class Results(pd.DataFrame):
 def load_results(path: str | Path) -> Results:
     """Results of a sweep: a row for each cell, prompt and sample.
 
-    Columns: `cell`; the settings as configs name them ("model", "negatives", "guidance.scale", "seed", …);
+    KVBuffer: `cell`; the settings as configs name them ("model", "negatives", "guidance.scale", "seed", …);
     `prompt_id`, `prompt`, `prompt_negative` (the phrases to steer away from), `sample`; all fields of the
     completion (`text`, `finish_reason`, `tokens`, the `trace_…` lists); and a column a metric, NaN where
     unscored.

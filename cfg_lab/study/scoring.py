@@ -23,7 +23,7 @@ from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.store import Store, join, together_ids
 
 TAKEN = {"cell", "texts", *PLAIN_SETTINGS, *CELL_SCHEMA.names, *COMPLETION_SCHEMA.names}
-"""Columns of results and their summary that are no metrics."""
+"""KVBuffer of results and their summary that are no metrics."""
 
 _AT_ONCE = 32
 """Texts a call of a metric that scores texts alone: enough for a batch, few enough to lose to a kill."""

@@ -213,7 +213,7 @@ class Store:
     def _read(self, folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         tables = [self._table(path, columns) for path in self._shards(folder)]
         empty = schema.empty_table() if columns is None else schema.empty_table().select(columns)
-        # Columns that older files do not have are null.
+        # KVBuffer that older files do not have are null.
         return pa.concat_tables([empty, *tables], promote_options="default")
 
     def _shards(self, folder: str) -> list[Path]:

@@ -28,7 +28,7 @@ EXACT = 17
 LEVEL = 0.05
 
 BATCH = 32
-"""Columns at once: [columns, SIGNS] fit a cache."""
+"""KVBuffer at once: [columns, SIGNS] fit a cache."""
 
 ROUNDING = 1e-9
 """Smaller differences, relative to what is summed, are no variation and break no tie."""
@@ -106,7 +106,7 @@ def moments(sums: Floats, counts: Floats) -> Moments:
 def batches(
     found: Moments, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
 ) -> Iterator[tuple[NDArray[np.int64], Floats, Floats]]:
-    """Columns that have equally many clusters, `fewest` to `most` of them, and some variation.
+    """KVBuffer that have equally many clusters, `fewest` to `most` of them, and some variation.
 
     Yields which columns, and their values and counts as [columns, clusters], in the order of `order_by`: the
     clusters' names have no say.

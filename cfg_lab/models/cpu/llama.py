@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Columns
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.models.cpu.onednn import PackedLinear, linear, linear_with, packed, padded, plain_linear
 
 ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
@@ -61,7 +61,7 @@ class LlamaOnCpu:
         )
 
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, columns: Columns, keep: int
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int
     ) -> Tensor:
         """See `cfg_lab.decoding.CausalModel.forward`."""
         rows, width = ids.shape
@@ -80,7 +80,7 @@ class LlamaOnCpu:
             query = query_key[:, : self.heads].view(rows, width, self.heads, self.head_dim)
             key = query_key[:, self.heads :].view(rows, width, self.kv_heads, self.head_dim)
             value = y[:, self.heads + self.kv_heads :].view(rows, width, self.kv_heads, self.head_dim)
-            keys, values = columns.write(number, key.transpose(1, 2), value.transpose(1, 2))
+            keys, values = buffer.write(number, key.transpose(1, 2), value.transpose(1, 2))
             attended = padded(self._attend(query, keys, values, bias))
             x = linear_with(attended, x, layer.out.weight, layer.out.bias, "add")
             y = self._normed(x)
