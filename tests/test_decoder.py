@@ -189,7 +189,9 @@ def test_same_seed_same_text_and_another_sample_another_text(rotary: LanguageMod
 
 def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel) -> None:
     completions = [one for one in decoded(tiny, REQUESTS) if one.tokens]
-    traces = Decoder(tiny).score([one.request for one in completions], [one.tokens for one in completions])
+    traces = Decoder(tiny).trace_texts(
+        [one.request for one in completions], [one.tokens for one in completions]
+    )
     for completion, trace in zip(completions, traces, strict=True):
         for name, values in vars(trace).items():
             assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
@@ -197,14 +199,14 @@ def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel) -> None:
 
 def test_scoring_does_not_depend_on_the_batch(rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [tuple(one.positive[:5]) for one in REQUESTS]
-    together = Decoder(rotary).score(REQUESTS, texts)
-    monkeypatch.setattr("cfg_lab.decoding.teacher_forcing._LOGITS_AT_ONCE", 1)  # one at a time
-    for ours, theirs in zip(Decoder(rotary).score(REQUESTS, texts), together, strict=True):
+    together = Decoder(rotary).trace_texts(REQUESTS, texts)
+    monkeypatch.setattr("cfg_lab.decoding.teacher_forcing._MAX_LOGITS", 1)  # one at a time
+    for ours, theirs in zip(Decoder(rotary).trace_texts(REQUESTS, texts), together, strict=True):
         assert ours.guided == pytest.approx(theirs.guided, abs=1e-4)
     with pytest.raises(InputError, match="continuation 1 is empty"):
-        Decoder(rotary).score(REQUESTS[:2], [(1,), ()])
+        Decoder(rotary).trace_texts(REQUESTS[:2], [(1,), ()])
     with pytest.raises(InputError, match="exceed the 256 tokens"):
-        Decoder(rotary).score(REQUESTS[:1], [[1] * 256])
+        Decoder(rotary).trace_texts(REQUESTS[:1], [[1] * 256])
 
 
 def test_why_a_text_ends(rotary: LanguageModel) -> None:

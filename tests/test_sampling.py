@@ -47,7 +47,7 @@ def test_truncation_is_transformers(vocab: int, settings: dict[str, Any]) -> Non
         warpers.append(MinPLogitsWarper(settings["min_p"]))
     theirs = ~warpers(torch.zeros(6, 1, dtype=torch.long), scores.clone()).isneginf()
     sampling = Sampling(**settings)
-    kept, tokens = sampling._survivors(scores / sampling.temperature)
+    kept, tokens = sampling._truncate(scores / sampling.temperature)
     ours = torch.zeros_like(theirs).scatter(1, tokens, ~kept.isneginf())
     assert torch.equal(ours, theirs)
 
@@ -58,7 +58,7 @@ def test_draws_follow_the_truncated_distribution(sampling: Sampling) -> None:
     draws = 20_000
     keys = position_keys(torch.arange(draws), torch.zeros(draws, dtype=torch.long))
     chosen = sampling.choose(row.expand(draws, -1), keys)
-    kept, tokens = sampling._survivors(row / sampling.temperature)
+    kept, tokens = sampling._truncate(row / sampling.temperature)
     expected = torch.zeros(6, dtype=torch.double).scatter(0, tokens[0], kept[0].double().softmax(-1)) * draws
     counts = chosen.bincount(minlength=6)
     assert counts[expected == 0].sum() == 0
