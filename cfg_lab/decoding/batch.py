@@ -63,7 +63,7 @@ class Batch:
         running: requests that have rows.
         finished: requests whose texts have ended, until the caller removes them.
         groups: the running requests, grouped by what one call can guide and sample.
-        rows: the rows of each model, by its name.
+        model_rows: the rows of each model, by its name.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Batch:
                 for name, context in self._contexts(state, sequence):
                     pending_prefixes[name][context.without_last_token] += 1
         # The longest request fits. If others will follow it, 32 more columns make moves of the columns rare.
-        self.rows = {
+        self.model_rows = {
             name: ModelRows(
                 models[name],
                 min(max_rows, count),
@@ -104,11 +104,11 @@ class Batch:
     @property
     def live_rows(self) -> int:
         """Number of rows that the next forward runs; a row that several branches share counts once."""
-        return sum(rows.buffer.live for rows in self.rows.values())
+        return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
         """Give sequences that shared a row and have chosen different tokens a row each."""
-        copied = [rows.fork() for rows in self.rows.values()]
+        copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
 
@@ -119,7 +119,7 @@ class Batch:
         """
         if not self.waiting:
             return
-        free_rows = Counter({name: rows.buffer.rows for name, rows in self.rows.items()})
+        free_rows = Counter({name: rows.buffer.rows for name, rows in self.model_rows.items()})
         for state in self.running:
             free_rows.subtract(state.rows_needed)
         new_owners: dict[str | None, dict[Context, list[Owner]]] = defaultdict(lambda: defaultdict(list))
@@ -136,7 +136,7 @@ class Batch:
                 for branch, (name, context) in enumerate(contexts):
                     new_owners[name][context].append((sequence, branch))
         for name, owners in new_owners.items():
-            self.rows[name].admit(owners)
+            self.model_rows[name].admit(owners)
         if new_owners:
             self._regroup()
 
@@ -145,7 +145,7 @@ class Batch:
 
         The logits of a smaller vocabulary are padded with -inf.
         """
-        logits = [rows.forward() for rows in self.rows.values()]
+        logits = [rows.forward() for rows in self.model_rows.values()]
         if len(logits) == 1:
             return logits[0]
         vocab, device = max(of_model.shape[1] for of_model in logits), logits[0].device
@@ -193,14 +193,14 @@ class Batch:
     def release(self) -> None:
         """Free the rows that the next step does not need, and move ended texts from running to finished."""
         starting = [state for state in self.running if _needs_more_rows(state)]
-        # First what may run out of memory, while nothing has changed yet.
+        # Copies come first: if memory runs out here, nothing has changed yet.
         for state in starting:
             for sequence in state.sequences:
                 _, context = self._contexts(state, sequence)[0]
-                self.rows[None].save_prefix(sequence.rows[0], context)
+                self.model_rows[None].save_prefix(sequence.rows[0], context)
         finished: list[RequestState] = []
         still_running: list[RequestState] = []
-        # The hypotheses of a beam search may have left rows of other hypotheses without an owner.
+        # A beam search may have moved all its hypotheses off a row.
         changed = any(isinstance(state, BeamState) for state in self.running)
         for state in self.running:
             if state.finish_reason is not None:
@@ -218,13 +218,14 @@ class Batch:
         if changed:
             self.running = still_running
             self.finished += finished
-            for rows in self.rows.values():
+            for rows in self.model_rows.values():
                 rows.free_unowned()
             self._regroup()
 
     def widest(self) -> int:
         """Number of rows of one model that the widest unfinished request needs."""
-        return max(max(most_rows(state.request).values()) for state in [*self.running, *self.waiting])
+        states = [*self.running, *self.waiting]
+        return max((max(most_rows(state.request).values()) for state in states), default=1)
 
     def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
         """For each branch that the next token needs, the name of its model and what its row has read."""
@@ -238,15 +239,15 @@ class Batch:
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
     def _wait_for_rows(self, state: RequestState) -> None:
-        """Let a request whose guidance starts now wait, before all others, for rows of its negatives."""
+        """Move a request whose guidance starts now to the front of the waiting requests."""
         for sequence in state.sequences:
             for name, context in self._contexts(state, sequence):
-                self.rows[name].pending_prefixes[context.without_last_token] += 1
+                self.model_rows[name].pending_prefixes[context.without_last_token] += 1
         self._release_rows(state, 0)
         self.waiting.appendleft(state)
 
     def _release_rows(self, state: RequestState, first_branch: int) -> None:
-        """Take the branches of a request from number `first_branch` on off their rows."""
+        """Remove the branches of a request, from number `first_branch` on, from their rows."""
         for sequence in state.sequences:
             for branch in range(first_branch, len(sequence.rows)):
                 self._rows_of(sequence, branch).release((sequence, branch))
@@ -264,12 +265,12 @@ class Batch:
     def _rows_of(self, sequence: SequenceState, branch: int) -> ModelRows:
         """The rows of the model that runs a branch."""
         name, _ = sequence.request.contexts[branch]
-        return self.rows[name]
+        return self.model_rows[name]
 
     def _regroup(self) -> None:
         """Group the running requests again, after a change of rows."""
         first_row = 0
-        for rows in self.rows.values():
+        for rows in self.model_rows.values():
             rows.first_row = first_row
             first_row += rows.buffer.live
         by_key: dict[tuple[object, ...], list[RequestState]] = defaultdict(list)
@@ -279,7 +280,7 @@ class Batch:
         for states in by_key.values():
             size = max(1, self._max_group_rows // states[0].running_branches)
             for first in range(0, len(states), size):
-                self.groups.append(make_group(states[first : first + size], self.rows, self.models))
+                self.groups.append(make_group(states[first : first + size], self.model_rows, self.models))
 
 
 def most_rows(request: Request) -> Counter[str | None]:

@@ -103,14 +103,14 @@ def group_key(state: RequestState) -> tuple[object, ...]:
 
 def make_group(
     states: list[RequestState],
-    rows: Mapping[str | None, ModelRows],
+    model_rows: Mapping[str | None, ModelRows],
     models: Mapping[str | None, CausalModel],
 ) -> Group:
     """The group of requests with equal `group_key`.
 
     Args:
-        rows: by model name.
-        models: by name.
+        states: running requests, at least one.
+        model_rows, models: by the name of the model.
     """
     device, first = models[None].device, states[0]
     request = first.request
@@ -118,7 +118,7 @@ def make_group(
     sequences = [sequence for state in states for sequence in state.sequences]
     row_numbers = torch.tensor(
         [
-            [rows[name].first_row + row for name, row in zip(names, sequence.rows, strict=True)]
+            [model_rows[name].first_row + row for name, row in zip(names, sequence.rows, strict=True)]
             for sequence in sequences
         ],
         device=device,

@@ -32,6 +32,7 @@ def canonical(value: Any) -> Any:
 
 
 def _is_default(field: Any, value: Any) -> bool:
+    """Whether a field of a dataclass has its default value."""
     if field.default is not MISSING:
         return value == field.default
     return field.default_factory is not MISSING and value == field.default_factory()

@@ -51,7 +51,7 @@ class KVBuffer:
 
     Args:
         rows: largest number of live rows.
-        columns: number of token positions; it must exceed the longest row.
+        columns: number of token positions. `advance` needs one more than the longest row has tokens.
         device: where the tensors are.
         live: number of rows that are live from the beginning, without a prefix.
 

@@ -106,7 +106,7 @@ class ModelRows:
         self.owners[row].append(owner)
 
     def release(self, owner: Owner) -> None:
-        """Take a branch off its row. `free_unowned` frees the row if no branch is left on it."""
+        """Remove a branch from its row. `free_unowned` frees the row if it has no other branch."""
         sequence, branch = owner
         self.owners[sequence.rows[branch]].remove(owner)
 
@@ -120,7 +120,7 @@ class ModelRows:
                     self._assign(row, owners)
 
     def save_prefix(self, row: int, context: Context) -> None:
-        """Keep what a row has computed, for a sequence that is about to wait for more rows than are free."""
+        """Copy what a row has computed, for a sequence that is about to wait for rows of its negatives."""
         layers, memory = self.buffer.prefix(row, len(context.ids) - 1)
         copies = [(keys.clone(), values.clone()) for keys, values in layers]
         self._prefixes[context.without_last_token] = Prefix(copies, memory)

@@ -33,7 +33,7 @@ _DIVERGENCE = TRACE_FIELDS.index("divergence")
 
 
 class GivenText(NamedTuple):
-    """A text to trace: the new tokens that a request is taken to have decoded to."""
+    """A text to trace: a request, and the new tokens that follow its positive context."""
 
     request: Request
     tokens: tuple[int, ...]
