@@ -31,7 +31,7 @@ import cfg_lab
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.batch import Batch
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
-from cfg_lab.decoding.sequence import Sequence
+from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.negatives import PhraseNegative
 from cfg_lab.options import CONFIG
 from cfg_lab.prompts import inline
@@ -160,7 +160,7 @@ def step(both: Contenders, repeats: int) -> Numbers:
         )
         for _ in range(64)
     ]
-    batch = Batch({None: both.lab}, 128, [Sequence(request) for request in requests])
+    batch = Batch({None: both.lab}, 128, [RequestState(request) for request in requests])
     stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record, release and part": []}
     gemm: list[float] = []
     matrix = torch.ones(2048, 2048)
@@ -174,7 +174,7 @@ def step(both: Contenders, repeats: int) -> Numbers:
             moments.append(time.perf_counter())
             batch.record(chosen)
             batch.release()
-            batch.part()
+            batch.fork()
             moments.append(time.perf_counter())
             _ = matrix @ matrix
             gemm.append(time.perf_counter() - moments[-1])

@@ -121,10 +121,10 @@ def test_each_model_runs_its_own_rows(
 
 
 def test_scoring_is_what_decoding_traced(models: dict[str | None, LanguageModel]) -> None:
-    decoder = Decoder(models[None], others={name: model for name, model in models.items() if name})
+    decoder = Decoder(models[None], other_models={name: model for name, model in models.items() if name})
     one = asked(experts(alpha=1.5), 1)
     (completion,) = decoder.decode([one])
-    (trace,) = decoder.score([one], [completion.tokens])
+    (trace,) = decoder.trace_texts([one], [completion.tokens])
     assert min(trace.divergence) > 0  # also where a weight is below 0
     for name, values in vars(trace).items():
         assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
@@ -214,10 +214,10 @@ def test_a_larger_vocabulary_is_cut_to_what_all_branches_know(
         one = Request(
             positive=positive, negatives=(Branch(positive, 1.0, "small"),), guidance=rule, max_new_tokens=9
         )
-        decoder = Decoder(ours[None], others={"small": models[None]})
+        decoder = Decoder(ours[None], other_models={"small": models[None]})
         (completion,) = decoder.decode([one])
         assert max(completion.tokens) < 259
-        (trace,) = decoder.score([one], [completion.tokens])
+        (trace,) = decoder.trace_texts([one], [completion.tokens])
         assert trace.guided == pytest.approx(completion.trace.guided, abs=2e-3)
 
 
@@ -241,4 +241,4 @@ def test_a_broken_negative_is_an_error_that_names_it(
     with pytest.raises(
         NotANumberError, match="model 'the amateur' gave logits that are not numbers at step 0"
     ):
-        list(Decoder(models[None], others={"a": amateur}).decode([one]))
+        list(Decoder(models[None], other_models={"a": amateur}).decode([one]))

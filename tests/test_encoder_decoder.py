@@ -152,7 +152,7 @@ def test_alone_and_in_any_batch(model: LanguageModel) -> None:
 def test_scoring_a_text_is_what_decoding_it_traced(model: LanguageModel) -> None:
     asked = [guided(seed) for seed in range(3)]
     completions = decoded(model, asked)
-    traces = Decoder(model).score(asked, [one.tokens for one in completions])
+    traces = Decoder(model).trace_texts(asked, [one.tokens for one in completions])
     for completion, trace in zip(completions, traces, strict=True):
         for name, values in vars(trace).items():
             assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name

@@ -109,7 +109,7 @@ def test_several_samples_a_prompt(tiny: LanguageModel) -> None:
     )
     for row, found in zip(ids.tolist(), distribution, strict=True):
         drawn = int(found.argmax())
-        (trace,) = Decoder(tiny).score([asked], [[*row[9:], drawn]])
+        (trace,) = Decoder(tiny).trace_texts([asked], [[*row[9:], drawn]])
         assert float(found[drawn]) == pytest.approx(trace.guided[-1], abs=1e-3)
 
 

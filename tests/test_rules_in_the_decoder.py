@@ -13,8 +13,8 @@ import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, Sampling
 from cfg_lab.decoding.kv_buffer import KVBuffer
-from cfg_lab.decoding.lane import Lane
 from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.decoding.model_rows import ModelRows
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import (
@@ -137,7 +137,7 @@ def test_once_the_branches_agree_the_negatives_are_let_go(
 )
 def test_scoring_a_text_is_what_decoding_it_traced(tiny: LanguageModel, rule: Rule) -> None:
     (completion,) = decoded(tiny, [asked(rule)])
-    (trace,) = Decoder(tiny).score([completion.request], [completion.tokens])
+    (trace,) = Decoder(tiny).trace_texts([completion.request], [completion.tokens])
     for name, values in vars(trace).items():
         assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
 
@@ -289,7 +289,7 @@ def test_scores_do_not_depend_on_how_long_the_request_would_have_gone_on(rotary:
     found = [
         trace.guided
         for length in (4, 8, 20)
-        for trace in Decoder(rotary).score([replace(one, max_new_tokens=length)], [text])
+        for trace in Decoder(rotary).trace_texts([replace(one, max_new_tokens=length)], [text])
     ]
     assert found[0] == found[1] == found[2]
 
@@ -301,15 +301,15 @@ def test_out_of_memory_while_rows_are_kept_loses_nothing(
     grid = [asked(later, seed, max_new_tokens=8) for seed in range(4)]
     grid += [asked(ClassifierFreeGuidance(scale=1), seed, max_new_tokens=4) for seed in range(4)]
     expected = tokens(rotary, grid)
-    keep, failed = Lane.keep, []
+    keep, failed = ModelRows.save_prefix, []
 
-    def forgetful(self: Lane, *arguments: Any) -> None:
+    def forgetful(self: ModelRows, *arguments: Any) -> None:
         if not failed:
             failed.append(True)
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
         keep(self, *arguments)
 
-    monkeypatch.setattr(Lane, "keep", forgetful)
+    monkeypatch.setattr(ModelRows, "save_prefix", forgetful)
     with pytest.warns(UserWarning, match="out of memory"):
         assert tokens(rotary, grid, max_rows=12) == expected
     assert failed

@@ -1,6 +1,29 @@
-"""A batch and what happens to it at a step: part, admit, forward, guide, sample, record, release.
+"""The batch: requests that wait, requests that run, and the rows of every model.
 
-Each model has a lane of rows; a sequence has a row in the lane of each of its branches.
+One step, in the order in which `Decoder` calls it:
+
+1. fork: sequences that shared a row and have chosen different tokens get a row each.
+2. admit: waiting requests get rows, one per branch, while enough rows are free. All tokens of their contexts
+   but the last are prefilled.
+3. forward: every model reads one token in each of its live rows.
+4. guide: the guidance rule combines the branches of each sequence into one distribution of its next token.
+5. sample: each sequence chooses its next token, by noise that is a hash of the request and the position.
+6. record: the tokens and the numbers of their traces are appended to the sequences.
+7. release: finished texts free their rows, and so do negatives that the next token does not need. A request
+   whose guidance starts at the next token waits for the rows of its negatives.
+
+What a request decodes to does not depend on the other requests, on their order or on the number of rows:
+
+- A row attends only to columns of its own, and its positions count from its own start.
+- Branches share a row only while they have read the same tokens.
+- Guidance rules and samplers treat each sequence by itself.
+- The noise is a function of the request and the position, not the state of a generator.
+
+What can differ is the last bits of floating-point sums, because the hardware may add in another order for
+another shape of the batch.
+
+Shapes: `rows` are the live rows of all models, `sequences` those of one group, `branches` the negatives that
+run, `vocab` the tokens.
 """
 
 from __future__ import annotations
@@ -13,235 +36,258 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.completion import Completion
-from cfg_lab.decoding.group import Chosen, Group, group_of
-from cfg_lab.decoding.lane import Lane, Owner
-from cfg_lab.decoding.measurements import alternatives, measure
-from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context
+from cfg_lab.decoding.beam_state import BeamState
+from cfg_lab.decoding.group import Group, StepResult, group_key, make_group
+from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context_after
+from cfg_lab.decoding.model_rows import ModelRows, Owner
 from cfg_lab.decoding.request import Request
-from cfg_lab.decoding.sampling import position_keys
-from cfg_lab.decoding.sequence import Sequence
-from cfg_lab.guidance import log_probs
+from cfg_lab.decoding.request_state import RequestState
+from cfg_lab.decoding.sequence_state import SequenceState
+from cfg_lab.decoding.trace import TRACE_FIELDS
+
+_GUIDED, _POSITIVE = map(TRACE_FIELDS.index, ("guided", "positive"))
 
 _CACHED_NUMBERS = 400_000
-"""float32 numbers that several passes may go over within a CPU core's own cache, about 1.5 MB."""
+"""Number of float32 values, about 1.5 MB, that several operations can read from the cache of a CPU core."""
 
 
 class Batch:
-    """Live sequences, the waiting ones, and a lane of rows for each model.
+    """Waiting and running requests, and the rows of each model.
 
     Args:
-        models: by the name that branches call them; the positive's under None.
-        max_rows: of each lane.
+        models: by the name that branches give; the model of the positive contexts is under None.
+        max_rows: largest number of rows of each model.
+        waiting: requests in the order of admission.
+
+    Attributes:
+        running: requests that have rows.
+        finished: requests whose texts have ended, until the caller removes them.
+        groups: the running requests, grouped by what one call can guide and sample.
+        model_rows: the rows of each model, by its name.
     """
 
     def __init__(
-        self, models: Mapping[str | None, CausalModel], max_rows: int, waiting: Iterable[Sequence]
+        self, models: Mapping[str | None, CausalModel], max_rows: int, waiting: Iterable[RequestState]
     ) -> None:
         self.models = models
         self.waiting = deque(waiting)
-        self.live: list[Sequence] = []
+        self.running: list[RequestState] = []
+        self.finished: deque[RequestState] = deque()
         self.groups: list[Group] = []
-        needed: Counter[str | None] = Counter()
+        row_counts: Counter[str | None] = Counter()
         longest: Counter[str | None] = Counter()
-        wanted: dict[str | None, Counter[Context]] = defaultdict(Counter)
-        for sequence in self.waiting:
-            needed += rows_of(sequence.request)
-            for name, ids in sequence.request.contexts:
-                begun = len(context(models[name], ids, ()).ids)
-                longest[name] = max(longest[name], begun + sequence.request.max_new_tokens)
-            for name, seen in (seen for one in sequence.together for seen in self._contexts(one)):
-                wanted[name][seen.before] += 1
-        # The longest sequence fits; where others will follow, some room makes it rare to move the columns.
-        self.lanes = {
-            name: Lane(
-                models[name], min(max_rows, rows), longest[name] + 32 * (rows > max_rows), wanted[name]
+        pending_prefixes: dict[str | None, Counter[Context]] = defaultdict(Counter)
+        for state in self.waiting:
+            request = state.request
+            row_counts += most_rows(request)
+            for name, ids in request.contexts:
+                length = len(context_after(models[name], ids, ()).ids) + request.max_new_tokens
+                longest[name] = max(longest[name], length)
+            for sequence in state.sequences:
+                sequence.rows = []  # it may have run in an earlier batch
+                for name, context in self._contexts(state, sequence):
+                    pending_prefixes[name][context.without_last_token] += 1
+        # The longest request fits. If others will follow it, 32 more columns make moves of the columns rare.
+        self.model_rows = {
+            name: ModelRows(
+                models[name],
+                min(max_rows, count),
+                longest[name] + 32 * (count > max_rows),
+                pending_prefixes[name],
             )
-            for name, rows in needed.items()
+            for name, count in row_counts.items()
         }
-        # On a CPU what is guided at once should stay in its cache; a GPU wants much at once.
+        # On a CPU the distributions of one group should fit its cache. A GPU needs large groups to be busy.
         on_cpu = models[None].device.type == "cpu"
-        self.group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
+        self._max_group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
+
+    @property
+    def live_rows(self) -> int:
+        """Number of rows that the next forward runs; a row that several branches share counts once."""
+        return sum(rows.buffer.live for rows in self.model_rows.values())
+
+    def fork(self) -> None:
+        """Give sequences that shared a row and have chosen different tokens a row each."""
+        copied = [rows.fork() for rows in self.model_rows.values()]
+        if any(copied):
+            self._regroup()
 
     def admit(self) -> None:
-        """Give free rows to waiting sequences. Rows that are shared now may be needed later, one each."""
-        free = Counter({name: lane.columns.rows for name, lane in self.lanes.items()})
-        for sequence in self.live:
-            free.subtract(name for name, _ in sequence.contexts)
-        newcomers: dict[str | None, dict[Context, list[Owner]]] = defaultdict(lambda: defaultdict(list))
-        begun = len(self.live)
+        """Give rows to waiting requests, in order, until one does not fit.
+
+        A running request counts as many rows as it needs without sharing, because it may have to fork later.
+        """
+        if not self.waiting:
+            return
+        free_rows = Counter({name: rows.buffer.rows for name, rows in self.model_rows.items()})
+        for state in self.running:
+            free_rows.subtract(state.rows_needed)
+        new_owners: dict[str | None, dict[Context, list[Owner]]] = defaultdict(lambda: defaultdict(list))
         while self.waiting:
-            together = self.waiting[0].together
-            needed = Counter(name for one in together for name, _ in one.contexts)
-            if any(rows > free[name] for name, rows in needed.items()):
+            state = self.waiting[0]
+            needed = state.rows_needed
+            if any(count > free_rows[name] for name, count in needed.items()):
                 break
-            free.subtract(needed)
-            self.waiting.popleft()
-            self.live += together
-            for sequence in together:
-                sequence.rows = [0] * len(sequence.contexts)
-                for number, (name, seen) in enumerate(self._contexts(sequence)):
-                    newcomers[name][seen].append((sequence, number))
-        for name, owners in newcomers.items():
-            self.lanes[name].admit(owners)
-        if len(self.live) > begun:
+            free_rows.subtract(needed)
+            self.running.append(self.waiting.popleft())
+            for sequence in state.sequences:
+                contexts = self._contexts(state, sequence)
+                sequence.rows = [0] * len(contexts)
+                for branch, (name, context) in enumerate(contexts):
+                    new_owners[name][context].append((sequence, branch))
+        for name, owners in new_owners.items():
+            self.model_rows[name].admit(owners)
+        if new_owners:
             self._regroup()
 
     def forward(self) -> Tensor:
-        """Run the models on every live row: logits [rows, vocab] float32, of all lanes one after another."""
-        logits = [lane.forward() for lane in self.lanes.values()]
+        """Run every model on its live rows: logits [rows, vocab], float32, one model after another.
+
+        The logits of a smaller vocabulary are padded with -inf.
+        """
+        logits = [rows.forward() for rows in self.model_rows.values()]
         if len(logits) == 1:
             return logits[0]
-        vocab, device = max(one.shape[1] for one in logits), logits[0].device
+        vocab, device = max(of_model.shape[1] for of_model in logits), logits[0].device
         return torch.cat(
             [
-                torch.nn.functional.pad(one.to(device), (0, vocab - one.shape[1]), value=-math.inf)
-                for one in logits
+                torch.nn.functional.pad(of_model.to(device), (0, vocab - of_model.shape[1]), value=-math.inf)
+                for of_model in logits
             ]
         )
 
-    def guide_and_sample(self, logits: Tensor) -> list[Chosen]:
-        """Combine each sequence's branches into one distribution and choose its next token."""
-        chosen: list[Chosen] = []
-        for group in self.groups:
-            positive = log_probs(logits[group.positive, : group.vocab])  # [members, vocab]
-            negatives = log_probs(logits[group.negatives, : group.vocab])  # [members, branches, vocab]
-            scales = torch.tensor([one.scale for one in group.sequences], device=positive.device)
-            guided = positive
-            if group.guidance is not None:
-                guided, scales = group.guidance.guide(positive, negatives, group.weights, scales)
-            extensions = None
-            weights = group.weights
-            if group.beam is None:
-                tokens = group.sampler.choose(guided, position_keys(group.keys, group.steps))
-            else:
-                extensions = group.beam.choose(guided)
-                tokens = torch.tensor([one.token for one in extensions], device=guided.device)
-                parents = [one.parent for one in extensions]
-                guided, positive, negatives = guided[parents], positive[parents], negatives[parents]
-                weights, scales = weights[parents], scales[parents]
-            trace = measure(guided, positive, negatives, weights, tokens, scales)
-            top = alternatives(guided, positive, negatives, weights, group.top) if group.top else []
-            chosen.append(Chosen(group, tokens, trace, extensions, top))
-        return chosen
+    def guide_and_sample(self, logits: Tensor) -> list[StepResult]:
+        """Choose the next tokens from logits [rows, vocab].
 
-    def record(self, chosen: list[Chosen]) -> None:
-        """Append the chosen tokens and their trace to the sequences."""
-        for choice in chosen:
-            group = choice.group
-            tokens = cast("list[int]", choice.tokens.tolist())
-            traces = cast("list[list[float]]", choice.trace.tolist())
-            members = group.sequences
-            if choice.extensions is not None:
-                members = [members[one.parent].copy() for one in choice.extensions]
-            for number, (sequence, token, numbers) in enumerate(zip(members, tokens, traces, strict=True)):
-                if math.isnan(numbers[0]):
-                    broken = [None] if math.isnan(numbers[1]) else [name for name, _ in sequence.contexts[1:]]
-                    names = dict.fromkeys(self.models[name].name for name in broken)
-                    raise NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
-                sequence.append(token, numbers)
-                if group.top:
-                    sequence.alternatives.append(choice.alternatives[number])
-            if choice.extensions is not None and group.beam is not None:
-                self._follow(group.sequences, group.beam.advance(choice.extensions, members))
+        One group is guided and sampled before the next, so that its distributions stay in the cache.
+        """
+        return [group.sample(group.guide(logits)) for group in self.groups]
+
+    def record(self, results: list[StepResult]) -> None:
+        """Append the chosen tokens and the numbers of their traces, and find out which texts have ended.
+
+        Raises:
+            NotANumberError: the log-prob of a chosen token is NaN.
+        """
+        for result in results:
+            group, extensions = result.group, result.extensions
+            if extensions is None:
+                sequences = group.sequences
+            else:
+                sequences = [group.sequences[extension.parent].copy() for extension in extensions]
+            tokens = cast("list[int]", result.tokens.tolist())
+            trace = cast("list[list[float]]", result.trace.tolist())
+            for sequence, token, numbers, alternatives in zip(
+                sequences, tokens, trace, result.alternatives, strict=True
+            ):
+                if math.isnan(numbers[_GUIDED]):
+                    raise self._not_a_number(group, sequence, math.isnan(numbers[_POSITIVE]))
+                sequence.append(token, numbers, alternatives)
+            if group.beam is None or extensions is None:
+                for state in group.states:
+                    state.update_finish_reason()
+            else:
+                self._move_to_parents(group.beam, group.beam.advance(extensions, sequences))
             group.steps += 1
 
-    def release(self) -> list[Completion]:
-        """Free the rows of finished sequences, and those of negatives that the next token does not need."""
-        going = [one for one in self.live if one.finish_reason() is None]
-        coming = [one for one in going if len(one.contexts) > len(one.rows)]
-        for sequence in coming:  # first what may run out of memory, while nothing has changed yet
-            seen = self._contexts(sequence)[0][1]
-            self.lanes[None].keep(sequence.rows[0], seen)
-        finished: list[Completion] = []
-        unfinished: list[Sequence] = []
-        changed = any(sequence.beam for sequence in self.live)  # hypotheses have gone on from others' rows
-        for sequence in self.live:
-            reason = sequence.finish_reason()
-            needed = len(sequence.contexts)
-            if reason is None and len(sequence.rows) == needed:
-                unfinished.append(sequence)
-                continue
-            changed = True
-            if reason is not None:
-                self._disown(sequence, 0)
-                if sequence is sequence.together[0]:
-                    finished.append(sequence.completion(reason))
-            elif needed < len(sequence.rows):
-                self._disown(sequence, needed)
-                unfinished.append(sequence)
+    def release(self) -> None:
+        """Free the rows that the next step does not need, and move ended texts from running to finished."""
+        starting = [state for state in self.running if _needs_more_rows(state)]
+        # Copies come first: if memory runs out here, nothing has changed yet.
+        for state in starting:
+            for sequence in state.sequences:
+                _, context = self._contexts(state, sequence)[0]
+                self.model_rows[None].save_prefix(sequence.rows[0], context)
+        finished: list[RequestState] = []
+        still_running: list[RequestState] = []
+        # A beam search may have moved all its hypotheses off a row.
+        changed = any(isinstance(state, BeamState) for state in self.running)
+        for state in self.running:
+            if state.finish_reason is not None:
+                self._release_rows(state, 0)
+                finished.append(state)
+            elif _needs_more_rows(state):
+                self._wait_for_rows(state)
             else:
-                self._wait(sequence)
+                still_running.append(state)
+                needed = len(state.contexts)
+                if needed == state.running_branches:
+                    continue
+                self._release_rows(state, needed)
+            changed = True
         if changed:
-            self.live = unfinished
-            for lane in self.lanes.values():
-                lane.sweep()
-            self._regroup()
-        return finished
-
-    def part(self) -> None:
-        """Sequences that shared a row and have chosen different tokens get rows of their own."""
-        parted = [lane.part() for lane in self.lanes.values()]
-        if any(parted):
+            self.running = still_running
+            self.finished += finished
+            for rows in self.model_rows.values():
+                rows.free_unowned()
             self._regroup()
 
     def widest(self) -> int:
-        """Rows of one lane that the widest unfinished request needs."""
-        return max(max(rows_of(sequence.request).values()) for sequence in [*self.live, *self.waiting])
+        """Number of rows of one model that the widest unfinished request needs."""
+        states = [*self.running, *self.waiting]
+        return max((max(most_rows(state.request).values()) for state in states), default=1)
 
-    def _contexts(self, sequence: Sequence) -> list[tuple[str | None, Context]]:
-        """What each row has to have seen, with the name of its lane."""
+    def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
+        """For each branch that the next token needs, the name of its model and what its row has read."""
         tokens = tuple(sequence.tokens)
-        return [(name, context(self.models[name], ids, tokens)) for name, ids in sequence.contexts]
+        return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
-    def _wait(self, sequence: Sequence) -> None:
-        """Guidance comes on: the sequence waits, before all others, for the rows of its negatives."""
-        for name, seen in self._contexts(sequence):
-            self.lanes[name].wanted[seen.before] += 1
-        self._disown(sequence, 0)
-        if sequence is sequence.together[0]:
-            self.waiting.appendleft(sequence)
+    def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
+        """The error that names the models whose logits are NaN: the positive's, or else the negatives'."""
+        broken = group.models[:1] if in_positive else group.models[1:]
+        names = dict.fromkeys(self.models[name].name for name in broken)
+        return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
-    def _disown(self, sequence: Sequence, first: int) -> None:
-        """Give up the sequence's rows from number `first` on."""
-        for number in range(first, len(sequence.rows)):
-            self._lane(sequence, number).disown((sequence, number))
-        del sequence.rows[first:]
+    def _wait_for_rows(self, state: RequestState) -> None:
+        """Move a request whose guidance starts now to the front of the waiting requests."""
+        for sequence in state.sequences:
+            for name, context in self._contexts(state, sequence):
+                self.model_rows[name].pending_prefixes[context.without_last_token] += 1
+        self._release_rows(state, 0)
+        self.waiting.appendleft(state)
 
-    def _follow(self, hypotheses: list[Sequence], parents: list[int]) -> None:
-        """Each hypothesis goes on from the rows of its parent."""
-        rows = [[*sequence.rows] for sequence in hypotheses]
-        for sequence in hypotheses:
-            self._disown(sequence, 0)
-        for sequence, parent in zip(hypotheses, parents, strict=True):
-            sequence.rows = [*rows[parent]]
-            for number, row in enumerate(sequence.rows):
-                self._lane(sequence, number).owners[row].append((sequence, number))
+    def _release_rows(self, state: RequestState, first_branch: int) -> None:
+        """Remove the branches of a request, from number `first_branch` on, from their rows."""
+        for sequence in state.sequences:
+            for branch in range(first_branch, len(sequence.rows)):
+                self._rows_of(sequence, branch).release((sequence, branch))
+            del sequence.rows[first_branch:]
 
-    def _lane(self, sequence: Sequence, number: int) -> Lane:
-        """The lane of a sequence's row."""
-        return self.lanes[sequence.request.contexts[number][0]]
+    def _move_to_parents(self, beam: BeamState, parents: list[int]) -> None:
+        """Move each hypothesis to the rows of its parent, which have read the same tokens."""
+        rows_before = [[*hypothesis.rows] for hypothesis in beam.sequences]
+        self._release_rows(beam, 0)
+        for hypothesis, parent in zip(beam.sequences, parents, strict=True):
+            hypothesis.rows = [*rows_before[parent]]
+            for branch, row in enumerate(hypothesis.rows):
+                self._rows_of(hypothesis, branch).share(row, (hypothesis, branch))
+
+    def _rows_of(self, sequence: SequenceState, branch: int) -> ModelRows:
+        """The rows of the model that runs a branch."""
+        name, _ = sequence.request.contexts[branch]
+        return self.model_rows[name]
 
     def _regroup(self) -> None:
-        """Work out, at every change of membership, which sequences are guided and sampled together."""
-        offset = 0
-        for lane in self.lanes.values():
-            lane.offset = offset
-            offset += lane.columns.live
-        alike: dict[tuple[object, ...], list[Sequence]] = defaultdict(list)
-        for one in self.live:
-            request, running = one.request, len(one.rows)
-            guidance = request.guidance if running > 1 else None
-            names = tuple(name for name, _ in request.contexts)
-            alike[guidance, one.beam or request.sampling, names, running, request.top].append(one)
+        """Group the running requests again, after a change of rows."""
+        first_row = 0
+        for rows in self.model_rows.values():
+            rows.first_row = first_row
+            first_row += rows.buffer.live
+        by_key: dict[tuple[object, ...], list[RequestState]] = defaultdict(list)
+        for state in self.running:
+            by_key[group_key(state)].append(state)
         self.groups = []
-        for members in alike.values():
-            # Hypotheses of a beam search are judged together, whatever their number.
-            size = len(members) if members[0].beam else max(1, self.group_rows // len(members[0].rows))
-            for first in range(0, len(members), size):
-                self.groups.append(group_of(members[first : first + size], self.lanes, self.models))
+        for states in by_key.values():
+            size = max(1, self._max_group_rows // states[0].running_branches)
+            for first in range(0, len(states), size):
+                self.groups.append(make_group(states[first : first + size], self.model_rows, self.models))
 
 
-def rows_of(request: Request) -> Counter[str | None]:
-    """How many rows a request needs of each lane at most."""
+def most_rows(request: Request) -> Counter[str | None]:
+    """The largest number of rows of each model that a request can need."""
     return Counter([name for name, _ in request.contexts] * request.beams)
+
+
+def _needs_more_rows(state: RequestState) -> bool:
+    """Whether the next token of a running request needs negatives that have no row."""
+    return state.finish_reason is None and len(state.contexts) > state.running_branches

@@ -1,4 +1,4 @@
-"""What the decoder returns for a request."""
+"""The result of a request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """The result of a request.
+    """The text that a request decoded to, and how it came about.
 
     Attributes:
-        tokens: the new tokens, with the stop token if there is one.
-        finish_reason: "stop" or "length".
-        steps: number of decoding steps; more than the number of tokens where a beam search went on.
+        tokens: the new tokens, the stop token included if there is one.
+        finish_reason: "stop" if the text ended by a stop token or by `stop_when`, "length" if it reached
+            `max_new_tokens`.
+        trace: what guidance did at each token.
+        steps: number of decoding steps. A beam search may go on after its best text has ended, so there can
+            be more steps than tokens.
         negative_steps: number of steps up to and including the last one that ran a negative branch.
         others: the next best texts of a beam search with n_best above 1, best first.
     """
@@ -33,10 +36,10 @@ class Completion:
 
     @property
     def tokens_read(self) -> tuple[int, ...]:
-        """Number of tokens that the model of each branch has read, the positive's first, counting every
-        branch separately even where branches shared their work.
+        """Number of tokens that each branch has read, the positive branch first.
 
-        A negative branch that pauses reads what it has missed when it comes back.
+        Every branch counts in full, even where branches shared rows. A negative branch that pauses reads what
+        it has missed when guidance starts again.
         """
         positive, *negatives = self.tokens_read_in_full
         unread = self.request.beams * (self.steps - self.negative_steps)

@@ -1,4 +1,4 @@
-"""Sequences that are guided and sampled together."""
+"""Groups of sequences that are guided and sampled by one call."""
 
 from __future__ import annotations
 
@@ -8,65 +8,136 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.beam import Beam, Extension
-from cfg_lab.decoding.lane import Lane
+from cfg_lab.decoding.beam_state import BeamState, Extension
+from cfg_lab.decoding.distributions import Distributions, guide
+from cfg_lab.decoding.measurements import alternatives, measure
 from cfg_lab.decoding.model import CausalModel
-from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler
-from cfg_lab.decoding.sequence import Sequence
+from cfg_lab.decoding.model_rows import ModelRows
+from cfg_lab.decoding.request_state import RequestState
+from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler, position_keys
+from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import Alternatives
 from cfg_lab.guidance import Guidance
 
 
 @dataclass(eq=False)
 class Group:
-    """Live sequences alike in guidance, sampler and branches: one call a step serves them all."""
+    """Running sequences with the same guidance rule, sampler and models of their branches.
 
+    Their scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
+
+    Attributes:
+        guidance: None where no negative runs.
+        beam: the beam search; None for other groups.
+        top: number of likeliest tokens that the traces keep.
+        vocab: number of tokens that the models of all branches know. Branches that do not run now count too,
+            because they may read the token later.
+        models: name of the model of each running branch, the positive branch first.
+    """
+
+    states: list[RequestState]
+    sequences: list[SequenceState]  # of all states, in order
     guidance: Guidance | None
     sampler: Sampler
-    beam: Beam | None
+    beam: BeamState | None
     top: int
-    vocab: int  # tokens that the models of all branches know, also of those that do not run now
-    sequences: list[Sequence]
-    positive: Tensor  # [members] row numbers
-    negatives: Tensor  # [members, branches] row numbers
-    weights: Tensor  # [members, branches] float32
-    keys: Tensor  # [members] noise keys
-    steps: Tensor  # [members] new tokens so far
+    vocab: int
+    models: list[str | None]
+    positive_rows: Tensor  # [sequences], row numbers in the logits of `Batch.forward`
+    negative_rows: Tensor  # [sequences, branches]
+    weights: Tensor  # [sequences, branches], float32
+    noise_keys: Tensor  # [sequences], int64
+    steps: Tensor  # [sequences], int64, number of new tokens so far
+
+    def guide(self, logits: Tensor) -> Distributions:
+        """Combine the branches of each sequence: logits [rows, vocab] of the batch -> [sequences, vocab]."""
+        scales = [state.scale for state in self.states for _ in state.sequences]
+        return guide(
+            self.guidance,
+            logits[self.positive_rows, : self.vocab],
+            logits[self.negative_rows, : self.vocab],
+            self.weights,
+            torch.tensor(scales, dtype=torch.float32, device=logits.device),
+        )
+
+    def sample(self, step: Distributions) -> StepResult:
+        """Choose the next token of each sequence, or the best extensions of a beam search."""
+        if self.beam is None:
+            extensions = None
+            tokens = self.sampler.choose(step.guided, position_keys(self.noise_keys, self.steps))
+        else:
+            extensions = self.beam.best_extensions(step.guided)
+            tokens = torch.tensor([extension.token for extension in extensions], device=step.guided.device)
+            step = step.select([extension.parent for extension in extensions])
+        return StepResult(
+            group=self,
+            tokens=tokens,
+            trace=measure(step, tokens),
+            alternatives=alternatives(step, self.top) if self.top else [None] * len(tokens),
+            extensions=extensions,
+        )
 
 
 @dataclass(eq=False)
-class Chosen:
-    """The outcome of a step for one group: for each member, or for each extension of a beam."""
+class StepResult:
+    """The outcome of one step for one group: one entry per sequence, or per extension of a beam search."""
 
     group: Group
-    tokens: Tensor  # [chosen]
-    trace: Tensor  # [chosen, 6], in the order of Trace's fields
+    tokens: Tensor  # [entries], int64
+    trace: Tensor  # [entries, fields], in the order of TRACE_FIELDS
+    alternatives: list[Alternatives] | list[None]
     extensions: list[Extension] | None
-    alternatives: list[Alternatives]
 
 
-def group_of(
-    members: list[Sequence], lanes: Mapping[str | None, Lane], models: Mapping[str | None, CausalModel]
-) -> Group:
-    """The group of sequences that are alike."""
-    device, first = models[None].device, members[0]
-    request = first.request
-    names = [name for name, _ in request.contexts[: len(first.rows)]]
-    rows = torch.tensor(
-        [[lanes[name].offset + row for name, row in zip(names, one.rows, strict=True)] for one in members],
-        device=device,
+def group_key(state: RequestState) -> tuple[object, ...]:
+    """What the requests of one group have in common."""
+    request = state.request
+    return (
+        state if isinstance(state, BeamState) else request.sampling,
+        request.guidance if state.running_branches > 1 else None,
+        tuple(model for model, _ in request.contexts),
+        state.running_branches,
+        request.top,
     )
-    weights = [[branch.weight for branch in one.request.branches[: len(names) - 1]] for one in members]
+
+
+def make_group(
+    states: list[RequestState],
+    model_rows: Mapping[str | None, ModelRows],
+    models: Mapping[str | None, CausalModel],
+) -> Group:
+    """The group of requests with equal `group_key`.
+
+    Args:
+        states: running requests, at least one.
+        model_rows, models: by the name of the model.
+    """
+    device, first = models[None].device, states[0]
+    request = first.request
+    names = [name for name, _ in request.contexts[: first.running_branches]]
+    sequences = [sequence for state in states for sequence in state.sequences]
+    row_numbers = torch.tensor(
+        [
+            [model_rows[name].first_row + row for name, row in zip(names, sequence.rows, strict=True)]
+            for sequence in sequences
+        ],
+        device=device,
+    )  # [sequences, 1 + branches]
+    weights = [
+        [branch.weight for branch in sequence.request.branches[: len(names) - 1]] for sequence in sequences
+    ]
     return Group(
+        states=states,
+        sequences=sequences,
         guidance=request.guidance if len(names) > 1 else None,
         sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
-        beam=first.beam if isinstance(first.beam, Beam) else None,
+        beam=first if isinstance(first, BeamState) else None,
         top=request.top,
         vocab=min(models[name].vocab_size for name, _ in request.contexts),
-        sequences=members,
-        positive=rows[:, 0],
-        negatives=rows[:, 1:],
+        models=names,
+        positive_rows=row_numbers[:, 0],
+        negative_rows=row_numbers[:, 1:],
         weights=torch.tensor(weights, dtype=torch.float32, device=device),
-        keys=torch.tensor([one.request.noise_key for one in members], device=device),
-        steps=torch.tensor([len(one.tokens) for one in members], device=device),
+        noise_keys=torch.tensor([sequence.request.noise_key for sequence in sequences], device=device),
+        steps=torch.tensor([len(sequence.tokens) for sequence in sequences], device=device),
     )

@@ -1,4 +1,4 @@
-"""Values as plain data that names them, for content addresses."""
+"""Values as JSON data, from which content addresses are made."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, cast
 
 
 def canonical(value: Any) -> Any:
-    """A value as JSON data: equal data for equal values.
+    """A value as JSON data: equal data for equal values, and different data for different values.
 
-    A dataclass becomes its name and those fields that differ from their defaults. So a class that gains an
-    argument with a default keeps its names, and 2.0 is the same as 2.
+    A dataclass becomes the name of its class and those fields that differ from their defaults. So old content
+    addresses stay valid when a class gains an argument with a default. They do not stay valid when a default
+    changes: then the format of the address needs a new version (see `Request.id`). 2.0 and 2 are equal.
     """
     if is_dataclass(value) and not isinstance(value, type):
         changed = {
@@ -31,6 +32,7 @@ def canonical(value: Any) -> Any:
 
 
 def _is_default(field: Any, value: Any) -> bool:
+    """Whether a field of a dataclass has its default value."""
     if field.default is not MISSING:
         return value == field.default
     return field.default_factory is not MISSING and value == field.default_factory()

@@ -1,14 +1,15 @@
-"""The key-value buffer of a batch: rows × columns, allocated once and written in place.
+"""The KV cache of one model's batch: rows × columns, allocated once and written in place.
 
-Every live row writes the same column at a step, so a step is one dense forward whatever the rows' ages:
+Every live row writes the same column at a step. So a step is one dense forward, whatever the age of the rows:
 
-              column  0 1 2 3 4 5 6 7            rows     live rows are 0..live-1, without gaps
-    row 0             . . a b c d e|             low      first column any live row uses
-    row 1             . . . . p q r|             now      column written next
+              column  0 1 2 3 4 5 6 7            rows     the live rows are 0..live-1, without gaps
+    row 0             . . a b c d e|             low      first column that any live row uses
+    row 1             . . . . p q r|             now      column that is written next
     row 2             . x y z u v w|             start    first column of each row
 
-A row that started later has the columns before its start masked, and its positions count from its start.
-Moving all live rows left or right keeps every distance, so nothing has to be computed again.
+A row that starts later than others has the columns before its start masked, and its positions count from
+its start. All live rows can be moved left or right by the same number of columns. This leaves positions and
+distances as they are, so nothing is computed again.
 """
 
 from __future__ import annotations
@@ -21,76 +22,104 @@ import torch
 from torch import Tensor
 
 EncoderMemory = list[tuple[Tensor, Tensor]]
-"""Keys and values of an encoder's output, a pair a decoder layer, each [heads, length, head_dim]."""
+"""Keys and values of one encoded source: for each decoder layer a pair [heads, length, head_dim]."""
 
 
 class Prefix(NamedTuple):
-    """What a row starts from: keys and values of its context, a pair a layer, each [heads, length, head_dim],
-    empty for no tokens; and of an encoder-decoder model the memory."""
+    """What a row starts with.
+
+    Attributes:
+        layers: keys and values of the tokens that are prefilled, for each layer a pair
+            [heads, length, head_dim]. Empty if there are none.
+        memory: what the decoder of an encoder-decoder model attends to. Empty for other models.
+    """
 
     layers: list[tuple[Tensor, Tensor]]
     memory: EncoderMemory
 
     @property
     def length(self) -> int:
+        """Number of prefilled tokens."""
         return self.layers[0][0].shape[1] if self.layers else 0
 
 
 class KVBuffer:
     """Keys and values of all layers, each [rows, heads, columns, head_dim].
 
-    Layers are allocated when the first keys and values come, so that their shapes need not be known and
-    may differ from layer to layer.
+    A layer is allocated when its first keys and values are written. So the buffer need not know their shapes,
+    and layers may have different shapes.
+
+    Args:
+        rows: largest number of live rows.
+        columns: number of token positions. `advance` needs one more than the longest row has tokens.
+        device: where the tensors are.
+        live: number of rows that are live from the beginning, without a prefix.
+
+    Attributes:
+        live, low, now, start: see above.
+        layers: the keys and the values of each layer that has been written.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
         self.rows, self.columns = rows, columns
         self.live, self.low, self.now = live, 0, 0
-        self.start = torch.zeros(rows, dtype=torch.long, device=device)
-        self._starts = [0] * live  # the same of the live rows; asking a GPU for its own would make it wait
+        self.start = torch.zeros(rows, dtype=torch.long, device=device)  # [rows]
+        # The starts of the live rows again: reading them from a GPU would wait for it.
+        self._starts = [0] * live
         self.layers: list[tuple[Tensor, Tensor]] = []
-        self.memories: list[EncoderMemory] = [
-            [] for _ in range(live)
-        ]  # of each live row; shared, never copied
-        self._stacked: tuple[EncoderMemory, Tensor] | None = None
-        self._numbers = torch.arange(columns, device=device)
+        self._memories: list[EncoderMemory] = [[] for _ in range(live)]  # of the live rows; never copied
+        self._padded_memory: tuple[EncoderMemory, Tensor] | None = None
+        self._column_numbers = torch.arange(columns, device=device)  # [columns]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store what the model computed for columns [now, now + q) and return all it may look at.
+        """Store the keys and values of the columns [now, now + q), and return all that are visible to them.
 
-        keys and values [live, heads, q, head_dim] -> [live, heads, now + q - low, head_dim], views.
+        Args:
+            layer: number of the layer, from 0.
+            keys, values: [live, heads, q, head_dim], what the layer computed for the new tokens.
+
+        Returns:
+            Keys and values of the columns [low, now + q), [live, heads, now + q - low, head_dim], as views.
         """
-        self._reserve(layer, keys, values)
+        self._allocate(layer, keys, values)
         end = self.now + keys.shape[2]
-        found: list[Tensor] = []
+        visible: list[Tensor] = []
         for buffer, new in zip(self.layers[layer], (keys, values), strict=True):
             buffer[: self.live, :, self.now : end] = new
-            found.append(buffer[: self.live, :, self.low : end])
-        return found[0], found[1]
+            visible.append(buffer[: self.live, :, self.low : end])
+        return visible[0], visible[1]
 
     def positions(self) -> Tensor:
-        """Position in each live row of the column written next, [live, 1]."""
+        """Position of the next token in each live row, [live, 1]."""
         return self.now - self.start[: self.live, None]
 
     def mask(self) -> Tensor:
-        """Which of the columns [low, now] each live row may look at, [live, now + 1 - low] bool."""
-        return self._numbers[self.low : self.now + 1] >= self.start[: self.live, None]
+        """Which of the columns [low, now] each live row may attend to, [live, now + 1 - low] bool."""
+        return self._column_numbers[self.low : self.now + 1] >= self.start[: self.live, None]
 
     def memory(self) -> tuple[EncoderMemory, Tensor]:
-        """What the live rows' decoder attends to: keys and values of each layer, padded on the right,
-        [live, heads, longest, head_dim], and which of them are a row's own, [live, longest] bool."""
-        if self._stacked is None:
-            lengths = torch.tensor([memory[0][0].shape[1] for memory in self.memories])
+        """What the decoder of an encoder-decoder model attends to in the live rows.
+
+        Returns:
+            For each layer keys and values [live, heads, longest, head_dim], padded on the right; and a mask
+            [live, longest] bool that is False where a row is padded.
+        """
+        if self._padded_memory is None:
+            lengths = torch.tensor([memory[0][0].shape[1] for memory in self._memories])
             layers = [
-                (_stacked([one[0] for one in layer]), _stacked([one[1] for one in layer]))
-                for layer in zip(*self.memories, strict=True)
+                (_padded([keys for keys, _ in layer]), _padded([values for _, values in layer]))
+                for layer in zip(*self._memories, strict=True)
             ]
-            own = torch.arange(int(lengths.max())) < lengths[:, None]
-            self._stacked = layers, own.to(self.start.device)
-        return self._stacked
+            mask = torch.arange(int(lengths.max())) < lengths[:, None]
+            self._padded_memory = layers, mask.to(self.start.device)
+        return self._padded_memory
 
     def admit(self, prefixes: list[Prefix]) -> range:
-        """Make rows live, one a prefix, each right-aligned before the column written next."""
+        """Make one row live per prefix, right-aligned before the column that is written next.
+
+        Returns:
+            The numbers of the new rows.
+        """
         lengths = [prefix.length for prefix in prefixes]
         if not self.live:
             self.low = self.now = max(lengths)
@@ -101,66 +130,67 @@ class KVBuffer:
         self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
         for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
             for layer, (keys, values) in enumerate(prefix.layers):
-                self._reserve(layer, keys[None], values[None])
+                self._allocate(layer, keys[None], values[None])
                 self.layers[layer][0][row, :, self.now - length : self.now] = keys
                 self.layers[layer][1][row, :, self.now - length : self.now] = values
-        self.memories += [prefix.memory for prefix in prefixes]
-        self._stacked = None
+        self._memories += [prefix.memory for prefix in prefixes]
+        self._padded_memory = None
         self.live = rows.stop
         self.low = min(self._starts)
         return rows
 
     def advance(self) -> None:
-        """A column has been written; where the buffer is now full, move left what is still in use."""
+        """Go on to the next column. If the buffer is full, move the columns in use to its left end."""
         self.now += 1
         if self.now == self.columns:
             self._move(-self.low)
 
     def fork(self, sources: list[int]) -> range:
-        """Make rows live, copies of these."""
+        """Make one copy of each of these rows, which may repeat, and return the numbers of the new rows."""
         rows = range(self.live, self.live + len(sources))
         for buffer in (buffer for layer in self.layers for buffer in layer):
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
         self.start[rows.start : rows.stop] = self.start[sources]
         self._starts += [self._starts[source] for source in sources]
-        self.memories += [self.memories[source] for source in sources]
-        self._stacked = None
+        self._memories += [self._memories[source] for source in sources]
+        self._padded_memory = None
         self.live = rows.stop
         return rows
 
-    def drop(self, row: int) -> None:
-        """Free a row: the last live row takes its place."""
+    def free(self, row: int) -> None:
+        """Free one row. The last live row gets its number, so that the live rows have no gap."""
         last = self.live - 1
-        start, memory = self._starts.pop(), self.memories.pop()
-        self._stacked = None
+        start, memory = self._starts.pop(), self._memories.pop()
+        self._padded_memory = None
         if row != last:
             for buffer in (buffer for layer in self.layers for buffer in layer):
                 buffer[row, :, start : self.now] = buffer[last, :, start : self.now]
-            self._starts[row], self.memories[row] = start, memory
+            self._starts[row], self._memories[row] = start, memory
             self.start[row] = self.start[last]
         self.live = last
         self.low = min(self._starts, default=self.now)
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """The first `length` tokens of a row; views, valid while the row is not written again."""
-        seen = slice(self._starts[row], self._starts[row] + length)
-        layers = [(keys[row, :, seen], values[row, :, seen]) for keys, values in self.layers]
-        return Prefix(layers, self.memories[row])
+        """The first `length` tokens of a row. These are views: writing to the row changes them."""
+        columns = slice(self._starts[row], self._starts[row] + length)
+        layers = [(keys[row, :, columns], values[row, :, columns]) for keys, values in self.layers]
+        return Prefix(layers, self._memories[row])
 
     def _move(self, by: int) -> None:
-        """Move all live rows by that many columns; distances stay, so nothing is computed again."""
+        """Move all live rows by this many columns, to the left if it is negative."""
         for buffer in (buffer for layer in self.layers for buffer in layer):
-            moved = buffer[: self.live, :, self.low : self.now].clone()  # the two places may overlap
+            # A copy, because the columns before and after the move may overlap.
+            moved = buffer[: self.live, :, self.low : self.now].clone()
             buffer[: self.live, :, self.low + by : self.now + by] = moved
         self.start[: self.live] += by
         self._starts = [start + by for start in self._starts]
         self.low += by
         self.now += by
 
-    def _reserve(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Allocate a layer like these keys and values [·, heads, ·, head_dim] unless it is there."""
+    def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Allocate a layer for keys and values of these shapes [·, heads, ·, head_dim] at its first use."""
         if layer == len(self.layers):
-            # Zeros, not empty: a masked column still takes part as 0 × value, and 0 × NaN is NaN.
+            # Zeros, because a masked column still contributes 0 × value, and 0 × NaN is NaN.
             allocated = [
                 _zeros((self.rows, new.shape[1], self.columns, new.shape[3]), new) for new in (keys, values)
             ]
@@ -168,10 +198,10 @@ class KVBuffer:
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros of the dtype and on the device of another tensor."""
+    """Zeros with the dtype and on the device of another tensor."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)
-    # numpy's zeros take memory only where they are written; torch writes them all at once.
+    # Zeros of numpy use memory only for the pages that are written. torch would write all of them at once.
     return (
         torch.from_numpy(np.zeros(math.prod(shape) * like.element_size(), np.uint8))
         .view(like.dtype)
@@ -179,7 +209,7 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     )
 
 
-def _stacked(tensors: list[Tensor]) -> Tensor:
-    """Tensors [heads, length, head_dim] as one, [tensors, heads, longest, head_dim]."""
-    by_length = [one.transpose(0, 1) for one in tensors]
+def _padded(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors [heads, length, head_dim], padded on the right: [tensors, heads, longest, head_dim]."""
+    by_length = [tensor.transpose(0, 1) for tensor in tensors]
     return torch.nn.utils.rnn.pad_sequence(by_length, batch_first=True).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The numbers kept of each step, instead of its logits."""
+"""The numbers that a trace keeps of each step, computed from the distributions of the step."""
 
 from __future__ import annotations
 
@@ -8,62 +8,68 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.trace import Alternatives
+from cfg_lab.decoding.distributions import Distributions
+from cfg_lab.decoding.trace import TRACE_FIELDS, Alternatives
 
 
-def measure(
-    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, tokens: Tensor, scales: Tensor
-) -> Tensor:
-    """What is worth knowing of a step, [rows, 6]: the numbers of `records.Trace`, in its order.
+def measure(step: Distributions, tokens: Tensor) -> Tensor:
+    """The trace of one step as a tensor [rows, fields]. `Trace` defines the fields and their order.
 
-    guided and positive [rows, vocab], negatives [rows, branches, vocab], all finite normalised log-probs;
-    weights [rows, branches]; tokens [rows], the chosen ones; scales [rows], in force. Without negatives what
-    they say is NaN.
+    Args:
+        step: the distributions, one row per chosen token.
+        tokens: [rows] int64, the chosen tokens.
     """
-    if negatives.shape[1]:
-        shares = weights / weights.abs().sum(1, keepdim=True)
-        index = tokens[:, None, None].expand(-1, negatives.shape[1], 1)
-        negative = vecdot(shares, negatives.gather(2, index)[..., 0])
-        probs = positive.exp()
-        cross = vecdot(probs[:, None], negatives)  # [rows, branches]
-        divergence = vecdot(shares.abs(), vecdot(probs, positive)[:, None] - cross)
+    if step.negatives.shape[1]:
+        shares = step.weights / step.weights.abs().sum(1, keepdim=True)  # [rows, branches]
+        index = tokens[:, None, None].expand(-1, step.negatives.shape[1], 1)
+        negative = _vecdot(shares, step.negatives.gather(2, index)[..., 0])
+        probs = step.positive.exp()
+        cross_entropy = -_vecdot(probs[:, None], step.negatives)  # [rows, branches]
+        divergence = _vecdot(shares.abs(), _vecdot(probs, step.positive)[:, None] + cross_entropy)
     else:
-        negative = divergence = torch.full_like(guided[:, 0], math.nan)
-    entropy = -vecdot(guided.exp(), guided)
-    own = [_at(guided, tokens), _at(positive, tokens)]
-    return torch.stack([*own, negative, entropy, divergence, scales], dim=1)
+        negative = divergence = torch.full_like(step.guided[:, 0], math.nan)
+    numbers = {
+        "guided": _log_prob_of(tokens, step.guided),
+        "positive": _log_prob_of(tokens, step.positive),
+        "negative": negative,
+        "entropy": -_vecdot(step.guided.exp(), step.guided),
+        "divergence": divergence,
+        "scale": step.scales,
+    }
+    return torch.stack([numbers[field] for field in TRACE_FIELDS], dim=1)
 
 
-def alternatives(
-    guided: Tensor, positive: Tensor, negatives: Tensor, weights: Tensor, count: int
-) -> list[Alternatives]:
-    """The `count` likeliest tokens of each row under each distribution; tensors as in `measure`."""
-    found = [_likeliest(guided, count), _likeliest(positive, count)]
-    if negatives.shape[1]:
-        shares = weights / weights.abs().sum(1, keepdim=True)
-        found.append(_likeliest(torch.einsum("rk,rkv->rv", shares, negatives), count))
+def alternatives(step: Distributions, count: int) -> list[Alternatives]:
+    """The `count` likeliest tokens of each row under the guided, positive and mean negative distribution."""
+    if step.negatives.shape[1]:
+        shares = step.weights / step.weights.abs().sum(1, keepdim=True)
+        negative = _likeliest(torch.einsum("rb,rbv->rv", shares, step.negatives), count)
     else:
-        found.append([()] * len(guided))
+        negative = [()] * len(step.guided)
     return [
-        Alternatives(guided=own, positive=asked, negative=other)
-        for own, asked, other in zip(*found, strict=True)
+        Alternatives(guided=guided, positive=positive, negative=negative)
+        for guided, positive, negative in zip(
+            _likeliest(step.guided, count), _likeliest(step.positive, count), negative, strict=True
+        )
     ]
 
 
 def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """(token, log-prob) pairs of the `count` likeliest tokens of each row, likeliest first."""
     values, tokens = log_probs.topk(min(count, log_probs.shape[1]))
     return [
-        tuple(zip(ids, numbers, strict=True))
-        for ids, numbers in zip(
+        tuple(zip(row_tokens, row_values, strict=True))
+        for row_tokens, row_values in zip(
             cast("list[list[int]]", tokens.tolist()), cast("list[list[float]]", values.tolist()), strict=True
         )
     ]
 
 
-def vecdot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products over the last dimension, without keeping the products."""
+def _vecdot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products over the last dimension, without memory for the products."""
     return cast("Tensor", torch.linalg.vecdot(x, y))
 
 
-def _at(log_probs: Tensor, tokens: Tensor) -> Tensor:
+def _log_prob_of(tokens: Tensor, log_probs: Tensor) -> Tensor:
+    """The log-prob of one token per row: [rows] and [rows, vocab] -> [rows]."""
     return log_probs.gather(1, tokens[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""What the decoder asks of a model."""
+"""What the decoder needs from a model, and what one row of the model's batch has read."""
 
 from __future__ import annotations
 
@@ -13,19 +13,31 @@ from cfg_lab.errors import InputError
 
 
 class Context(NamedTuple):
-    """What a row has seen: token ids, and for encoder-decoder models the source its encoder has read."""
+    """The tokens that one row reads.
+
+    Attributes:
+        ids: tokens that the row attends to by causal attention.
+        source: tokens that the encoder has read; empty for models without an encoder.
+    """
 
     ids: tuple[int, ...]
     source: tuple[int, ...] = ()
 
     @property
-    def before(self) -> Context:
-        """All but the last token, which is fed at the next step."""
+    def without_last_token(self) -> Context:
+        """The part that is prefilled. The next step of the batch feeds the last token."""
         return Context(self.ids[:-1], self.source)
 
 
 class CausalModel(Protocol):
-    """A model that continues token ids."""
+    """A model that predicts the next token of token ids. `cfg_lab.load_model` returns one.
+
+    Attributes:
+        name: name of the model in error messages.
+        device: where its tensors are.
+        context_length: largest number of tokens that one row can hold.
+        vocab_size: number of logits per position.
+    """
 
     @property
     def name(self) -> str: ...
@@ -37,35 +49,48 @@ class CausalModel(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def start(self) -> tuple[int, ...]:
-        """Empty for models that continue their context; else contexts are sources, read by an encoder, and
-        these are the tokens the decoder starts with."""
+        """The tokens that the decoder of an encoder-decoder model starts with.
+
+        Empty for a model without an encoder, which continues its context. With an encoder the context of a
+        branch is the source that the encoder reads.
+        """
         ...
 
     def forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
-        """Run ids [rows, q] at positions [rows, q], writing keys and values to the buffer.
+        """Run the model on new tokens and write their keys and values to the buffer.
 
-        mask [rows, width] bool says which columns a row may look at, its own included, and goes with q = 1;
-        None is causal attention to every column from `buffer.low` on. Returns the logits of the last
-        `keep` positions, [rows, keep, vocab] float32.
+        Args:
+            ids: [rows, q], the next q tokens of each live row.
+            positions: [rows, q], the position of each token in its row.
+            mask: [rows, columns] bool, the columns from `buffer.low` on that each row may attend to, the new
+                token's own column included. It requires q = 1. None is causal attention to every column from
+                `buffer.low` on.
+            keep: number of last positions whose logits are returned.
+
+        Returns:
+            Logits [rows, keep, vocab], float32.
         """
         ...
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """What the decoder attends to of each source; only called where `start` is not empty."""
+        """Run the encoder: for each source the keys and values that the decoder attends to.
+
+        The decoder calls it only for a model whose `start` is not empty.
+        """
         ...
 
 
-def context(model: CausalModel, ids: tuple[int, ...], tokens: tuple[int, ...]) -> Context:
-    """What a branch's row has seen once the new tokens are there."""
-    return Context((*model.start, *tokens), ids) if model.start else Context((*ids, *tokens))
+def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[int, ...]) -> Context:
+    """What a branch with the context `ids` has read after these new tokens."""
+    return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 
 
 def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) -> None:
-    """Raise InputError where a context and the new tokens are more than the model can see."""
-    seen = context(model, ids, ())
-    longest = max(len(seen.ids) + max_new_tokens, len(seen.source))
+    """Raise InputError if a context and its new tokens exceed the model's context length."""
+    context = context_after(model, ids, ())
+    longest = max(len(context.ids) + max_new_tokens, len(context.source))
     if longest > model.context_length:
         raise InputError(
             f"a context of {len(ids)} tokens and max_new_tokens={max_new_tokens} exceed the "
@@ -74,7 +99,13 @@ def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) 
 
 
 class NotANumberError(RuntimeError):
-    """The model's logits are not numbers. `model`, `request` and `step` say where."""
+    """A model returned logits that are not numbers.
+
+    Attributes:
+        model: name of the model.
+        request: the request that was being decoded.
+        step: number of the new token, from 0.
+    """
 
     def __init__(self, model: str, request: Request, step: int) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What the decoder is asked for: one text, as token ids."""
+"""A request to the decoder: one text to decode, as token ids."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Request:
         negatives: the contexts to steer away from, one branch each.
         guidance: the rule that combines the branches; None decodes the positive context alone.
         sampling: how a token is chosen from the guided distribution; None is greedy.
-        max_new_tokens: at least 1.
+        max_new_tokens: the text ends at this number of new tokens; at least 1.
         stop_ids: the text ends at any of these tokens. The stop token is kept as the last token.
-        stop_when: a function of the new tokens so far; the text ends when it returns True. A dataclass or a
-            function with a repr of its own, for it is part of the request's id.
+        stop_when: a function of the new tokens so far; the text ends when it returns True. It is part of the
+            request's id, so it must be a dataclass, or have a repr that names what it does.
         seed, sample: together with the positive context they determine the sampling noise.
         top: number of likeliest tokens that the trace keeps for each step and distribution.
     """
@@ -51,7 +51,7 @@ class Request:
     negatives: tuple[Branch, ...] = ()
     guidance: Guidance | None = None
     sampling: Sampler | BeamSearch | None = None
-    max_new_tokens: int = 128
+    max_new_tokens: int = 64
     stop_ids: frozenset[int] = frozenset()
     stop_when: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False)
     seed: int = 0
@@ -92,7 +92,14 @@ class Request:
         return getattr(self.sampling, "width", 1)
 
     def id(self, model_fingerprint: str) -> str:
-        """Content address of the completion, 32 hex digits. Equal ids mean equal texts."""
+        """Content address of the completion, 32 hex digits. Requests with equal ids have equal texts.
+
+        Whatever cannot change the text is left out: guidance that is off, and the noise of a sampler that
+        uses none. A new format of the id needs a new version, here "v2".
+
+        Args:
+            model_fingerprint: names the weights of the model that runs the positive context.
+        """
         random = self.sampling is not None and self.sampling.random
         parts = [
             "v2",

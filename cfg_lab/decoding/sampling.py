@@ -1,7 +1,8 @@
-"""How a token is chosen from the guided distribution, and the noise it is chosen with.
+"""How a token is chosen from the guided distribution, and the noise of that choice.
 
-Noise is a function, not a stream: the Gumbel noise of a token is a hash of (seed, prompt, sample, position,
-token). Batching, order and resuming change nothing, and no generator has to be kept.
+The noise is a function, not a stream: the Gumbel noise of a token is a hash of (seed, positive context,
+sample, position, token). So batching, order and resuming change nothing, and no state of a generator has to
+be stored.
 """
 
 from __future__ import annotations
@@ -18,38 +19,50 @@ from cfg_lab.guidance.log_probs import FLOOR
 
 
 class Sampler(Protocol):
-    """Chooses one token a row. Frozen: its repr is part of a completion's id."""
+    """Chooses one token per row. A sampler is a frozen dataclass, because it is part of a completion's id."""
 
     @property
     def random(self) -> bool:
-        """Whether the noise keys matter; where they do not, one sample is all there is."""
+        """Whether the choice depends on the noise keys. If not, all samples of a prompt are equal."""
         ...
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
-        """log_probs [rows, vocab] float32 normalised, keys [rows] int64 noise keys -> tokens [rows] int64."""
+        """Choose tokens [rows], int64.
+
+        Args:
+            log_probs: [rows, vocab], float32, normalised.
+            keys: [rows], int64, the noise key of each row at this position (see `position_keys`).
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy:
-    """The likeliest token; of equals the lowest id."""
+    """Choose the likeliest token; of equally likely tokens the one with the lowest id."""
 
     random = False
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
+        """See `Sampler.choose`. The keys have no effect."""
         return log_probs.argmax(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Draw from the distribution after temperature, top-k, top-p and min-p, in transformers' order.
+    """Draw a token after temperature, top-k, top-p and min-p, applied in this order as in transformers.
+
+    The defaults draw from the guided distribution as it is. `nucleus_sampling` has the defaults of a study.
 
     Args:
-        temperature: above 0; divides the log-probs.
+        temperature: above 0; the log-probs are divided by it.
         top_k: keep the k likeliest tokens; 0 keeps all.
-        top_p: in (0, 1]; keep the smallest set of likeliest tokens with at least this mass
+        top_p: in (0, 1]; keep the smallest set of likeliest tokens with at least this total probability
             (nucleus sampling, arXiv:1904.09751).
-        min_p: in [0, 1]; keep tokens at least this likely relative to the likeliest (arXiv:2407.01082).
+        min_p: in [0, 1]; keep the tokens with at least this share of the largest probability
+            (arXiv:2407.01082).
+
+    Raises:
+        InputError: an argument is out of its range.
     """
 
     temperature: float = 1.0
@@ -60,40 +73,54 @@ class Sampling:
     random = True
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0 < _number(self.temperature) < math.inf, "a number above 0")
-        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
-        _check("top_k", self.top_k, whole and self.top_k >= 0, "a whole number, 0 keeps all")
-        _check("top_p", self.top_p, 0 < _number(self.top_p) <= 1, "a number in (0, 1]")
-        _check("min_p", self.min_p, 0 <= _number(self.min_p) <= 1, "a number in [0, 1]")
+        temperature, top_p, min_p = map(_as_number, (self.temperature, self.top_p, self.min_p))
+        _check("temperature", self.temperature, 0 < temperature < math.inf, "a number above 0")
+        _check("top_k", self.top_k, _is_whole(self.top_k) and self.top_k >= 0, "a whole number, 0 keeps all")
+        _check("top_p", self.top_p, 0 < top_p <= 1, "a number in (0, 1]")
+        _check("min_p", self.min_p, 0 <= min_p <= 1, "a number in [0, 1]")
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
-        # What a rule has made impossible stays so at any temperature.
+        """See `Sampler.choose`."""
+        # A token that a rule has made impossible stays impossible at any temperature.
         scores = log_probs.masked_fill(log_probs <= FLOOR, -math.inf) / self.temperature
         if not self.top_k and self.top_p == 1 and not self.min_p:
             return (scores + gumbel(keys, torch.arange(scores.shape[-1], device=scores.device))).argmax(-1)
-        candidates, tokens = self._survivors(scores)  # [rows, width] each
+        candidates, tokens = self._truncate(scores)  # [rows, width] each
         best = (candidates + gumbel(keys, tokens)).argmax(-1, keepdim=True)
         return tokens.gather(-1, best)[:, 0]
 
-    def _survivors(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens left after truncation: scores (-inf where cut) and ids, [rows, width].
+    def _truncate(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens, and which of them survive truncation.
 
-        On a CPU a sort of the whole vocabulary costs more than a small model's forward, so only the likeliest
-        are taken, and more of them where they turn out too few. A GPU sorts sooner than it answers whether
-        they are.
+        On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
+        likeliest tokens are sorted, and more if all of them survive in some row. On a GPU the whole sort is
+        faster than waiting for the answer to that question.
+
+        Args:
+            scores: [rows, vocab], log-probs divided by the temperature.
+
+        Returns:
+            Scores, -inf where a token is cut, and token ids, [rows, width] each, likeliest first.
         """
         vocab = scores.shape[-1]
         width = min(self.top_k or (256 if scores.device.type == "cpu" else vocab), vocab)
         while True:
-            kept, tokens = scores.topk(width)  # descending
-            total = (kept if self.top_k else scores).logsumexp(-1, keepdim=True)
-            probs = (kept - total).exp()
-            before = probs.cumsum(-1) - probs  # mass of the likelier ones
-            cut = (before >= self.top_p) | (probs < self.min_p * probs[:, :1])
+            likeliest, tokens = scores.topk(width)  # in descending order
+            total = (likeliest if self.top_k else scores).logsumexp(-1, keepdim=True)
+            probs = (likeliest - total).exp()
+            mass_before = probs.cumsum(-1) - probs  # total probability of all likelier tokens
+            cut = (mass_before >= self.top_p) | (probs < self.min_p * probs[:, :1])
             cut[:, 0] = False
             if self.top_k or width == vocab or bool(cut[:, -1].all()):
-                return kept.masked_fill(cut, -math.inf), tokens
+                return likeliest.masked_fill(cut, -math.inf), tokens
             width = min(8 * width, vocab)
+
+
+def nucleus_sampling(
+    *, temperature: float = 0.8, top_k: int = 0, top_p: float = 0.95, min_p: float = 0.0
+) -> Sampling:
+    """`Sampling` with the defaults of a study: a little sharper than the model, without its unlikely tail."""
+    return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +128,15 @@ class BeamSearch:
     """Search for the likeliest whole text instead of drawing one.
 
     Args:
-        width: hypotheses that are followed at once, at least 1; each has rows of its own where it differs.
-        n_best: texts to return, at most width.
-        length_penalty: a text's score is the sum of its log-probs / length ** length_penalty: above 0 favours
-            long texts.
-        early_stopping: end once `width` texts have ended; else once no hypothesis looks better than those.
+        width: number of hypotheses that are followed at once, at least 1. Each needs a row per branch.
+        n_best: number of texts to return, from 1 to `width`.
+        length_penalty: from -10 to 10. The score of a text is the sum of its log-probs divided by
+            length ** length_penalty, so a value above 0 favours long texts.
+        early_stopping: if true, end once `width` texts have ended; otherwise once no hypothesis has a better
+            score than these texts.
+
+    Raises:
+        InputError: an argument is out of its range.
     """
 
     width: int = 4
@@ -116,51 +147,65 @@ class BeamSearch:
     random = False
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.width, int) and not isinstance(self.width, bool)
-        _check("width", self.width, whole and self.width >= 1, "a whole number of at least 1")
-        whole = isinstance(self.n_best, int) and not isinstance(self.n_best, bool)
-        _check("n_best", self.n_best, whole and 1 <= self.n_best <= self.width, "from 1 to sampling.width")
-        usual = -10 <= _number(self.length_penalty) <= 10
-        _check("length_penalty", self.length_penalty, usual, "a number from -10 to 10; 0 sums log-probs")
+        _check("width", self.width, _is_whole(self.width) and self.width >= 1, "a whole number of at least 1")
+        in_range = _is_whole(self.n_best) and 1 <= self.n_best <= self.width
+        _check("n_best", self.n_best, in_range, "a whole number from 1 to sampling.width")
+        in_range = -10 <= _as_number(self.length_penalty) <= 10
+        _check("length_penalty", self.length_penalty, in_range, "a number from -10 to 10; 0 sums log-probs")
         _check("early_stopping", self.early_stopping, isinstance(self.early_stopping, bool), "true or false")
 
 
 def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
-    """Standard Gumbel noise as a hash: keys [rows] int64, tokens [rows, n] or [n] int64 -> [rows, n] float32.
+    """Standard Gumbel noise as a hash of key and token.
 
-    argmax(log_prob + gumbel) draws from the distribution (Gumbel-max), whatever subset survives truncation.
+    argmax(log_probs + noise) is a draw from the distribution (the Gumbel-max trick), also from what is left
+    of it after truncation.
+
+    Args:
+        keys: [rows], int64.
+        tokens: [rows, n] or [n], int64.
+
+    Returns:
+        Noise [rows, n], float32.
     """
     bits = _mix(keys[:, None] + tokens * _GOLDEN)
-    uniform = (_shift(bits, 11).double() + 0.5) * 2.0**-53  # inside (0, 1), never at its ends
+    uniform = (_logical_shift(bits, 11).double() + 0.5) * 2.0**-53  # in (0, 1), without its ends
     return -(-uniform.log()).log().float()
 
 
 def position_keys(keys: Tensor, positions: Tensor) -> Tensor:
-    """The keys [rows] of requests at their token positions [rows], all int64."""
+    """The noise keys of requests at token positions: [rows] and [rows] -> [rows], all int64."""
     return _mix(keys + (positions + 1) * _GOLDEN)
 
 
-# splitmix64 (Steele, Lea and Flood 2014), in int64 arithmetic that wraps.
+# splitmix64 (Steele, Lea and Flood 2014), in int64 arithmetic that wraps around.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _FIRST
-    x = (x ^ _shift(x, 27)) * _SECOND
-    return x ^ _shift(x, 31)
+    """The finalizer of splitmix64: every bit of the input changes about half of the bits of the output."""
+    x = (x ^ _logical_shift(x, 30)) * _FIRST
+    x = (x ^ _logical_shift(x, 27)) * _SECOND
+    return x ^ _logical_shift(x, 31)
 
 
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own keeps the sign."""
+def _logical_shift(x: Tensor, bits: int) -> Tensor:
+    """Right shift that fills with zeros. The shift of torch fills with the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _number(value: object) -> float:
+def _as_number(value: object) -> float:
+    """The value as a float; NaN, which is in no range, if it is not a number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _check(name: str, value: object, right: bool, wanted: str) -> None:
-    if not right:
-        raise InputError(f"sampling.{name} must be {wanted}, got {value!r}")
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check(name: str, value: object, is_valid: bool, requirement: str) -> None:
+    """Raise InputError that names the argument, what it must be, and the value, unless it is valid."""
+    if not is_valid:
+        raise InputError(f"sampling.{name} must be {requirement}, got {value!r}")

@@ -1,108 +1,132 @@
-"""Log-probs of given texts: teacher forcing, one forward a model."""
+"""Traces of given texts by teacher forcing: one forward per branch instead of one per token.
+
+1. Every branch reads its context and the text, and predicts each token of the text from what is before it.
+2. Guidance combines the branches at each token, as in decoding.
+3. A rule can end guidance by what it has seen. The tokens after that point are measured again, unguided.
+
+The trace is that of decoding, because decoding a text also predicts each token from what is before it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from cfg_lab.decoding.distributions import guide
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
 from cfg_lab.decoding.measurements import measure
-from cfg_lab.decoding.model import CausalModel, Context, context
+from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.request import Request
-from cfg_lab.decoding.trace import Trace
+from cfg_lab.decoding.trace import NEGATIVE_FIELDS, TRACE_FIELDS, Trace
 from cfg_lab.errors import InputError
-from cfg_lab.guidance import log_probs
+from cfg_lab.guidance.rule import is_off
 
-Text = tuple[Request, tuple[int, ...]]
+_MAX_LOGITS = 100_000_000
+"""Largest number of logits in memory at once: 400 MB in float32."""
 
-_LOGITS_AT_ONCE = 100_000_000
-"""Numbers, 400 MB."""
+_DIVERGENCE = TRACE_FIELDS.index("divergence")
+
+
+class GivenText(NamedTuple):
+    """A text to trace: a request, and the new tokens that follow its positive context."""
+
+    request: Request
+    tokens: tuple[int, ...]
 
 
 @torch.inference_mode()
-def score(models: Mapping[str | None, CausalModel], texts: Sequence[Text]) -> list[Trace]:
-    """The trace of each text as if the request had been decoded to it. See `Decoder.score`."""
+def trace_texts(models: Mapping[str | None, CausalModel], texts: Sequence[GivenText]) -> list[Trace]:
+    """The trace of each text as if its request had decoded to it, in order.
+
+    Args:
+        models: by the name that branches give; the model of the positive contexts is under None.
+
+    Raises:
+        InputError: a text is empty.
+    """
     traces: dict[int, Trace] = {}
-    for chunk in _chunks(texts, _LOGITS_AT_ONCE // models[None].vocab_size):
-        rows: dict[str | None, dict[tuple[int, int], Context]] = defaultdict(dict)
+    for chunk in _chunks(texts, _MAX_LOGITS // models[None].vocab_size):
+        # Keys are (number of the text, number of the branch).
+        contexts: dict[str | None, dict[tuple[int, int], Context]] = defaultdict(dict)
         for number in chunk:
             request, tokens = texts[number]
             for branch, (name, ids) in enumerate(request.contexts):
-                rows[name][number, branch] = context(models[name], ids, tokens[:-1])
-        logits: dict[tuple[int, int], Tensor] = {}
-        for name, contexts in rows.items():
-            found = _forward(models[name], list(contexts.values()))
-            for (place, seen), row in zip(contexts.items(), found, strict=True):
-                length = len(texts[place[0]][1])
-                logits[place] = row[len(seen.ids) - length : len(seen.ids)]
+                contexts[name][number, branch] = context_after(models[name], ids, tokens[:-1])
+        logits: dict[tuple[int, int], Tensor] = {}  # [length of the text, vocab] each
+        for name, by_branch in contexts.items():
+            all_logits = _forward(models[name], list(by_branch.values()))
+            for (key, context), row in zip(by_branch.items(), all_logits, strict=True):
+                length = len(texts[key[0]].tokens)
+                logits[key] = row[len(context.ids) - length : len(context.ids)]
         for number in chunk:
-            request, tokens = texts[number]
-            traces[number] = _trace(
-                request, tokens, [logits[number, k] for k in range(len(request.contexts))]
-            )
+            branches = range(len(texts[number].request.contexts))
+            traces[number] = _trace(texts[number], [logits[number, branch] for branch in branches])
     return [traces[number] for number in range(len(texts))]
 
 
 def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
     """Logits [contexts, width, vocab] after each token of each context, padded on the right."""
-    width = max(len(one.ids) for one in contexts)
-    ids = torch.tensor([[*one.ids, *[0] * (width - len(one.ids))] for one in contexts], device=model.device)
+    width = max(len(context.ids) for context in contexts)
+    padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
+    ids = torch.tensor(padded, device=model.device)
     positions = torch.arange(width, device=model.device).expand(len(contexts), -1)
     memories: list[EncoderMemory] = (
-        model.read([one.source for one in contexts]) if model.start else [[] for _ in contexts]
+        model.read([context.source for context in contexts]) if model.start else [[] for _ in contexts]
     )
-    scratch = KVBuffer(len(contexts), width, model.device)
-    scratch.admit([Prefix([], memory) for memory in memories])
-    return model.forward(ids, positions, None, scratch, keep=width)
+    buffer = KVBuffer(len(contexts), width, model.device)
+    buffer.admit([Prefix([], memory) for memory in memories])
+    return model.forward(ids, positions, None, buffer, keep=width)
 
 
-def _trace(request: Request, tokens: tuple[int, ...], logits: list[Tensor]) -> Trace:
-    """logits [length, vocab] of each context where the tokens are predicted."""
-    vocab = min(one.shape[1] for one in logits)
-    own, *others = [log_probs(one[:, :vocab].to(logits[0].device)) for one in logits]
-    negatives = torch.stack(others, 1) if others else own[:, None][:, :0]  # [length, branches, vocab]
-    weights = own.new_tensor([[branch.weight for branch in request.branches]]).expand(len(tokens), -1)
-    chosen = torch.tensor(tokens, device=own.device)
-
-    def trace(scales: list[float]) -> list[list[float]]:
-        """A row of numbers a token; what the negatives say is NaN where they would not have been run."""
-        in_force = own.new_tensor(scales)
-        guided = own
-        if others and request.guidance is not None:
-            guided, in_force = request.guidance.guide(own, negatives, weights, in_force)
-        numbers = measure(guided, own, negatives, weights, chosen, in_force)
-        return [
-            [g, p, n, h, d, s] if scale != 1 else [g, p, math.nan, h, math.nan, s]
-            for (g, p, n, h, d, s), scale in zip(
-                cast("list[list[float]]", numbers.tolist()), scales, strict=True
-            )
-        ]
-
+def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
+    """The trace of one text from the logits [length, vocab] of each branch, the positive branch first."""
+    request, tokens = text
+    device, vocab = logits[0].device, min(of_branch.shape[1] for of_branch in logits)
+    positive, *others = [of_branch[:, :vocab].to(device) for of_branch in logits]
+    negatives = torch.stack(others, 1) if others else positive[:, None][:, :0]  # [length, branches, vocab]
     guidance = request.guidance if others else None
+    weights = positive.new_tensor([[branch.weight for branch in request.branches]], dtype=torch.float32)
+    weights = weights.expand(len(tokens), -1)  # [length, branches]
+    chosen = torch.tensor(tokens, device=device)
+    is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS], device=device)
+
+    def numbers_at(scales: list[float]) -> list[list[float]]:
+        """The trace, one list of numbers per token, where these scales are planned. [length]"""
+        planned = torch.tensor(scales, dtype=torch.float32, device=device)
+        numbers = measure(guide(guidance, positive, negatives, weights, planned), chosen)
+        # While guidance is off decoding runs no negative.
+        off = torch.tensor([is_off(scale) for scale in scales], device=device)
+        numbers.masked_fill_(off[:, None] & is_of_negatives, math.nan)
+        return cast("list[list[float]]", numbers.tolist())
+
     scales = [guidance.scale_at(step) if guidance else 1.0 for step in range(len(tokens))]
-    rows = trace(scales)
-    divergences = [row[4] for row in rows]
-    ends = (n for n in range(1, len(tokens)) if guidance and guidance.settled(divergences[:n]))
-    end = next(ends, len(tokens))
-    return Trace.from_steps(rows if end == len(tokens) else trace(scales[:end] + [1.0] * (len(tokens) - end)))
+    numbers = numbers_at(scales)
+    divergences = [row[_DIVERGENCE] for row in numbers]
+    for step in range(1, len(tokens)):
+        if guidance and guidance.settled(divergences[:step]):
+            return Trace.from_steps(numbers_at(scales[:step] + [1.0] * (len(tokens) - step)))
+    return Trace.from_steps(numbers)
 
 
-def _chunks(texts: Sequence[Text], budget: int) -> Iterator[list[int]]:
-    """Numbers of texts alike in length, in chunks of at most so many padded tokens."""
+def _chunks(texts: Sequence[GivenText], max_tokens: int) -> Iterator[list[int]]:
+    """The numbers of texts of similar length, in chunks of at most `max_tokens` tokens with padding.
+
+    A longer text is a chunk of its own.
+    """
     longest = [max(len(ids) for _, ids in request.contexts) + len(tokens) for request, tokens in texts]
     chunk: list[int] = []
     rows = 0
     for number in sorted(range(len(texts)), key=longest.__getitem__):
         request, tokens = texts[number]
         if not tokens:
-            raise InputError(f"continuation {number} is empty; there is nothing to score")
+            raise InputError(f"continuation {number} is empty; it must have at least one token")
         rows += len(request.contexts)
-        if chunk and rows * longest[number] > budget:
+        if chunk and rows * longest[number] > max_tokens:
             yield chunk
             chunk, rows = [], len(request.contexts)
         chunk.append(number)

@@ -84,3 +84,6 @@ class Trace:
 
 TRACE_FIELDS = tuple(field.name for field in fields(Trace) if field.name != "alternatives")
 """Names of the numbers that a trace keeps of each step."""
+
+NEGATIVE_FIELDS = ("negative", "divergence")
+"""Those of TRACE_FIELDS that are NaN at a step without negatives."""

@@ -52,7 +52,7 @@ def log_probs(
         room = model.context_length - len(tokens)
         if tokens and room > 0:
             requests[place] = Request(positive=context[-room:], max_new_tokens=len(tokens)), tokens
-    traces = Decoder(model).score(*zip(*requests.values(), strict=True)) if requests else []
+    traces = Decoder(model).trace_texts(*zip(*requests.values(), strict=True)) if requests else []
     found: dict[int, list[float]] = {
         place: list(trace.positive) for place, trace in zip(requests, traces, strict=True)
     }

@@ -1,0 +1,45 @@
+"""Guidance at one step: the logits of all branches become one distribution per sequence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from cfg_lab.guidance import Guidance, log_probs
+
+
+class Distributions(NamedTuple):
+    """The next-token distributions of one step, one row per sequence, and what guidance combined.
+
+    All distributions are normalised log-probs, finite and float32 (see `cfg_lab.guidance.log_probs`).
+    """
+
+    guided: Tensor  # [rows, vocab]
+    positive: Tensor  # [rows, vocab]
+    negatives: Tensor  # [rows, branches, vocab]; branches is 0 where no negative runs
+    weights: Tensor  # [rows, branches], the weights of the negatives as the requests give them
+    scales: Tensor  # [rows], the guidance scale in force
+
+    def select(self, rows: list[int]) -> Distributions:
+        """The distributions of these rows, in this order. A row may occur several times."""
+        return Distributions(*(tensor[rows] for tensor in self))
+
+
+def guide(
+    guidance: Guidance | None, positive: Tensor, negatives: Tensor, weights: Tensor, scales: Tensor
+) -> Distributions:
+    """Combine the branches of each sequence by its guidance rule.
+
+    Args:
+        guidance: the rule; None leaves the positive branch as it is.
+        positive: [rows, vocab] logits of the positive branch.
+        negatives: [rows, branches, vocab] logits of the negative branches.
+        weights: [rows, branches], float32.
+        scales: [rows], the scale that the rule's schedule plans for this step.
+    """
+    positive, negatives = log_probs(positive), log_probs(negatives)
+    guided = positive
+    if guidance is not None:
+        guided, scales = guidance.guide(positive, negatives, weights, scales)
+    return Distributions(guided, positive, negatives, weights, scales)

@@ -1,0 +1,196 @@
+"""The rows of one model in the batch: which branches run on them, prefill, forward, fork and free.
+
+Branches that have read the same tokens share a row. Many do: the cells of a grid start with the same
+contexts, and often choose the same tokens for a while. A row is forked when the sequences on it choose
+different tokens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
+from cfg_lab.decoding.model import CausalModel, Context
+from cfg_lab.decoding.sequence_state import SequenceState
+
+Owner = tuple[SequenceState, int]
+"""A branch that runs on a row: its sequence, and the number of the branch, 0 for the positive context."""
+
+
+class ModelRows:
+    """The rows of one model.
+
+    Args:
+        model: runs on the rows.
+        rows: largest number of live rows.
+        columns: number of token positions of the KV buffer.
+        pending_prefixes: for each context that has to be prefilled, the number of waiting branches that start
+            with it. A prefix is computed once and freed when this number is 0.
+
+    Attributes:
+        owners: for each live row, the branches that run on it.
+        first_row: number of this model's first row among the rows of all models, as in `Batch.forward`.
+    """
+
+    def __init__(
+        self, model: CausalModel, rows: int, columns: int, pending_prefixes: Counter[Context]
+    ) -> None:
+        self.model = model
+        self.buffer = KVBuffer(rows, columns, model.device)
+        self.owners: list[list[Owner]] = []
+        self.first_row = 0
+        self.pending_prefixes = pending_prefixes
+        self._next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)  # [rows, 1]
+        self._prefixes: dict[Context, Prefix] = {}
+        # On a CPU the activations of one prefill should fit its cache. A GPU needs a large one to be busy.
+        self._max_prefill_tokens = 2048 if model.device.type == "cpu" else 16384
+
+    def admit(self, new_owners: Mapping[Context, list[Owner]]) -> None:
+        """Make one row live per context, for all branches that start with this context.
+
+        The last token of a context is not prefilled. The next forward reads it, so that new and old rows are
+        treated alike.
+        """
+        if not new_owners:
+            return
+        self._prefill({context.without_last_token for context in new_owners} - self._prefixes.keys())
+        rows = self.buffer.admit([self._prefixes[context.without_last_token] for context in new_owners])
+        for row, (context, owners) in zip(rows, new_owners.items(), strict=True):
+            self._assign(row, owners)
+            self._next_ids[row] = context.ids[-1]
+            prefix = context.without_last_token
+            self.pending_prefixes[prefix] -= len(owners)
+            if not self.pending_prefixes[prefix]:
+                self._prefixes.pop(prefix, None)
+
+    def forward(self) -> Tensor:
+        """Read one token in every live row: logits [live, vocab], float32."""
+        buffer = self.buffer
+        if not buffer.live:
+            return torch.empty(0, self.model.vocab_size, device=self.model.device)
+        logits = self.model.forward(self._next_ids[: buffer.live], buffer.positions(), buffer.mask(), buffer)
+        buffer.advance()
+        return logits[:, 0]
+
+    def fork(self) -> bool:
+        """Set the next token of every row to the newest token of its sequences.
+
+        Where the sequences on a row have chosen different tokens, the row is copied first, once per further
+        token.
+
+        Returns:
+            Whether any row was copied.
+        """
+        sources: list[int] = []
+        separated: list[list[Owner]] = []
+        for row, owners in enumerate(self.owners):
+            by_token: dict[int, list[Owner]] = defaultdict(list)
+            for owner in owners:
+                by_token[owner[0].tokens[-1]].append(owner)
+            self.owners[row], *others = by_token.values()
+            sources += [row] * len(others)
+            separated += others
+        if separated:
+            for row, owners in zip(self.buffer.fork(sources), separated, strict=True):
+                self._assign(row, owners)
+        tokens = [owners[0][0].tokens[-1] for owners in self.owners]
+        self._next_ids[: len(tokens), 0] = torch.tensor(tokens, dtype=torch.long)
+        return bool(separated)
+
+    def share(self, row: int, owner: Owner) -> None:
+        """Let one more branch, which has read the same tokens, run on a row."""
+        self.owners[row].append(owner)
+
+    def release(self, owner: Owner) -> None:
+        """Remove a branch from its row. `free_unowned` frees the row if it has no other branch."""
+        sequence, branch = owner
+        self.owners[sequence.rows[branch]].remove(owner)
+
+    def free_unowned(self) -> None:
+        """Free every row on which no branch runs."""
+        for row in reversed(range(self.buffer.live)):
+            if not self.owners[row]:
+                self.buffer.free(row)  # gives the number `row` to the last row
+                owners = self.owners.pop()
+                if owners:
+                    self._assign(row, owners)
+
+    def save_prefix(self, row: int, context: Context) -> None:
+        """Copy what a row has computed, for a sequence that is about to wait for rows of its negatives."""
+        layers, memory = self.buffer.prefix(row, len(context.ids) - 1)
+        copies = [(keys.clone(), values.clone()) for keys, values in layers]
+        self._prefixes[context.without_last_token] = Prefix(copies, memory)
+
+    def _assign(self, row: int, owners: list[Owner]) -> None:
+        """Run these branches on a row: a live one, or the one after the last."""
+        self.owners[row : row + 1] = [owners]
+        for sequence, branch in owners:
+            sequence.rows[branch] = row
+
+    def _prefill(self, contexts: set[Context]) -> None:
+        """Compute the keys and values of contexts.
+
+        1. The encoder, if the model has one, reads each source once.
+        2. Contexts of similar length form a chunk.
+        3. The tokens that all contexts of a chunk begin with are run once, then the rest of each context.
+        """
+        for context, memory in self._encode(contexts):
+            self._prefixes[context] = Prefix([], memory)
+        by_length = sorted((context for context in contexts if context.ids), key=lambda c: len(c.ids))
+        for chunk in _chunks(by_length, self._max_prefill_tokens):
+            common = _common_length(chunk) if len(chunk) > 1 and not chunk[0].source else 0
+            starts = [self._prefixes[context] for context in chunk]
+            if common:
+                (start,) = self._run([Context(chunk[0].ids[:common])], 0, [Prefix([], [])])
+                starts = [start] * len(chunk)
+            self._prefixes.update(zip(chunk, self._run(chunk, common, starts), strict=True))
+
+    def _encode(self, contexts: set[Context]) -> Iterator[tuple[Context, EncoderMemory]]:
+        """Each context with its encoder memory, which is empty for a model without an encoder."""
+        listed = list(contexts)
+        sources = list({context.source: None for context in listed if context.source})
+        memories = dict(zip(sources, self.model.read(sources) if sources else [], strict=True))
+        for context in listed:
+            yield context, memories.get(context.source, [])
+
+    def _run(self, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
+        """Keys and values of contexts whose first `done` tokens are computed already, in `starts`.
+
+        Contexts are padded on the right, which causal attention never reads.
+        """
+        device = self.model.device
+        width = max(len(context.ids) for context in contexts)
+        padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
+        ids = torch.tensor(padded)[:, done:]  # [contexts, width - done]
+        positions = torch.arange(done, width).expand(len(contexts), -1)
+        buffer = KVBuffer(len(contexts), width, device)
+        buffer.admit(starts)
+        self.model.forward(ids.to(device), positions.to(device), None, buffer)
+        return [buffer.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]
+
+
+def _common_length(contexts: list[Context]) -> int:
+    """Number of tokens that all contexts begin with; the last token of a context is never counted."""
+    # In lexicographic order, what the first and the last begin with is what all begin with.
+    low, high = min(contexts).ids, max(contexts).ids
+    common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return min(common, min(len(context.ids) for context in contexts) - 1)
+
+
+def _chunks(contexts: list[Context], max_tokens: int) -> Iterator[list[Context]]:
+    """Contexts, which are sorted by length, in chunks of at most `max_tokens` tokens with padding.
+
+    A longer context is a chunk of its own.
+    """
+    chunk: list[Context] = []
+    for context in contexts:
+        if chunk and len(context.ids) * (len(chunk) + 1) > max_tokens:
+            yield chunk
+            chunk = []
+        chunk.append(context)
+    if chunk:
+        yield chunk

@@ -1,0 +1,66 @@
+"""A request while it waits and runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cfg_lab.decoding.completion import Completion, FinishReason
+from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.sequence_state import SequenceState
+from cfg_lab.guidance.rule import is_off
+
+
+class RequestState:
+    """A request that waits for rows, runs, or has finished. `BeamState` is the state of a beam search.
+
+    Attributes:
+        sequences: the texts that run in the same step: one, or every hypothesis of a beam search.
+        finish_reason: why the text has ended; None until then.
+    """
+
+    def __init__(self, request: Request, width: int = 1) -> None:
+        self.request = request
+        self.sequences = [SequenceState(request) for _ in range(width)]
+        self.finish_reason: FinishReason | None = None
+
+    @property
+    def scale(self) -> float:
+        """The guidance scale planned for the next token. Where it is off, no negative runs."""
+        guidance = self.request.guidance
+        if guidance is None or not self.request.branches:
+            return 1.0
+        if all(sequence.guidance_has_ended for sequence in self.sequences):
+            return 1.0
+        return guidance.scale_at(len(self.sequences[0].tokens))
+
+    @property
+    def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
+        """Model and token ids of every branch that the next token needs, the positive branch first."""
+        return self.request.contexts[:1] if is_off(self.scale) else self.request.contexts
+
+    @property
+    def running_branches(self) -> int:
+        """Number of branches that have a row now, the positive branch included; 0 while it waits."""
+        return len(self.sequences[0].rows)
+
+    @property
+    def rows_needed(self) -> Counter[str | None]:
+        """Number of rows of each model that the next token needs if no row is shared."""
+        return Counter([model for model, _ in self.contexts] * len(self.sequences))
+
+    def update_finish_reason(self) -> None:
+        """Find out whether the text ends with its newest token."""
+        self.finish_reason = finish_reason_of(self.request, self.sequences[0].tokens)
+
+    def completion(self) -> Completion:
+        """The finished text. `finish_reason` must not be None."""
+        assert self.finish_reason is not None
+        return self.sequences[0].completion(self.finish_reason)
+
+
+def finish_reason_of(request: Request, tokens: Sequence[int]) -> FinishReason | None:
+    """Why a text with these new tokens, at least one, has ended; None if it has not."""
+    if tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(tokens)):
+        return "stop"
+    return "length" if len(tokens) == request.max_new_tokens else None
