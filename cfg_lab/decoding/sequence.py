@@ -70,7 +70,7 @@ class Sequence:
         self.divergences.append(numbers[_DIVERGENCE])
         guidance = self.request.guidance
         if guidance is not None and not self.settled:
-            self.settled = guidance.settled(self.divergences)
+            self.settled = guidance.has_ended(self.divergences)
 
     def copy(self) -> Sequence:
         """The same text so far, without rows."""

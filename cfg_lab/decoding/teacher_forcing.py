@@ -87,7 +87,7 @@ def _trace(request: Request, tokens: tuple[int, ...], logits: list[Tensor]) -> T
     scales = [guidance.scale_at(step) if guidance else 1.0 for step in range(len(tokens))]
     rows = trace(scales)
     divergences = [row[4] for row in rows]
-    ends = (n for n in range(1, len(tokens)) if guidance and guidance.settled(divergences[:n]))
+    ends = (n for n in range(1, len(tokens)) if guidance and guidance.has_ended(divergences[:n]))
     end = next(ends, len(tokens))
     return Trace.from_steps(rows if end == len(tokens) else trace(scales[:end] + [1.0] * (len(tokens) - end)))
 
