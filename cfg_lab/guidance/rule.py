@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol, cast, overload
 
@@ -143,11 +143,8 @@ def shares(weights: Tensor) -> Tensor:
 
 def _as_modifiers(value: Any) -> tuple[Modifier, ...]:
     """Convert a mapping or sequence of modifiers to a tuple."""
-    modifiers: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
-    try:
-        modifiers = tuple(modifiers)
-    except TypeError:
-        modifiers = (value,)
+    values: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
+    modifiers = tuple(cast("Iterable[Any]", values)) if isinstance(values, Iterable) else (None,)
     if not all(isinstance(modifier, Modifier) and is_dataclass(modifier) for modifier in modifiers):
         raise InputError(
             "guidance.modifiers must be options of guidance/modifiers, as in guidance/modifiers=[plausible], "
