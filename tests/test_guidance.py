@@ -51,6 +51,7 @@ from cfg_lab.guidance import (
     preadd,
 )
 from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
+from cfg_lab.study.build import canonical_config
 
 RULES: list[type[Rule]] = [ClassifierFreeGuidance, UnionGuidance, SelfDebiasing, ContrastiveDecoding, Dola]
 ADAPTIVE = [
@@ -583,6 +584,14 @@ def test_an_option_has_the_defaults_of_its_class_except_for_what_it_is_named_for
     value, default = instantiate(node, _convert_="all"), get_object(node._target_)()
     different = {name for name, argument in vars(value).items() if argument != getattr(default, name)}
     assert different == PRESETS.get((group, option), set())
+
+
+@pytest.mark.parametrize("option", option_names("guidance"))
+def test_arguments_with_default_values_are_not_part_of_a_cells_identity(option: str) -> None:
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep", overrides=[f"guidance={option}"])
+    _, changed = canonical_config(OmegaConf.to_container(config.guidance))
+    assert set(changed) == PRESETS.get(("guidance", option), set())
 
 
 def test_every_value_of_a_rule_has_a_name_of_its_own() -> None:

@@ -148,11 +148,11 @@ class ByJSD:
 
 @dataclass(frozen=True, kw_only=True)
 class KLBudget:
-    """A trust region: the largest scale, up to the rule's, at which KL(guided || positive) <= nats.
+    """A trust region: the scale nearest to the rule's at which KL(guided || positive) <= nats.
 
-    Bisection between 1, which is always within the budget, and the rule's scale. The result never exceeds
-    the budget. It is within 1/1024 of the distance to the largest scale that fits if the divergence grows
-    with the scale, as it does for classifier-free guidance.
+    It is found by ten steps of bisection between scale 1, which is always within the budget, and the rule's
+    scale. The result never exceeds the budget. It misses the best scale by at most 1/1024 of that interval
+    if the divergence grows along it, as it does for classifier-free guidance.
 
     Args:
         nats: the budget of each token, above 0.

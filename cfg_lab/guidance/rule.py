@@ -144,7 +144,9 @@ def shares(weights: Tensor) -> Tensor:
 def _as_modifiers(value: Any) -> tuple[Modifier, ...]:
     """Convert a mapping or sequence of modifiers to a tuple."""
     values: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
-    modifiers = tuple(cast("Iterable[Any]", values)) if isinstance(values, Iterable) else (None,)
+    modifiers: tuple[Any, ...] = (None,)
+    if isinstance(values, Iterable):
+        modifiers = tuple(cast("Iterable[Any]", values))
     if not all(isinstance(modifier, Modifier) and is_dataclass(modifier) for modifier in modifiers):
         raise InputError(
             "guidance.modifiers must be options of guidance/modifiers, as in guidance/modifiers=[plausible], "
