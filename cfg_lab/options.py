@@ -18,3 +18,18 @@ def option_names(group: str) -> list[str]:
     # A folder in a group is a group of its own; in `model` it is the first half of a hub id.
     paths = folder.rglob("*.yaml") if group == "model" else folder.glob("*.yaml")
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
+
+
+RENAMED_KEYS: dict[str, str] = {
+    "guidance.alpha": "guidance.scale (1 + alpha; for guidance=preadd 1 - alpha)",
+    "guidance.agree_below": "guidance/stopping=on_agreement guidance.stopping.threshold",
+    "guidance.agree_steps": "guidance/stopping=on_agreement guidance.stopping.steps",
+    "guidance.modifiers.zero_star": "guidance/modifiers=[zero_star]",
+    "guidance.modifiers.norm_bound": "guidance/modifiers=[apg] guidance.modifiers.apg.norm_bound",
+    "guidance.modifiers.projection": "guidance/modifiers=[apg] guidance.modifiers.apg.parallel",
+    "guidance.modifiers.rescale": "guidance/modifiers=[rescale] guidance.modifiers.rescale.share",
+    "guidance.modifiers.plausibility": (
+        "guidance/modifiers=[plausible] guidance.modifiers.plausible.threshold"
+    ),
+}
+"""Config keys of earlier versions, and the keys and options that took their place."""

@@ -17,6 +17,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.guidance import (
     ByDivergence,
     ByEntropy,
+    ByJSD,
     ContrastiveDecoding,
     Interval,
     KLBudget,
@@ -31,7 +32,7 @@ from tests import reference
 from tests.cli import on, sweep
 from tests.conftest import SHAPE, make_model, make_tokenizer
 from tests.test_decoder import context
-from tests.test_rules_in_the_decoder import short
+from tests.test_rules_in_the_decoder import rule_label
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def models() -> dict[str | None, LanguageModel]:
 
 RULES: list[Rule] = [
     ContrastiveDecoding(),
-    experts(alpha=2.0),
+    experts(scale=3.0),
     UnionGuidance(scale=3, schedule=Interval(begin=2, end=6)),
     ClassifierFreeGuidance(scale=0.5),
 ]
@@ -74,7 +75,7 @@ def decode(
     return [found[id(one)] for one in requests]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=short)
+@pytest.mark.parametrize("rule", RULES, ids=rule_label)
 def test_equals_brute_force(models: dict[str | None, LanguageModel], rule: Rule) -> None:
     modules = {name: model.module for name, model in models.items()}
     for seed in range(2):
@@ -122,7 +123,7 @@ def test_each_model_runs_its_own_rows(
 
 def test_scoring_is_what_decoding_traced(models: dict[str | None, LanguageModel]) -> None:
     decoder = Decoder(models[None], other_models={name: model for name, model in models.items() if name})
-    one = asked(experts(alpha=1.5), 1)
+    one = asked(experts(scale=2.5), 1)
     (completion,) = decoder.decode([one])
     (trace,) = decoder.trace_texts([one], [completion.tokens])
     assert min(trace.divergence) > 0  # also where a weight is below 0
@@ -193,7 +194,7 @@ def test_a_sweep_between_models(tmp_path: Path, tiny_folder: Path) -> None:
     rows = sweep(
         *on(tmp_path, tiny_folder),
         "guidance=experts",
-        "guidance.alpha=0.5,1",
+        "guidance.scale=1.5,2",
         "negatives=experts",
         f"negatives.models.expert.name={other}",
         f"negatives.models.anti_expert.name={tiny_folder}",
@@ -221,7 +222,7 @@ def test_a_larger_vocabulary_is_cut_to_what_all_branches_know(
         assert trace.guided == pytest.approx(completion.trace.guided, abs=2e-3)
 
 
-@pytest.mark.parametrize("adaptive", [NotAdaptive(), KLBudget(), ByEntropy(), ByDivergence()])
+@pytest.mark.parametrize("adaptive", [NotAdaptive(), KLBudget(), ByEntropy(), ByDivergence(), ByJSD()])
 @pytest.mark.parametrize("sampling", [None, BeamSearch(width=2)])
 def test_a_broken_negative_is_an_error_that_names_it(
     models: dict[str | None, LanguageModel], adaptive: Any, sampling: Any

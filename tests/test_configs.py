@@ -20,7 +20,8 @@ from cfg_lab.options import CONFIG, option_names
 from tests.texts import text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
-GROUPS += ["guidance/schedule", "guidance/adaptive", "guidance/modifiers"]
+GROUPS += ["guidance/schedule", "guidance/adaptive", "guidance/modifiers", "guidance/stopping"]
+LISTS = ("metrics", "guidance/modifiers")  # groups of which several options can be chosen
 OPTIONS = [(group, option) for group in GROUPS for option in option_names(group)]
 
 
@@ -37,7 +38,7 @@ def test_every_option(group: str, option: str, tmp_path: Path, monkeypatch: pyte
         ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],
         ("metrics", "evaluate"): ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
     }
-    choice = f"[{option}]" if group == "metrics" else option
+    choice = f"[{option}]" if group in LISTS else option
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = compose("sweep", overrides=[f"{group}={choice}", *fill.get((group, option), [])])
     made: Any = instantiate(OmegaConf.select(config, group.replace("/", ".")), _convert_="all")
@@ -51,17 +52,17 @@ def test_every_argument_is_visible_with_its_default() -> None:
     """A YAML leaf names every argument of what it calls."""
     hidden = {"head"}  # names the trained head; not a choice
     for group, option in OPTIONS:
-        choice = f"[{option}]" if group == "metrics" else option
+        choice = f"[{option}]" if group in LISTS else option
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             config = compose("sweep", overrides=[f"{group}={choice}"])
         node: Any = OmegaConf.select(config, group.replace("/", "."))
-        leaf = node[option] if group == "metrics" else node
+        leaf = node[option] if group in LISTS else node
         target = leaf._target_
         call: Any = get_class(target) if target.split(".")[-1][0].isupper() else get_method(target)
         arguments = inspect.signature(call).parameters
         if any(one.kind == one.VAR_KEYWORD for one in arguments.values()):  # presets pass the rest on
             rest = set(inspect.signature(ClassifierFreeGuidance).parameters) - {"scale", "normalise_weights"}
-            arguments = {*arguments} - {"rule"} | rest
+            arguments = {*arguments} - {"arguments"} | rest
         missing = {*arguments} - set(leaf) - hidden
         assert not missing, f"conf/{group}/{option}.yaml does not show {missing}"
 

@@ -80,12 +80,18 @@ RULES = "cfg,union,self_debias,kl_budget,interval,adaptive_stop,plausible,apg,by
 
 def test_rules_are_compared_in_one_sweep(tmp_path: Path, tiny_folder: Path) -> None:
     """Rules that are not named with a scale take their own, and each is a cell of one batch."""
-    grid = [f"guidance={RULES}", "negatives=empty,own", "guidance.agree_below=0.5"]
+    grid = [
+        f"guidance={RULES}",
+        "negatives=empty,own",
+        "guidance/stopping=on_agreement",
+        "guidance.stopping.threshold=0.5",
+    ]
     done = shell(*on(tmp_path, tiny_folder), *grid)
     assert done.returncode == 0, done.stderr
     assert "22 cells" in done.stdout
     frame = cfg_lab.load_results(tmp_path / "results" / "study").drop_duplicates("cell").set_index("guidance")
-    assert set(frame.loc["kl_budget", "guidance.scale"]) == {3.0}
+    assert set(frame.loc["self_debias", "guidance.scale"]) == {2.0}
+    assert set(frame.loc["kl_budget", "guidance.adaptive"]) == {"kl_budget"}
     assert set(frame.loc["interval", "guidance.schedule"]) == {"interval"}
     assert set(frame.loc["interval", "guidance.schedule.end"]) == {16}
     assert frame.loc["cfg", "guidance.schedule.end"].isna().all()
@@ -97,7 +103,7 @@ def test_schedules_and_modifiers_compose_with_any_rule(tmp_path: Path, tiny_fold
         *on(tmp_path, tiny_folder),
         "guidance=union,contrastive",
         "guidance/schedule=linear,constant",
-        "guidance/modifiers=neutral,rescale",
+        "guidance/modifiers=[],[rescale]",
         "metrics=[cost]",
     )
     assert len({row["cell"] for row in rows}) == 8
@@ -340,10 +346,10 @@ def test_cells_that_differ_in_anything_are_two(tmp_path: Path, tiny_folder: Path
         ),
         (
             ["guidance.modifiers=null"],
-            r"guidance\.modifiers must be an option of guidance/modifiers, got None",
+            r"guidance\.modifiers must be options of guidance/modifiers.* got None",
         ),
         (["~sampling"], "sampling must be one of beam, greedy, nucleus, got nothing"),
-        (["guidance=preadd", "guidance.alpha=abc"], r"guidance\.alpha must be a finite number; .* got 'abc'"),
+        (["guidance=preadd", "guidance.scale=abc"], r"guidance\.scale must be a finite number .* got 'abc'"),
         (["+guidance.foo=3"], "unexpected keyword argument 'foo'"),
         (["guidance.scale=1e39"], r"guidance\.scale must be a finite number .* got 1e\+39"),
     ],

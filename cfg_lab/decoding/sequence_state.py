@@ -43,7 +43,7 @@ class SequenceState:
             self.alternatives.append(alternatives)
         guidance = self.request.guidance
         if guidance is not None and not self.guidance_has_ended:
-            self.guidance_has_ended = guidance.settled(self.divergences)
+            self.guidance_has_ended = guidance.has_ended(self.divergences)
 
     def copy(self) -> SequenceState:
         """A sequence with the same text and without rows."""

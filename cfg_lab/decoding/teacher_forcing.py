@@ -108,7 +108,7 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
     numbers = numbers_at(scales)
     divergences = [row[_DIVERGENCE] for row in numbers]
     for step in range(1, len(tokens)):
-        if guidance and guidance.settled(divergences[:step]):
+        if guidance and guidance.has_ended(divergences[:step]):
             return Trace.from_steps(numbers_at(scales[:step] + [1.0] * (len(tokens) - step)))
     return Trace.from_steps(numbers)
 

@@ -1,41 +1,63 @@
-"""Rules that combine the branches' distributions into one. One small file a rule.
+"""Guidance rules: formulas that combine the branches' distributions into one.
 
-All share one convention: scale 1 is off, above 1 steers away from the negatives.
+All rules share one convention: scale 1 is off, above 1 steers away from the negatives. A rule also carries a
+schedule, an adaptive strength, modifiers and a stopping condition; each of them works with every rule.
 """
 
-from cfg_lab.guidance.adaptive import Adaptive, ByDivergence, ByEntropy, KLBudget, NotAdaptive
+from cfg_lab.guidance.adaptive import (
+    Adaptive,
+    Branches,
+    ByDivergence,
+    ByEntropy,
+    ByJSD,
+    EntropyGate,
+    KLBudget,
+    NotAdaptive,
+)
 from cfg_lab.guidance.classifier_free import ClassifierFreeGuidance, context_aware, experts, preadd
 from cfg_lab.guidance.contrastive import ContrastiveDecoding
 from cfg_lab.guidance.dola import Dola
 from cfg_lab.guidance.log_probs import log_probs
-from cfg_lab.guidance.modifiers import Modifiers
-from cfg_lab.guidance.rule import Guidance, Rule, shares
+from cfg_lab.guidance.modifiers import AdaptiveProjection, Modifier, Plausibility, Rescale, ZeroStar
+from cfg_lab.guidance.rule import Guidance, Rule, is_off, shares
 from cfg_lab.guidance.schedules import Constant, Cosine, Exponential, Interval, Linear, Schedule
 from cfg_lab.guidance.self_debiasing import SelfDebiasing
+from cfg_lab.guidance.stopping import NeverStop, StopOnAgreement, Stopping
 from cfg_lab.guidance.union import UnionGuidance
 
 __all__ = [
     "Adaptive",
+    "AdaptiveProjection",
+    "Branches",
     "ByDivergence",
     "ByEntropy",
+    "ByJSD",
     "ClassifierFreeGuidance",
     "Constant",
     "ContrastiveDecoding",
     "Cosine",
     "Dola",
+    "EntropyGate",
     "Exponential",
     "Guidance",
     "Interval",
     "KLBudget",
     "Linear",
-    "Modifiers",
+    "Modifier",
+    "NeverStop",
     "NotAdaptive",
+    "Plausibility",
+    "Rescale",
     "Rule",
     "Schedule",
     "SelfDebiasing",
+    "StopOnAgreement",
+    "Stopping",
     "UnionGuidance",
+    "ZeroStar",
     "context_aware",
     "experts",
+    "is_off",
     "log_probs",
     "preadd",
     "shares",

@@ -1,59 +1,63 @@
-"""Holding guidance back at a step by what the branches say there."""
+"""Adaptive strength: the scale in force at a step depends on the branches' distributions at that step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from cfg_lab.guidance.checks import SMALLEST, check_number
+from cfg_lab.guidance.divergences import entropy, js_divergence, kl_divergence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Branches:
+    """The distributions of all branches at one step, one row per sequence.
+
+    Attributes:
+        positive: log-probs [rows, vocab], float32, normalised and finite.
+        negatives: log-probs [rows, branches, vocab], likewise.
+        weights: [rows, branches] float32, as the requests give them.
+    """
+
+    positive: Tensor
+    negatives: Tensor
+    weights: Tensor
 
 
 class Adaptive(Protocol):
-    """Chooses a scale between 1 and the one that is meant."""
+    """Chooses the scale in force: a value between 1 and the rule's scale."""
 
-    def held_back(
-        self,
-        scale: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        weights: Tensor,
-        guided: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """scale [rows, 1] to the scale in force [rows, 1].
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the scale in force, [rows, 1].
 
-        positive, negatives and weights as in `Guidance.guide`; guided(scale) is the guided distribution at
-        a scale, log-probs [rows, vocab].
+        Args:
+            scale: the rule's scale after its schedule, [rows, 1].
+            branches: the distributions at this step.
+            guided: computes the guided log-probs [rows, vocab] at any scale [rows, 1].
         """
         ...
 
 
 @dataclass(frozen=True)
 class NotAdaptive:
-    """The scale that is meant, whatever the branches say."""
+    """The scale in force is the rule's scale."""
 
-    def held_back(
-        self,
-        scale: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        weights: Tensor,
-        guided: Callable[[Tensor], Tensor],
-    ) -> Tensor:
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         return scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class ByEntropy:
-    """Full guidance where the positive branch is unsure, less where it is sure: names, facts, punctuation.
+    """Guidance grows with the entropy of the positive branch: weak where the model is sure of the next token.
 
         scale_t = 1 + (scale - 1) * min(1, H(positive) / reference)
 
     Args:
-        reference: nats, above 0.
+        reference: the entropy from which guidance is full; nats, above 0.
     """
 
     reference: float = 2.0
@@ -61,29 +65,47 @@ class ByEntropy:
     def __post_init__(self) -> None:
         check_number("adaptive.reference", self.reference, "a number of nats above 0", low=SMALLEST)
 
-    def held_back(
-        self,
-        scale: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        weights: Tensor,
-        guided: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        entropy = -_vecdot(positive.exp(), positive)
-        return torch.lerp(torch.ones_like(scale), scale, (entropy / self.reference).clamp(max=1)[:, None])
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
+        share = (entropy(branches.positive)[:, None] / self.reference).clamp(max=1)
+        return 1 + (scale - 1) * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyGate:
+    """Full guidance where the positive branch is unsure of the next token, none elsewhere.
+
+        scale_t = scale   where H(positive) > threshold
+                  1       elsewhere
+
+    This is the selective guidance of minimal test-time intervention (MTI, Yang et al. 2025,
+    arXiv:2510.13940). The negatives run at every step, also where guidance is off, so they are up to date
+    when it is on again.
+
+    Args:
+        threshold: nats, at least 0. The default is ours.
+    """
+
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("adaptive.threshold", self.threshold, "a number of nats, at least 0", low=0)
+
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
+        is_unsure = entropy(branches.positive)[:, None] > self.threshold
+        return torch.where(is_unsure, scale, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ByDivergence:
-    """Full guidance while the branches are near each other, less where they disagree so much that any push
-    between them is a leap.
+    """Guidance weakens where the branches are far apart, so that no single step changes the text too much.
 
         scale_t = 1 + (scale - 1) * min(1, reference / KL(positive || negative))
 
-    of several negatives their weighted mean.
+    With several negatives the divergence is their mean, weighted by the absolute values of their weights.
+    `ByJSD` does the opposite.
 
     Args:
-        reference: nats, above 0.
+        reference: the divergence up to which guidance is full; nats, above 0.
     """
 
     reference: float = 1.0
@@ -91,29 +113,46 @@ class ByDivergence:
     def __post_init__(self) -> None:
         check_number("adaptive.reference", self.reference, "a number of nats above 0", low=SMALLEST)
 
-    def held_back(
-        self,
-        scale: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        weights: Tensor,
-        guided: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        probs = positive.exp()
-        each = _vecdot(probs, positive)[:, None] - _vecdot(probs[:, None], negatives)  # [rows, branches]
-        size = weights.abs()
-        divergence = (each * size).sum(1, keepdim=True) / size.sum(1, keepdim=True)
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
+        positive = branches.positive[:, None]  # [rows, 1, vocab]
+        divergence = _weighted_mean(kl_divergence(positive, branches.negatives), branches.weights)
         share = (self.reference / divergence.clamp(min=1e-9)).clamp(max=1)
-        return torch.lerp(torch.ones_like(scale), scale, share)
+        return 1 + (scale - 1) * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByJSD:
+    """Guidance grows with the divergence between the branches: adaptive context-aware decoding.
+
+        scale_t = 1 + (scale - 1) * max(floor, JSD(positive, negative))
+
+    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394), whose formula 1 + JSD is scale 2 with floor 0. The
+    Jensen-Shannon divergence is in nats, so at most log 2 = 0.69 of the guidance is in force. With several
+    negatives it is their mean, weighted by the absolute values of their weights. `ByDivergence` does the
+    opposite.
+
+    Args:
+        floor: the smallest share of guidance, in [0, 1].
+    """
+
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("adaptive.floor", self.floor, "a share of guidance in [0, 1]", low=0, high=1)
+
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
+        positive = branches.positive[:, None]  # [rows, 1, vocab]
+        divergence = _weighted_mean(js_divergence(positive, branches.negatives), branches.weights)
+        return 1 + (scale - 1) * divergence.clamp(min=self.floor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KLBudget:
-    """A trust region: the scale nearest to the one meant with KL(guided || positive) <= nats.
+    """A trust region: the scale nearest to the rule's at which KL(guided || positive) <= nats.
 
-    Found by bisection between 1, which always fits, and the scale meant; never above the budget, and within
-    1/1024 of the way of the largest scale that fits where the divergence grows with the scale, as it does
-    for classifier-free guidance.
+    It is found by ten steps of bisection between scale 1, which is always within the budget, and the rule's
+    scale. The result never exceeds the budget. It misses the best scale by at most 1/1024 of that interval
+    if the divergence grows along it, as it does for classifier-free guidance.
 
     Args:
         nats: the budget of each token, above 0.
@@ -124,28 +163,22 @@ class KLBudget:
     def __post_init__(self) -> None:
         check_number("adaptive.nats", self.nats, "a number of nats above 0", low=SMALLEST)
 
-    def held_back(
-        self,
-        scale: Tensor,
-        positive: Tensor,
-        negatives: Tensor,
-        weights: Tensor,
-        guided: Callable[[Tensor], Tensor],
-    ) -> Tensor:
+    def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         def fits(scale: Tensor) -> Tensor:
-            log_probs = guided(scale)
-            probs = log_probs.exp()
-            nats = (_vecdot(probs, log_probs) - _vecdot(probs, positive))[:, None]
-            return ~(nats > self.nats)  # not a number fits: a broken branch has to show
+            divergence = kl_divergence(guided(scale), branches.positive)[:, None]  # [rows, 1]
+            # NaN counts as within the budget, so that a branch with NaN logits reaches the decoder's check.
+            return ~(divergence > self.nats)
 
         low, high = torch.ones_like(scale), scale
         low = torch.where(fits(scale), scale, low)
         for _ in range(10):
             middle = (low + high) / 2
-            inside = fits(middle)
-            low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+            middle_fits = fits(middle)
+            low, high = torch.where(middle_fits, middle, low), torch.where(middle_fits, high, middle)
         return low
 
 
-def _vecdot(x: Tensor, y: Tensor) -> Tensor:
-    return cast("Tensor", torch.linalg.vecdot(x, y))
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean [rows, 1] of values [rows, branches], weighted by the absolute values of the weights."""
+    sizes = weights.abs()
+    return (values * sizes).sum(1, keepdim=True) / sizes.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Checks of what a rule is given."""
+"""Checks of the numbers that a rule and its parts are made with."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from typing import Any
 
 from cfg_lab.errors import InputError
 
+SMALLEST = 1e-30
+"""Lower bound of numbers that must be above 0."""
+
 
 def check_number(
-    key: str, value: Any, wanted: str, *, low: float = -math.inf, high: float = math.inf, whole: bool = False
+    key: str,
+    value: Any,
+    requirement: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    whole: bool = False,
 ) -> None:
-    """Raise InputError unless value is a finite number in [low, high], a whole one if asked.
+    """Check that a value is a finite number in [low, high], and an integer if `whole` is True.
 
     Args:
-        key: where in the config, after "guidance.".
-        wanted: what would be right, in words.
+        key: config key of the value, without "guidance.".
+        requirement: which values are allowed, in words: "a number of nats above 0".
+
+    Raises:
+        InputError: the value is not allowed. The message has the key, the requirement and the value.
     """
-    kinds = int if whole else int | float
-    number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high:
-        raise InputError(f"guidance.{key} must be {wanted}, got {value!r}")
-
-
-SMALLEST = 1e-30
-"""What `low` is for numbers above 0."""
+    allowed_types = int if whole else int | float
+    is_number = isinstance(value, allowed_types) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high:
+        raise InputError(f"guidance.{key} must be {requirement}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Classifier-free guidance, the rule the lab is built around, and methods that are it by another name."""
+"""Classifier-free guidance, and published methods that are the same formula under another name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfg_lab.guidance.checks import check_number
 from cfg_lab.guidance.rule import Rule, shares
 
 
@@ -22,65 +21,72 @@ class ClassifierFreeGuidance(Rule):
 
         guided = positive + (scale - 1) * sum_k w_k * (positive - negative_k)
 
-    Two conventions of scale are in use. This one is Sanchez et al.'s and transformers': 1 is off, 0 is the
-    negative branch, above 1 steers away from it. Texts from diffusion write positive + s * (positive -
-    negative), where 0 is off: scale = 1 + s.
+    Scale has two conventions. This lab follows Sanchez et al. and transformers: 1 is off, 0 is the negative
+    branch, above 1 steers away from it. Texts on diffusion models often write
+    positive + s * (positive - negative), where 0 is off: scale = 1 + s.
 
-    Where the negative is the same prompt under another model this is guidance between models: a smaller or
-    earlier checkpoint (autoguidance, arXiv:2406.02507), or the model before its alignment (DeRa,
-    arXiv:2402.02992, whose lambda is the scale).
+    If the negative is the same prompt under another model, this is guidance between models. Examples are a
+    smaller or earlier checkpoint (autoguidance, arXiv:2406.02507), and the model before its alignment (DeRa,
+    arXiv:2402.02992, whose lambda is this scale).
 
     Args:
-        normalise_weights: divide weights by the sum of their sizes, so that scale keeps its meaning
-            whatever they are; False takes them raw.
+        normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the
+            same for any number of negatives; False takes the weights as they are.
     """
 
     normalise_weights: bool = True
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         weights = shares(weights) if self.normalise_weights else weights
-        return torch.lerp(_away(positive, negatives, weights), positive, scale)
+        if negatives.shape[1] == 1:
+            negative = negatives[:, 0]
+            # The weight of a single negative acts on the scale; the usual weight 1 leaves it as it is.
+            scale = 1 + weights * (scale - 1)
+            return negative + scale * (positive - negative)
+        # sum_k w_k * (positive - negative_k), without a tensor of the differences [rows, branches, vocab]
+        push = weights.sum(1, keepdim=True) * positive - torch.einsum("rk,rkv->rv", weights, negatives)
+        return positive + (scale - 1) * push
 
 
-def preadd(*, alpha: float = -1.0, **rule: Any) -> ClassifierFreeGuidance:
-    """PREADD (Pei et al. 2023, arXiv:2307.03214): (1 - alpha) * positive + alpha * prefixed.
+def preadd(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
+    """PREADD (Pei et al. 2023, arXiv:2307.03214), where the negative is the prompt after a prefix.
 
-    The negative is the prompt after a prefix; alpha below 0 steers away from what the prefix asks for.
-    Classifier-free guidance with scale = 1 - alpha.
+        guided = (1 - alpha) * positive + alpha * prefixed
+
+    This is classifier-free guidance with scale = 1 - alpha: the default scale 2 is alpha = -1.
+
+    Args:
+        scale: 1 is off, above 1 steers away from what the prefix asks for.
+        arguments: further arguments of `ClassifierFreeGuidance`.
     """
-    _check_alpha(alpha)
-    return ClassifierFreeGuidance(scale=1 - alpha, **rule)
+    return ClassifierFreeGuidance(scale=scale, **arguments)
 
 
-def context_aware(*, alpha: float = 0.5, **rule: Any) -> ClassifierFreeGuidance:
-    """Context-aware decoding (CAD, Shi et al. 2023, arXiv:2305.14739): (1 + alpha) * with - alpha * without.
+def context_aware(*, scale: float = 1.5, **arguments: Any) -> ClassifierFreeGuidance:
+    """Context-aware decoding (CAD, Shi et al. 2023, arXiv:2305.14739), where the negative lacks the context.
 
-    The negative is the prompt without its context. Classifier-free guidance with scale = 1 + alpha.
+        guided = (1 + alpha) * with_context - alpha * without_context
+
+    This is classifier-free guidance with scale = 1 + alpha: the default scale 1.5 is alpha = 0.5.
+
+    Args:
+        scale: 1 is off, above 1 gives the context more influence.
+        arguments: further arguments of `ClassifierFreeGuidance`.
     """
-    _check_alpha(alpha)
-    return ClassifierFreeGuidance(scale=1 + alpha, **rule)
+    return ClassifierFreeGuidance(scale=scale, **arguments)
 
 
-def experts(*, alpha: float = 1.0, **rule: Any) -> ClassifierFreeGuidance:
-    """DExperts (Liu et al. 2021, arXiv:2105.03023) and proxy tuning (2024, arXiv:2401.08565):
+def experts(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
+    """DExperts (Liu et al. 2021, arXiv:2105.03023) and proxy tuning (Liu et al. 2024, arXiv:2401.08565).
 
         guided = base + alpha * (expert - anti_expert)
 
-    Branches of the same prompt under two more models, the expert with weight -1, the anti-expert with 1.
-    Classifier-free guidance with scale = 1 + alpha and raw weights.
+    The negatives are the same prompt under two more models: the expert with weight -1, the anti-expert with
+    weight 1. This is classifier-free guidance with scale = 1 + alpha and weights that are not normalised:
+    the default scale 2 is alpha = 1.
+
+    Args:
+        scale: 1 is off, above 1 steers towards the expert and away from the anti-expert.
+        arguments: further arguments of `ClassifierFreeGuidance`, without normalise_weights.
     """
-    _check_alpha(alpha)
-    return ClassifierFreeGuidance(scale=1 + alpha, normalise_weights=False, **rule)
-
-
-def _check_alpha(alpha: float) -> None:
-    check_number("alpha", alpha, "a finite number; 0 is off", low=-1e6, high=1e6)
-
-
-def _away(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
-    """The distribution to steer away from, [rows, vocab]: the negatives' weighted sum. What the weights leave
-    of 1 falls to the positive branch, where it cancels: so both formulas above are one."""
-    if negatives.shape[1] == 1:
-        return torch.lerp(positive, negatives[:, 0], weights)
-    rest = 1 - weights.sum(1, keepdim=True)
-    return torch.einsum("rk,rkv->rv", weights, negatives) + rest * positive
+    return ClassifierFreeGuidance(scale=scale, normalise_weights=False, **arguments)

@@ -1,14 +1,20 @@
-"""Log-probs as rules see them: normalised, and finite."""
+"""Log-probs in the form that rules take: normalised and finite."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 FLOOR = -1e4
-"""Below any log-prob a float32 softmax gives to a token that is possible, far from overflow at any scale."""
+"""Log-prob of an impossible token.
+
+It is far below -104, where a float32 probability becomes 0, and far from overflow at any scale.
+"""
 
 
 def log_probs(logits: Tensor) -> Tensor:
-    """Logits [..., vocab] as log-probs, float32; impossible tokens (-inf in vocabularies masked beforehand)
-    are at FLOOR, for -inf minus -inf and 0 times -inf are NaN. exp(FLOOR) is 0."""
+    """Convert logits [..., vocab] to log-probs [..., vocab], float32 and normalised.
+
+    Impossible tokens (logit -inf, as in a padded vocabulary) get FLOOR, because -inf - -inf and 0 * -inf are
+    NaN. Their probability is still 0: exp(FLOOR) underflows.
+    """
     return logits.float().log_softmax(-1).clamp_(min=FLOOR)

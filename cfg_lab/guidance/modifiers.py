@@ -1,7 +1,8 @@
-"""What can be done to any rule: to the negatives before its formula, to the guided distribution after it.
+"""Modifiers: changes to any rule's input (the negatives) or output (the guided distribution).
 
-Sums over the vocabulary leave out the tokens that are impossible under the positive branch, and log-probs are
-centred before they are projected: they mean the same up to a constant, projections and norms do not.
+A rule applies its modifiers in the order in which they are written. Sums over the vocabulary leave out tokens
+that are impossible, and log-probs are centred before they are projected or their norm is taken: log-probs are
+defined up to a constant, projections and norms are not.
 """
 
 from __future__ import annotations
@@ -12,98 +13,142 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfg_lab.errors import InputError
 from cfg_lab.guidance.checks import check_number
 from cfg_lab.guidance.log_probs import FLOOR, log_probs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Modifiers:
-    """All of them; a neutral value leaves its modifier out. In the order in which they act:
+class Modifier:
+    """Base class of modifiers, which changes nothing.
 
-    Args:
-        zero_star: scale each negative to fit the positive best (CFG-Zero*, arXiv:2503.18886).
-        norm_bound: at most this Euclidean norm of the change per unit of scale; None is no bound.
-        projection: keep this share of the part of the change that is parallel to the positive branch; with
-            norm_bound adaptive projected guidance (APG, arXiv:2410.02416). 1 is neutral, APG has 0.
-        rescale: in [0, 1], how far the guided log-probs are brought back to the spread of the positive
-            branch's (Lin et al. 2023, arXiv:2305.08891). 0 is neutral.
-        plausibility: in [0, 1]: tokens less likely than this share of the likeliest under the positive branch
-            are impossible (Li et al. 2022, arXiv:2210.15097, have 0.1). 0 is neutral.
+    A modifier is a frozen dataclass that derives from this class and overrides one of its methods.
+
+    Tensors: `positive` and `guided` are log-probs [rows, vocab], `negatives` are log-probs
+    [rows, branches, vocab], `scale` is [rows, 1].
     """
 
-    zero_star: bool = False
-    norm_bound: float | None = None
-    projection: float = 1.0
-    rescale: float = 0.0
-    plausibility: float = 0.0
+    def modify_negatives(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        """Return the negatives that the rule's formula gets, normalised and finite."""
+        return negatives
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.zero_star, bool):
-            raise InputError(f"guidance.modifiers.zero_star must be true or false, got {self.zero_star!r}")
-        if self.norm_bound is not None:
-            check_number("modifiers.norm_bound", self.norm_bound, "a number of at least 0, or null", low=0)
-        check_number("modifiers.projection", self.projection, "a finite number; 1 is neutral, 0 removes it")
-        for name in ("rescale", "plausibility"):
-            wanted = "a number in [0, 1]; 0 is neutral"
-            check_number(f"modifiers.{name}", getattr(self, name), wanted, low=0, high=1)
-
-    def before(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        """positive [rows, vocab] and negatives [rows, branches, vocab] -> negatives."""
-        return fitted(positive, negatives) if self.zero_star else negatives
-
-    def after(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
-        """guided and positive [rows, vocab], scale [rows, 1] -> guided, not normalised."""
-        if self.norm_bound is not None or self.projection != 1:
-            guided = projected(guided, positive, scale, self.projection, self.norm_bound)
-        if self.rescale:
-            guided = rescaled(guided, positive, self.rescale)
-        if self.plausibility:
-            guided = plausible(guided, positive, self.plausibility)
+    def modify_guided(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
+        """Return the guided log-probs, which need not be normalised; -inf marks an impossible token."""
         return guided
 
 
-def plausible(guided: Tensor, positive: Tensor, share: float) -> Tensor:
-    """guided, -inf where positive < log(share) + max(positive)."""
-    least = positive.amax(-1, keepdim=True) + math.log(share)
-    return guided.masked_fill(positive < least, -math.inf)
+@dataclass(frozen=True, kw_only=True)
+class Plausibility(Modifier):
+    """Only tokens that the positive branch finds plausible are possible (Li et al. 2022, arXiv:2210.15097).
+
+        guided = -inf   where p < threshold * max(p),   p the positive branch's probabilities
+
+    Args:
+        threshold: in [0, 1]; 0 keeps every token, 1 only the likeliest.
+    """
+
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_number(
+            "modifiers.plausible.threshold", self.threshold, "a number in [0, 1]; 0 is off", low=0, high=1
+        )
+
+    def modify_guided(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
+        if self.threshold == 0:
+            return guided
+        lowest = positive.amax(-1, keepdim=True) + math.log(self.threshold)
+        return guided.masked_fill(positive < lowest, -math.inf)
 
 
-def rescaled(guided: Tensor, positive: Tensor, share: float) -> Tensor:
-    """(1 - share) * guided + share * guided * std(positive) / std(guided)."""
-    possible = positive > FLOOR
-    ratio = _norm(_centred(positive, possible)) / _norm(_centred(guided, possible)).clamp(min=1e-9)
-    return torch.where(possible, guided * (1 - share + share * ratio), guided)
+@dataclass(frozen=True, kw_only=True)
+class Rescale(Modifier):
+    """The guided log-probs get back the spread of the positive branch's (Lin et al. 2023, arXiv:2305.08891).
+
+        guided = (1 - share) * guided + share * guided * std(positive) / std(guided)
+
+    Args:
+        share: in [0, 1]; 0 is off, 1 restores the spread completely.
+    """
+
+    share: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_number("modifiers.rescale.share", self.share, "a number in [0, 1]; 0 is off", low=0, high=1)
+
+    def modify_guided(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
+        possible = _possible(guided, positive)
+        ratio = _norm(_centred(positive, possible)) / _norm(_centred(guided, possible)).clamp(min=1e-9)
+        return torch.where(possible, guided * (1 - self.share + self.share * ratio), guided)
 
 
-def projected(
-    guided: Tensor, positive: Tensor, scale: Tensor, parallel: float, bound: float | None
-) -> Tensor:
-    """positive + (scale - 1) * change, the change per unit of scale bounded and stripped of what is parallel
-    to positive."""
-    possible = positive > FLOOR
-    strength = torch.where(scale == 1, 1, scale - 1)  # nothing changes at scale 1
-    change = _centred((guided - positive) / strength, possible)
-    if bound is not None:
-        change = change * (bound / _norm(change).clamp(min=1e-9)).clamp(max=1)
-    direction = _centred(positive, possible)
-    share = (change * direction).sum(-1, keepdim=True) / _norm(direction).square().clamp(min=1e-9)
-    return positive + strength * (change - (1 - parallel) * share * direction)
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveProjection(Modifier):
+    """Adaptive projected guidance (APG, Sadat et al. 2024, arXiv:2410.02416).
+
+        change = (guided - positive) / (scale - 1)
+        change = change * min(1, norm_bound / ||change||)
+        guided = positive + (scale - 1) * (orthogonal + parallel * (change - orthogonal))
+
+    where `orthogonal` is the component of `change` that is orthogonal to the positive branch's log-probs.
+
+    Args:
+        parallel: the share of the parallel component that is kept; 0 removes it, 1 keeps all of it.
+        norm_bound: the largest Euclidean norm of the change per unit of scale, at least 0; None is no bound.
+    """
+
+    parallel: float = 0.0
+    norm_bound: float | None = 150.0
+
+    def __post_init__(self) -> None:
+        check_number("modifiers.apg.parallel", self.parallel, "a finite number; 1 keeps all, 0 none")
+        if self.norm_bound is not None:
+            requirement = "a number of at least 0, or null for no bound"
+            check_number("modifiers.apg.norm_bound", self.norm_bound, requirement, low=0)
+
+    def modify_guided(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
+        possible = _possible(guided, positive)
+        strength = scale - 1
+        strength = torch.where(strength == 0, 1, strength)  # avoids 0 / 0; the rule ignores these rows
+        change = _centred((guided - positive) / strength, possible)
+        if self.norm_bound is not None:
+            change = change * (self.norm_bound / _norm(change).clamp(min=1e-9)).clamp(max=1)
+        direction = _centred(positive, possible)
+        coefficient = _dot(change, direction) / _dot(direction, direction).clamp(min=1e-9)
+        parallel = coefficient * direction
+        orthogonal = change - parallel
+        projected = positive + strength * (orthogonal + self.parallel * parallel)
+        return torch.where(guided == -math.inf, guided, projected)
 
 
-def fitted(positive: Tensor, negatives: Tensor) -> Tensor:
-    """Each negative times <positive, negative> / |negative|^2, normalised again."""
-    possible = (positive > FLOOR)[:, None]
-    own, others = _centred(positive[:, None], possible), _centred(negatives, possible)
-    share = (own * others).sum(-1, keepdim=True) / _norm(others).square().clamp(min=1e-9)
-    return torch.where(possible, log_probs((share * others).masked_fill(~possible, -math.inf)), negatives)
+@dataclass(frozen=True)
+class ZeroStar(Modifier):
+    """Each negative is scaled to fit the positive branch best (CFG-Zero*, arXiv:2503.18886).
+
+    negative = negative * <positive, negative> / ||negative||^2
+    """
+
+    def modify_negatives(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        possible = (positive > FLOOR)[:, None]  # [rows, 1, vocab]
+        centred = _centred(negatives, possible)
+        coefficient = _dot(_centred(positive[:, None], possible), centred)
+        coefficient = coefficient / _dot(centred, centred).clamp(min=1e-9)
+        fitted = log_probs((coefficient * centred).masked_fill(~possible, -math.inf))
+        return torch.where(possible, fitted, negatives)
+
+
+def _possible(guided: Tensor, positive: Tensor) -> Tensor:
+    """Mask of the tokens that are possible under the positive branch and that no modifier has ruled out."""
+    return (positive > FLOOR) & (guided > -math.inf)
 
 
 def _centred(x: Tensor, possible: Tensor) -> Tensor:
-    """x minus its mean over the possible tokens; 0 at the others."""
+    """x minus its mean over the possible tokens; 0 at all other tokens."""
     mean = x.masked_fill(~possible, 0).sum(-1, keepdim=True) / possible.sum(-1, keepdim=True)
     return (x - mean).masked_fill(~possible, 0)
 
 
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(-1, keepdim=True)
+
+
 def _norm(x: Tensor) -> Tensor:
-    return x.square().sum(-1, keepdim=True).sqrt()
+    return _dot(x, x).sqrt()

@@ -1,116 +1,155 @@
-"""What all rules have in common: a scale over time, held back where wanted, and modifiers."""
+"""What all rules share: scale and schedule, adaptive strength, modifiers, stopping."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Protocol, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfg_lab.errors import InputError
-from cfg_lab.guidance.adaptive import Adaptive, NotAdaptive
+from cfg_lab.guidance.adaptive import Adaptive, Branches, NotAdaptive
 from cfg_lab.guidance.checks import check_number
 from cfg_lab.guidance.log_probs import log_probs
-from cfg_lab.guidance.modifiers import Modifiers
+from cfg_lab.guidance.modifiers import Modifier
 from cfg_lab.guidance.schedules import Constant, Schedule
+from cfg_lab.guidance.stopping import NeverStop, Stopping
 
 
-def is_off(scale: float) -> bool:
-    """Whether a scale leaves the positive branch as it is. No negative runs at such a step."""
+@overload
+def is_off(scale: float) -> bool: ...
+@overload
+def is_off(scale: Tensor) -> Tensor: ...
+def is_off(scale: float | Tensor) -> bool | Tensor:
+    """Return whether guidance is off at a scale, or at each of several: the positive branch alone decides.
+
+    No negative runs at a step where guidance is off.
+    """
     return scale == 1
 
 
 class Guidance(Protocol):
-    """What the decoder asks of a rule; frozen and hashable, for it names a cell."""
+    """What the decoder needs of a guidance rule. Values are frozen and hashable: they are part of ids."""
 
     def scale_at(self, step: int) -> float:
-        """The scale meant for new token `step` (from 0). Where it is 1 no negative is run."""
+        """Return the scale at new token `step`, counted from 0. If guidance is off, no negative runs."""
         ...
 
-    def settled(self, divergences: Sequence[float]) -> bool:
-        """Whether no later token will need a negative, given KL(positive || negative) of all so far."""
+    def has_ended(self, divergences: Sequence[float]) -> bool:
+        """Return whether no later token needs a negative.
+
+        Args:
+            divergences: KL(positive || negative) of every token so far, in nats.
+        """
         ...
 
     def guide(
         self, positive: Tensor, negatives: Tensor, weights: Tensor, scales: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The guided distribution, log-probs [rows, vocab], and the scale in force [rows].
+        """Combine the branches of one step.
 
-        positive [rows, vocab] and negatives [rows, branches, vocab] come from `log_probs`: float32,
-        normalised, finite. weights [rows, branches] float32 as the requests give them; scales [rows].
+        Args:
+            positive: log-probs [rows, vocab] from `log_probs`: float32, normalised, finite.
+            negatives: log-probs [rows, branches, vocab], likewise.
+            weights: [rows, branches] float32, as the requests give them.
+            scales: [rows], from `scale_at`.
+
+        Returns:
+            The guided log-probs [rows, vocab], normalised, and the scale in force [rows].
         """
         ...
 
 
-_ALWAYS, _AS_MEANT, _NEUTRAL = Constant(), NotAdaptive(), Modifiers()
+_CONSTANT, _NOT_ADAPTIVE, _NEVER_STOP = Constant(), NotAdaptive(), NeverStop()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
-    """A guidance rule: `combine` is its formula, all else is the same for every rule.
+    """A guidance rule. `combine` is its formula; everything else is the same for all rules.
 
     Args:
-        scale: finite; 1 is off for every rule, above 1 steers away from the negatives.
-        schedule: how much of scale - 1 is in force at each step; negatives run only while it is not 0.
-        adaptive: holds scale back by what the branches say at a step.
-        modifiers: change what goes into the formula or what comes out; neutral by default.
-        agree_below: nats; once KL(positive || negative) was below it for agree_steps tokens in a row,
-            guidance ends and the negatives are run no more (adaptive guidance, arXiv:2312.12487). 0 is never.
-        agree_steps: at least 1. In a beam search guidance ends once it holds for all hypotheses.
+        scale: finite; 1 is off, above 1 steers away from the negatives.
+        schedule: the share of scale - 1 at each step. At steps where the share is 0 no negative runs.
+        adaptive: reduces the scale at a step, depending on the branches' distributions.
+        modifiers: applied in this order; a mapping from names to modifiers is taken as its values.
+        stopping: ends guidance for the rest of a text.
+
+    Raises:
+        InputError: an argument is wrong.
     """
 
     scale: float = 1.5
-    schedule: Schedule = _ALWAYS
-    adaptive: Adaptive = _AS_MEANT
-    modifiers: Modifiers = _NEUTRAL
-    agree_below: float = 0.0
-    agree_steps: int = 4
+    schedule: Schedule = _CONSTANT
+    adaptive: Adaptive = _NOT_ADAPTIVE
+    modifiers: tuple[Modifier, ...] = ()
+    stopping: Stopping = _NEVER_STOP
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, np.generic):  # of np.linspace; as a plain number it names the same cell
+        if isinstance(self.scale, np.generic):  # from np.linspace; a plain number has the same id everywhere
             object.__setattr__(self, "scale", self.scale.item())
         check_number("scale", self.scale, "a finite number (1 is off, 1.5 usual)", low=-1e6, high=1e6)
-        for name, method in (("schedule", "share"), ("adaptive", "held_back"), ("modifiers", "after")):
-            if not hasattr(getattr(self, name), method):
-                raise InputError(
-                    f"guidance.{name} must be an option of guidance/{name}, got {getattr(self, name)!r}; "
-                    "to do without leave it out"
-                )
-        check_number("agree_below", self.agree_below, "a number of nats, 0 for never", low=0)
-        check_number("agree_steps", self.agree_steps, "a whole number of at least 1", low=1, whole=True)
+        methods = {"schedule": "share", "adaptive": "scale_in_force", "stopping": "has_ended"}
+        for name, method in methods.items():
+            value = getattr(self, name)
+            # Only a dataclass has a name that stays the same from run to run, as a part of ids must.
+            if not is_dataclass(value) or isinstance(value, type) or not hasattr(value, method):
+                raise InputError(f"guidance.{name} must be an option of guidance/{name}, got {value!r}")
+        object.__setattr__(self, "modifiers", _as_modifiers(self.modifiers))
 
     @abstractmethod
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
-        """The formula: log-probs of the branches (see `Guidance.guide`) and scale [rows, 1] to guided
-        log-probs [rows, vocab], which need not be normalised."""
+        """Apply the rule's formula.
+
+        Args:
+            positive, negatives, weights: as in `Guidance.guide`.
+            scale: [rows, 1].
+
+        Returns:
+            The guided log-probs [rows, vocab], which need not be normalised.
+        """
 
     def scale_at(self, step: int) -> float:
         share = self.schedule.share(step)
-        return share * self.scale + (1 - share)  # exact at 0 and at 1
+        return share * self.scale + (1 - share)  # exact at share 0 and share 1
 
-    def settled(self, divergences: Sequence[float]) -> bool:
-        last = divergences[-self.agree_steps :]
-        enough = self.agree_below > 0 and len(last) == self.agree_steps
-        return enough and all(nats < self.agree_below for nats in last)
+    def has_ended(self, divergences: Sequence[float]) -> bool:
+        return self.stopping.has_ended(divergences)
 
     def guide(
         self, positive: Tensor, negatives: Tensor, weights: Tensor, scales: Tensor
     ) -> tuple[Tensor, Tensor]:
-        negatives = self.modifiers.before(positive, negatives)
+        for modifier in self.modifiers:
+            negatives = modifier.modify_negatives(positive, negatives)
 
         def guided(scale: Tensor) -> Tensor:
             combined = self.combine(positive, negatives, weights, scale)
-            modified = self.modifiers.after(combined, positive, scale)
-            return torch.where(scale == 1, positive, log_probs(modified))
+            for modifier in self.modifiers:
+                combined = modifier.modify_guided(combined, positive, scale)
+            return torch.where(is_off(scale), positive, log_probs(combined))
 
-        scale = self.adaptive.held_back(scales[:, None], positive, negatives, weights, guided)
+        branches = Branches(positive=positive, negatives=negatives, weights=weights)
+        scale = self.adaptive.scale_in_force(scales[:, None], branches, guided)
         return guided(scale), scale[:, 0]
 
 
 def shares(weights: Tensor) -> Tensor:
-    """Weights [rows, branches] divided by the sum of their sizes."""
+    """Divide weights [rows, branches] by the sum of their absolute values in each row."""
     return weights / weights.abs().sum(1, keepdim=True)
+
+
+def _as_modifiers(value: Any) -> tuple[Modifier, ...]:
+    """Convert a mapping or sequence of modifiers to a tuple."""
+    values: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
+    modifiers: tuple[Any, ...] = (None,)
+    if isinstance(values, Iterable):
+        modifiers = tuple(cast("Iterable[Any]", values))
+    if not all(isinstance(modifier, Modifier) and is_dataclass(modifier) for modifier in modifiers):
+        raise InputError(
+            "guidance.modifiers must be options of guidance/modifiers, as in guidance/modifiers=[plausible], "
+            f"or none, as in guidance/modifiers=[]; got {value!r}"
+        )
+    return modifiers

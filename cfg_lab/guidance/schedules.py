@@ -1,4 +1,4 @@
-"""How much of the guidance is in force at each step. Off for good releases the negative branches."""
+"""How strong guidance is at each token. Once it is off for good, the negatives no longer run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cfg_lab.guidance.checks import SMALLEST, check_number
 
 
 class Schedule(Protocol):
-    """The share of guidance over time: the scale at a step is 1 + share * (scale - 1)."""
+    """The share of guidance at each token: the scale is 1 + share * (scale - 1)."""
 
     def share(self, step: int) -> float:
-        """Of new token `step`, from 0: 1 is all of it, 0 none."""
+        """Return the share of guidance at new token `step`, counted from 0. 1 is full guidance, 0 is none."""
         ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Guidance at every step."""
+    """Full guidance at every token."""
 
     def share(self, step: int) -> float:
         return 1.0
@@ -27,22 +27,23 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Guidance for tokens `begin` up to but not including `end` (Kynkäänniemi et al. 2024, arXiv:2404.07724,
-    who found the ends of diffusion's noise levels better off without).
+    """Full guidance from token `begin` up to but not including token `end`, none before and after.
+
+    Source: Kynkäänniemi et al. 2024 (arXiv:2404.07724), who guide diffusion models at middle noise levels.
 
     Args:
-        begin: from 0.
-        end: above begin; None is the end of the text.
+        begin: token number, counted from 0.
+        end: token number above begin; None is the end of the text.
     """
 
     begin: int = 0
-    end: int | None = None
+    end: int | None = 16
 
     def __post_init__(self) -> None:
-        check_number("schedule.begin", self.begin, "a token's number, from 0", low=0, whole=True)
+        check_number("schedule.begin", self.begin, "a token number, from 0", low=0, whole=True)
         if self.end is not None:
-            wanted = f"a whole number above schedule.begin={self.begin}, or null"
-            check_number("schedule.end", self.end, wanted, low=self.begin + 1, whole=True)
+            requirement = f"a whole number above schedule.begin={self.begin}, or null for the end of the text"
+            check_number("schedule.end", self.end, requirement, low=self.begin + 1, whole=True)
 
     def share(self, step: int) -> float:
         return float(step >= self.begin and (self.end is None or step < self.end))
@@ -50,7 +51,12 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """From share `start` to share `end` in `steps` tokens along a straight line, then `end`."""
+    """The share goes from `start` to `end` along a straight line, and stays at `end`.
+
+    Args:
+        start, end: shares of guidance; 1 is full guidance, 0 is none.
+        steps: number of tokens from start to end, at least 1.
+    """
 
     start: float = 1.0
     end: float = 0.0
@@ -60,13 +66,18 @@ class Linear:
         _check_ramp(self.start, self.end, self.steps)
 
     def share(self, step: int) -> float:
-        way = min(1.0, step / self.steps)
-        return (1 - way) * self.start + way * self.end
+        progress = min(1.0, step / self.steps)
+        return (1 - progress) * self.start + progress * self.end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """From share `start` to share `end` in `steps` tokens along half a cosine, then `end`."""
+    """The share goes from `start` to `end` along half a cosine, and stays at `end`.
+
+    Args:
+        start, end: shares of guidance; 1 is full guidance, 0 is none.
+        steps: number of tokens from start to end, at least 1.
+    """
 
     start: float = 1.0
     end: float = 0.0
@@ -76,13 +87,17 @@ class Cosine:
         _check_ramp(self.start, self.end, self.steps)
 
     def share(self, step: int) -> float:
-        way = 1.0 if step >= self.steps else (1 - math.cos(math.pi * step / self.steps)) / 2
-        return (1 - way) * self.start + way * self.end
+        progress = 1.0 if step >= self.steps else (1 - math.cos(math.pi * step / self.steps)) / 2
+        return (1 - progress) * self.start + progress * self.end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential:
-    """The share falls by half every `half_life` tokens, above 0."""
+    """The share starts at 1 and halves every `half_life` tokens.
+
+    Args:
+        half_life: number of tokens, above 0.
+    """
 
     half_life: float = 16.0
 
@@ -94,6 +109,6 @@ class Exponential:
 
 
 def _check_ramp(start: float, end: float, steps: int) -> None:
-    check_number("schedule.start", start, "a finite share of guidance, 1 for all of it")
-    check_number("schedule.end", end, "a finite share of guidance, 0 for none")
+    check_number("schedule.start", start, "a finite share of guidance; 1 is full guidance")
+    check_number("schedule.end", end, "a finite share of guidance; 0 is none")
     check_number("schedule.steps", steps, "a whole number of tokens, at least 1", low=1, whole=True)

@@ -1,4 +1,4 @@
-"""Self-debiasing: tokens that the negative makes likelier become less likely, exponentially."""
+"""Self-debiasing: tokens that a negative makes likelier lose probability exponentially."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from cfg_lab.guidance.rule import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDebiasing(Rule):
-    """Self-debiasing (Schick et al. 2021, arXiv:2103.00453), on probabilities p and n_k:
+    """Self-debiasing (Schick et al. 2021, arXiv:2103.00453), on probabilities p and n_k.
 
-        guided = p * max(epsilon, exp(-decay * max(0, max_k (n_k - p))))
+        guided = p * max(epsilon, exp(-decay * (scale - 1) * max(0, max_k (n_k - p))))
 
-    The decay grows with the scale, decay * (scale - 1): 1 is off as everywhere, 2 is the paper's. Weights
-    play no part: the negative that wants a token most decides. Below scale 1 there is nothing to do.
+    Scale 1 is off, scale 2 is the paper's formula; scales below 1 are off too. Of several negatives, the one
+    that gives a token the highest probability counts. Weights have no effect.
 
     Args:
+        scale: at least 1.
         decay: the paper's lambda, at least 0.
-        epsilon: no token loses more than this factor; in (0, 1].
+        epsilon: the smallest factor that a token's probability is multiplied by; in (0, 1].
     """
 
     scale: float = 2.0
@@ -32,10 +33,10 @@ class SelfDebiasing(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("scale", self.scale, "at least 1 (off) for self-debiasing", low=1)
-        check_number("decay", self.decay, "a number of at least 0; the paper has 50", low=0)
-        check_number("epsilon", self.epsilon, "in (0, 1]; the paper has 0.01", low=SMALLEST, high=1)
+        check_number("decay", self.decay, "a number of at least 0; the paper's is 50", low=0)
+        check_number("epsilon", self.epsilon, "in (0, 1]; the paper's is 0.01", low=SMALLEST, high=1)
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         excess = (negatives.exp().amax(1) - positive.exp()).clamp_(min=0)
-        strength = (scale - 1).clamp(min=0)  # a schedule can go below
+        strength = (scale - 1).clamp(min=0)  # a schedule's share below 0 gives a scale below 1
         return positive + (-self.decay * strength * excess).clamp_(min=math.log(self.epsilon))

@@ -1,4 +1,4 @@
-"""Guidance that only pushes down what the negative wants more than the prompt does."""
+"""Union guidance: only tokens that the negative finds likelier than the prompt lose probability."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ class UnionGuidance(Rule):
         guided = (positive - lambda * max(positive, negative)) / (1 - lambda),   lambda = 1 - 1 / scale
                = positive + (scale - 1) * min(0, positive - negative)
 
-    Classifier-free guidance for the tokens that the negative finds likelier than the positive, and none for
-    the others: a tail token with a tiny negative probability gains nothing. Several negatives add up with
-    their weights as in classifier-free guidance.
+    This is classifier-free guidance for tokens that the negative finds likelier than the positive branch, and
+    no guidance for the others: a token with a tiny probability under the negative gains nothing. Several
+    negatives add up with their weights, as in classifier-free guidance.
+
+    Args:
+        normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the
+            same for any number of negatives; False takes the weights as they are.
     """
 
     normalise_weights: bool = True
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         weights = shares(weights) if self.normalise_weights else weights
-        pushes = (positive[:, None] - negatives).clamp_(max=0)
+        pushes = (positive[:, None] - negatives).clamp_(max=0)  # [rows, branches, vocab]
         return positive + (scale - 1) * torch.einsum("rk,rkv->rv", weights, pushes)

@@ -1,4 +1,4 @@
-"""The lab's guidance rules inside anybody's `model.generate`."""
+"""A logits processor that applies this lab's guidance rules inside `model.generate` of transformers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,33 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor
 
 from cfg_lab.errors import InputError
-from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, Rule, log_probs
+from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, NeverStop, Rule, is_off, log_probs
+
+_NEW_PROCESSOR = "make a new processor for each call of generate"
 
 
 class GuidanceLogitsProcessor(LogitsProcessor):
-    """Guides `generate`: batches, beams, several samples and left-padded prompts, any number of negatives.
+    """Guides `generate` with any rule of `cfg_lab.guidance` and any number of negatives per prompt.
 
         negatives = [tokenizer("Write something dull.").input_ids for _ in prompts]
         processor = GuidanceLogitsProcessor(model, negatives, ClassifierFreeGuidance(scale=1.5))
         model.generate(**inputs, logits_processor=[processor], num_beams=4)
 
-    The negative branches keep their own keys and values, which follow when beams are reordered. Make a new
-    processor for each call of generate.
+    It works with batches, beam search, several samples per prompt and left-padded prompts. The negatives have
+    a KV cache of their own, which follows when beams are reordered. Make a new processor for each call of
+    generate.
 
     Args:
-        model: the causal model of transformers that generate is called on.
-        negatives: for each prompt its negative context as token ids, not padded; or several of them.
-        guidance: any rule of `cfg_lab.guidance`.
-        weights: of several negatives, the same for every prompt; None weighs all alike.
+        model: the causal model of transformers on which generate is called.
+        negatives: the negative context of each prompt as token ids, without padding; or a list of several
+            negative contexts for each prompt, equally many for all.
+        guidance: a rule; by default `ClassifierFreeGuidance()`.
+        weights: one weight for each negative of a prompt, the same for all prompts; None is weight 1 for all.
 
     Raises:
-        InputError: an empty context, not one weight a negative, or a rule that ends guidance by what it has
-            seen (agree_below), which only the lab's decoder can; from generate, where its rows are not a
-            multiple of the prompts.
+        InputError: a context is empty; the prompts have different numbers of negatives; the number of weights
+            is wrong; or the rule has a stopping condition, which only the lab's decoder supports. From
+            generate: its rows are not a multiple of the prompts, or they do not continue the previous call's.
     """
 
     def __init__(
@@ -45,112 +49,122 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         weights: Sequence[float] | None = None,
     ) -> None:
         self.model, self.guidance = model, guidance or ClassifierFreeGuidance()
-        self.contexts: list[list[list[int]]] = [_several(each) for each in negatives]
-        counts = {len(each) for each in self.contexts}
-        if len(counts) != 1 or not all(ids for each in self.contexts for ids in each):
+        self.contexts = [_as_contexts(prompt_negatives) for prompt_negatives in negatives]  # by prompt
+        counts = {len(contexts) for contexts in self.contexts}
+        if len(counts) != 1 or not all(ids for contexts in self.contexts for ids in contexts):
+            lengths = [[len(ids) for ids in contexts] for contexts in self.contexts]
             raise InputError(
-                "negatives must be token ids, at least one a context and equally many contexts a prompt, got "
-                f"{[[len(ids) for ids in each] for each in self.contexts]} tokens"
+                "negatives must be contexts of at least one token id, equally many for each prompt; "
+                f"got contexts of {lengths} tokens"
             )
-        (self.count,) = counts
-        self.weights = [1.0] * self.count if weights is None else [float(weight) for weight in weights]
-        if isinstance(self.guidance, Rule) and self.guidance.agree_below:
-            raise InputError("guidance.agree_below works in cfg_lab.Decoder only; leave it at 0")
-        if len(self.weights) != self.count:
-            raise InputError(f"weights must be one for each of {self.count} negatives, got {self.weights}")
-        self.seen: Tensor | None = None  # [rows, tokens] of the call before
-        self.begun = 0  # tokens of the prompts
-        self.fed = 0  # new tokens that the negatives have seen
+        (self.negative_count,) = counts
+        self.weights = [1.0] * self.negative_count if weights is None else list(map(float, weights))
+        if isinstance(self.guidance, Rule) and not isinstance(self.guidance.stopping, NeverStop):
+            raise InputError(
+                f"guidance.stopping works in cfg_lab.Decoder only; here it must be NeverStop(), "
+                f"got {self.guidance.stopping!r}"
+            )
+        if len(self.weights) != self.negative_count:
+            raise InputError(
+                f"weights must be one for each of {self.negative_count} negatives, got {self.weights}"
+            )
+        self.previous_ids: Tensor | None = None  # [rows, tokens] of the previous call
+        self.prompt_length = 0  # tokens, padding included
+        self.tokens_read = 0  # new tokens that are in the negatives' KV cache
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
 
     @torch.inference_mode()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """input_ids [rows, tokens], scores [rows, vocab] -> guided log-probs [rows, vocab]."""
-        if self.seen is None:
-            self._start(input_ids)
+        """Return the guided log-probs [rows, vocab] for input_ids [rows, tokens] and logits [rows, vocab]."""
+        if self.previous_ids is None:
+            self._begin(input_ids)
         else:
-            self._follow(input_ids)
-        self.seen = input_ids
-        step = input_ids.shape[1] - self.begun
-        scale = self.guidance.scale_at(step)
+            self._follow_beams(input_ids, self.previous_ids)
+        self.previous_ids = input_ids
+        impossible = scores == -math.inf
         positive = log_probs(scores)
-        if scale == 1:
-            return positive.masked_fill(scores == -math.inf, -math.inf)
+        scale = self.guidance.scale_at(input_ids.shape[1] - self.prompt_length)
+        if is_off(scale):
+            return positive.masked_fill(impossible, -math.inf)
         negatives = log_probs(self._forward(input_ids)[..., : positive.shape[1]])
-        weights = positive.new_tensor([self.weights]).expand(len(positive), -1)
-        guided, _ = self.guidance.guide(
-            positive[:, : negatives.shape[2]], negatives, weights, positive.new_full((len(positive),), scale)
-        )
-        guided = torch.nn.functional.pad(guided, (0, scores.shape[1] - guided.shape[1]), value=-math.inf)
-        return guided.masked_fill(scores == -math.inf, -math.inf)
+        rows, vocab = len(positive), negatives.shape[2]
+        weights = positive.new_tensor([self.weights]).expand(rows, -1)
+        scales = positive.new_full((rows,), scale)
+        guided, _ = self.guidance.guide(positive[:, :vocab], negatives, weights, scales)
+        guided = torch.nn.functional.pad(guided, (0, scores.shape[1] - vocab), value=-math.inf)
+        return guided.masked_fill(impossible, -math.inf)
 
-    def _start(self, input_ids: Tensor) -> None:
-        """Lay the negatives out as generate does its rows: each prompt's one after another, left-padded."""
-        rows, self.begun = input_ids.shape
-        copies, rest = divmod(rows, len(self.contexts))
-        if rest:
+    def _begin(self, input_ids: Tensor) -> None:
+        """Lay out the negatives as generate lays out its rows: a prompt's copies together, left-padded."""
+        rows, self.prompt_length = input_ids.shape
+        copies, remainder = divmod(rows, len(self.contexts))
+        if remainder:
             raise InputError(
-                f"negatives of {len(self.contexts)} prompts cannot serve {rows} rows of generate"
+                f"negatives of {len(self.contexts)} prompts do not fit the {rows} rows of generate"
             )
-        contexts = [ids for each in self.contexts for _ in range(copies) for ids in each]
+        contexts = [ids for prompt in self.contexts for _ in range(copies) for ids in prompt]
         width = max(map(len, contexts))
+        paddings = [[0] * (width - len(ids)) for ids in contexts]
         self.ids = torch.tensor(
-            [[*[0] * (width - len(ids)), *ids] for ids in contexts], device=input_ids.device
+            [[*padding, *ids] for padding, ids in zip(paddings, contexts, strict=True)],
+            device=input_ids.device,
         )
         self.mask = torch.tensor(
-            [[0] * (width - len(ids)) + [1] * len(ids) for ids in contexts], device=input_ids.device
+            [[*padding, *[1] * len(ids)] for padding, ids in zip(paddings, contexts, strict=True)],
+            device=input_ids.device,
         )
         self.cache = DynamicCache(config=self.model.config)
 
-    def _follow(self, input_ids: Tensor) -> None:
-        """Where beams were reordered, each row goes on from the keys and values of its parent.
+    def _follow_beams(self, input_ids: Tensor, previous_ids: Tensor) -> None:
+        """Reorder the negatives' KV cache as generate has reordered its beams.
 
-        generate does not say which that is, but rows that have seen the same tokens are alike: any will do.
+        generate does not say which row continues which. It need not: rows of a prompt with equal tokens have
+        equal caches, so any previous row with the same tokens will do.
         """
-        assert self.seen is not None
-        if input_ids.shape != (self.seen.shape[0], self.seen.shape[1] + 1):
-            raise InputError(
-                "these rows do not go on from those before; make a new processor for each generate"
-            )
-        before = input_ids[:, :-1]
-        if torch.equal(before, self.seen):
+        rows, length = previous_ids.shape
+        if input_ids.shape != (rows, length + 1):
+            raise InputError(f"these rows do not continue those of the previous call; {_NEW_PROCESSOR}")
+        prefixes = input_ids[:, :-1]
+        if torch.equal(prefixes, previous_ids):
             return
-        copies = len(before) // len(self.contexts)
-        own = before.reshape(-1, copies, before.shape[1])
-        old = self.seen.reshape(-1, copies, before.shape[1])
-        same = (own[:, :, None] == old[:, None]).all(-1)  # [prompts, copies, copies]
-        if not same.any(-1).all():
-            raise InputError(
-                "these rows do not go on from those before; make a new processor for each generate"
-            )
-        first = torch.arange(len(same), device=same.device)[:, None] * copies
-        parents = (same.int().argmax(-1) + first).flatten()
-        branches = (parents[:, None] * self.count + torch.arange(self.count, device=parents.device)).flatten()
+        copies = rows // len(self.contexts)
+        prefixes = prefixes.reshape(-1, copies, length)  # [prompts, copies, tokens]
+        previous = previous_ids.reshape(-1, copies, length)
+        is_equal = (prefixes[:, :, None] == previous[:, None]).all(-1)  # [prompts, copies, previous copies]
+        if not is_equal.any(-1).all():
+            raise InputError(f"these rows do not continue those of the previous call; {_NEW_PROCESSOR}")
+        first_rows = torch.arange(len(is_equal), device=is_equal.device)[:, None] * copies
+        parents = (is_equal.int().argmax(-1) + first_rows).flatten()  # [rows]
+        negatives = torch.arange(self.negative_count, device=parents.device)
+        branches = (parents[:, None] * self.negative_count + negatives).flatten()
         if self.cache.get_seq_length():
             self.cache.reorder_cache(cast("Any", branches))
         self.ids, self.mask = self.ids[branches], self.mask[branches]
 
     def _forward(self, input_ids: Tensor) -> Tensor:
-        """Feed the negatives what they have not seen yet: logits [rows, negatives, vocab]."""
-        new = input_ids[:, self.begun + self.fed :].repeat_interleave(self.count, 0)
-        first = not self.cache.get_seq_length()
-        ids = torch.cat([self.ids, new], 1) if first else new
-        self.mask = torch.cat([self.mask, torch.ones_like(new)], 1)
-        positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        self.fed += new.shape[1]
+        """Run the negatives on the tokens that their cache lacks: logits [rows, negatives, vocab]."""
+        new_ids = input_ids[:, self.prompt_length + self.tokens_read :]
+        new_ids = new_ids.repeat_interleave(self.negative_count, 0)
+        ids = new_ids if self.cache.get_seq_length() else torch.cat([self.ids, new_ids], 1)
+        self.mask = torch.cat([self.mask, torch.ones_like(new_ids)], 1)
+        self.tokens_read += new_ids.shape[1]
+        arguments: dict[str, Any] = {}
+        if self.takes_positions:
+            # Padding gets position 0, which a mask hides.
+            arguments["position_ids"] = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         output = self.model(
             input_ids=ids,
             attention_mask=self.mask,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
-            **({"position_ids": positions} if self.takes_positions else {}),
+            **arguments,
         )
-        return output.logits[:, -1].unflatten(0, (-1, self.count))
+        return output.logits[:, -1].unflatten(0, (-1, self.negative_count))
 
 
-def _several(ids: Sequence[Any]) -> list[list[int]]:
-    """One context or several, as several."""
-    if not ids or isinstance(ids[0], int):
-        return [list(ids)]
-    return [list(each) for each in ids]
+def _as_contexts(negatives: Sequence[Any]) -> list[list[int]]:
+    """Return a prompt's negative contexts: a list of one context if it was given without brackets."""
+    if not negatives or isinstance(negatives[0], int):
+        return [list(negatives)]
+    return [list(ids) for ids in negatives]

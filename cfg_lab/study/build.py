@@ -13,7 +13,7 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import yaml
 from hydra.utils import get_object
@@ -101,22 +101,35 @@ def canonical_config(node: Any) -> Any:
         return int(node)
     if not isinstance(node, dict):
         return node
+    values = cast("dict[str, Any]", node)
+    target = values.get("_target_")
     arguments = {
         str(key): canonical_config(value)
-        for key, value in sorted(cast("dict[str, Any]", node).items())
+        # The order of arguments has no effect; that of other mappings may: modifiers act in this order.
+        for key, value in (values.items() if target is None else sorted(values.items()))
         if not str(key).startswith("_")
     }
-    target = cast("dict[str, Any]", node).get("_target_")
     if target is None:
         return arguments
-    parameters = inspect.signature(get_object(target)).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    defaults = _defaults(get_object(target))
     changed = {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name))}
     return [target.rpartition(".")[2], changed]
 
 
+def _defaults(call: Any) -> dict[str, Any]:
+    """Default of every argument of a call. Arguments in `**arguments` go to the class of its result."""
+    parameters = inspect.signature(call).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        result = get_type_hints(call).get("return")
+        defaults = {**_defaults(result), **defaults} if isinstance(result, type) else defaults
+    return defaults
+
+
 def _equal(value: Any, default: Any) -> bool:
     """Whether canonical data describe a default value, which may be an object: `Constant()`."""
+    if isinstance(value, dict):  # modifiers by name, whose default is a tuple
+        return list(cast("dict[str, Any]", value).values()) == canonical(default)
     if is_dataclass(default) and isinstance(value, list):
         return value == canonical(default)
     return type(default) in (str, bool, int, float, type(None), tuple) and value == canonical(default)
@@ -131,6 +144,9 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
             key.replace("/", "."): choice for key, choice in choices.items() if key.startswith(f"{group}/")
         }
         settings |= dict(_flat(group, plain[group]))
+    # Hydra's choices leave out groups of which several options are chosen.
+    modifiers: Mapping[str, Any] = plain["guidance"].get("modifiers") or {}
+    settings["guidance.modifiers"] = f"[{','.join(modifiers)}]"
     return settings | {key: config[key] for key in SINGLE_VALUES} | {"stop": json.dumps(list(config.stop))}
 
 

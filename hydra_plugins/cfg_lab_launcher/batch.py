@@ -60,7 +60,7 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
     lines = sorted({line for job in jobs for line in job})
     overrides = dict(zip(lines, parser.parse_overrides(lines), strict=True))
     groups: Collection[str] = config.hydra.runtime.choices
-    plain = {line: one for line, one in overrides.items() if _is_plain(one, groups)}
+    plain = {line: one for line, one in overrides.items() if _is_plain(one, groups, config)}
     composed: dict[tuple[str, ...], bytes] = {}
     configs: list[DictConfig] = []
     for number, job in enumerate(jobs):
@@ -77,12 +77,15 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
     return configs
 
 
-def _is_plain(override: Override, groups: Collection[str]) -> bool:
+def _is_plain(override: Override, groups: Collection[str], config: DictConfig) -> bool:
     """Whether it sets a value that is there already, "guidance.scale=2", and chooses no option."""
     return (
         override.type == OverrideType.CHANGE
         and override.package is None
         and override.key_or_group not in groups
+        # Groups of which several options can be chosen are not among Hydra's choices.
+        and "/" not in override.key_or_group
+        and not OmegaConf.is_config(OmegaConf.select(config, override.key_or_group))
         and not isinstance(override.value(), dict | list)
     )
 
