@@ -1,7 +1,7 @@
-"""Encoder-decoder models (T5, BART, Marian and their kin): contexts are sources, texts start anew.
+"""Encoder-decoder models (T5, BART, Marian and related): contexts are sources, texts start anew.
 
-A negative is another source, or an empty one. What the decoder attends to of a source is computed once and
-shared by all its rows.
+A negative is another source, or an empty one. The keys and values that the decoder attends to are computed
+once for each source and shared by all rows with this source.
 """
 
 from __future__ import annotations
@@ -18,41 +18,42 @@ from cfg_lab.errors import InputError
 from cfg_lab.models.kv_cache import KVBufferCache
 from cfg_lab.models.language_model import LanguageModel
 
-_TOKENS_AT_ONCE = 4096
+TESTED_TYPES = {"t5", "mt5", "bart", "mbart", "marian", "pegasus"}
+"""Types of models (`config.model_type`) that count positions in a way that the tests cover."""
+
+_ENCODER_TOKENS = 4096
+"""Largest number of source tokens, padding included, in one forward of the encoder."""
 
 
 class EncoderDecoder(LanguageModel):
-    """An encoder-decoder LM of transformers."""
+    """An encoder-decoder language model of transformers."""
 
     _positions: Tensor | None = None
-    """Of the tokens in the forward that is running."""
+    """Positions [rows, q] of the tokens in the running forward; None outside of `forward`."""
 
-    @cached_property
-    def module(self) -> Any:
-        module = self.load().eval()
-        self._measure(module)
+    def _prepare(self, module: Any) -> None:
+        """Give each row its own positions, and raise InputError if that does not work for this model."""
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
-            embedding.register_forward_hook(self._own_positions)
-        self.__dict__["module"] = module  # what follows runs it
-        try:
-            self._start = self._starting(module.generation_config)
-            self.fingerprint = f"{self.fingerprint}-{'-'.join(map(str, self._start))}"
-            self._check_positions()
-        except InputError:
-            self.unload()
-            raise
-        return module
+            embedding.register_forward_hook(self._embed_positions)
+        self._check_positions()
 
     @property
     def start(self) -> tuple[int, ...]:
-        """See `cfg_lab.decoding.CausalModel.start`."""
-        self.module  # noqa: B018, finds it
+        """The tokens that the decoder starts with: the start token, and a language token if one is forced.
+
+        Raises:
+            InputError: the config names no start token, or the model cannot be used; see `module`.
+        """
         return self._start
 
-    def _starting(self, config: Any) -> tuple[int, ...]:
-        """What transformers' generate starts the decoder with: its start token, and a language where one is
-        forced."""
+    @cached_property
+    def _start(self) -> tuple[int, ...]:
+        # Planning calls this. So a model that cannot be used is refused before a sweep writes anything, and
+        # the weights of models that are known to work are not loaded for planning.
+        if self.config.model_type not in TESTED_TYPES:
+            self.module  # noqa: B018, checks the positions
+        config = self.source.generation_config
         first: int | None = config.decoder_start_token_id
         if first is None:
             first = config.bos_token_id
@@ -64,43 +65,52 @@ class EncoderDecoder(LanguageModel):
 
     @torch.inference_mode()
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """See `cfg_lab.decoding.CausalModel.read`: the encoder, and every layer's keys and values of it."""
+        """Run the encoder; see `cfg_lab.decoding.model.CausalModel.read`.
+
+        Equal sources are run once. Sources of similar length share a batch, so that there is little padding.
+        """
         memories: dict[tuple[int, ...], EncoderMemory] = {}
         waiting = sorted(set(sources), key=len)
         while waiting:
-            count = max(1, _TOKENS_AT_ONCE // len(waiting[-1]))
+            count = max(1, _ENCODER_TOKENS // len(waiting[-1]))
             chunk = waiting[-count:]
             del waiting[-count:]
             width = len(chunk[-1])
-            ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in chunk], device=self.device)
-            own = torch.tensor(
-                [[1] * len(one) + [0] * (width - len(one)) for one in chunk], device=self.device
-            )
+            padding = [width - len(source) for source in chunk]
+            ids = torch.tensor(
+                [[*source, *[0] * pad] for source, pad in zip(chunk, padding, strict=True)],
+                device=self.device,
+            )  # [sources, width]
+            mask = torch.tensor([[1] * (width - pad) + [0] * pad for pad in padding], device=self.device)
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-            first = torch.full_like(ids[:, :1], self.start[0])
-            # One step of the decoder: its cross-attention fills the cache.
-            self.module(input_ids=ids, attention_mask=own, decoder_input_ids=first, past_key_values=cache)
+            # One step of the decoder fills the cache of its cross-attention. The token does not matter.
+            first = torch.zeros_like(ids[:, :1])
+            self.module(input_ids=ids, attention_mask=mask, decoder_input_ids=first, past_key_values=cache)
             layers: Any = cache.cross_attention_cache.layers
             for row, source in enumerate(chunk):
-                seen = slice(len(source))
-                memories[source] = [(one.keys[row, :, seen], one.values[row, :, seen]) for one in layers]
+                tokens = slice(len(source))
+                memories[source] = [
+                    (layer.keys[row, :, tokens], layer.values[row, :, tokens]) for layer in layers
+                ]
         return [memories[source] for source in sources]
 
     @torch.inference_mode()
     def forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
-        """See `cfg_lab.decoding.CausalModel.forward`."""
-        layers, own = buffer.memory()
+        """See `cfg_lab.decoding.model.CausalModel.forward`."""
+        layers, source_mask = buffer.memory()
         cache = EncoderDecoderCache(
-            KVBufferCache(buffer, len(layers)), Cache(layers=[_filled(*layer) for layer in layers])
+            KVBufferCache(buffer, len(layers)), Cache(layers=[_filled_layer(*layer) for layer in layers])
         )
         module, self._positions = self.module, positions
         try:
             output = module(
-                # Its keys and values are in the cache; only the shape of what the encoder gave is asked for.
-                encoder_outputs=(torch.empty(*own.shape, 1, device=own.device, dtype=module.dtype),),
-                attention_mask=own.long(),
+                # The encoder's keys and values are in the cache. Of its output only the shape is used.
+                encoder_outputs=(
+                    torch.empty(*source_mask.shape, 1, device=source_mask.device, dtype=module.dtype),
+                ),
+                attention_mask=source_mask.long(),
                 decoder_input_ids=ids,
                 decoder_attention_mask=mask,
                 past_key_values=cache,
@@ -110,15 +120,18 @@ class EncoderDecoder(LanguageModel):
             self._positions = None
         return output.logits[:, -keep:].float()
 
-    def _own_positions(self, embedding: Any, _: object, output: Tensor) -> Tensor:
-        """Rows stand at positions of their own; transformers' decoders count for all rows at once."""
+    def _embed_positions(self, embedding: Any, _: object, output: Tensor) -> Tensor:
+        """Forward hook of the decoder's position embedding: each row has its own positions.
+
+        transformers gives all rows of a batch the same positions.
+        """
         weight: Tensor | None = getattr(embedding, "weight", None)
         if self._positions is None or weight is None:
             return output
         return weight[self._positions + getattr(embedding, "offset", 0)]
 
     def _check_positions(self) -> None:
-        """Raise InputError unless a row that starts after another gives what it gives alone."""
+        """Raise InputError unless a row that starts later than another has the logits it has alone."""
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)
         source = cast("list[int]", ids[0].tolist())
@@ -127,23 +140,23 @@ class EncoderDecoder(LanguageModel):
             expected: Tensor = self.module(input_ids=ids, decoder_input_ids=ids).logits[0, -1]
         buffer = KVBuffer(2, 12, self.device)
         buffer.admit([Prefix([], memory)])
-        found = expected
+        logits = expected
         for step, token in enumerate(source * 2):
             if step == 5:
-                buffer.admit([Prefix([], memory)])
+                buffer.admit([Prefix([], memory)])  # the second row starts here
             tokens = ids.new_full((buffer.live, 1), token)
-            found = self.forward(tokens, buffer.positions(), buffer.mask(), buffer)[-1, 0]
+            logits = self.forward(tokens, buffer.positions(), buffer.mask(), buffer)[-1, 0]
             buffer.advance()
-        expected, found = expected.float().nan_to_num(), found.nan_to_num()
-        if not torch.allclose(found, expected, rtol=1e-3, atol=1e-2 * float(expected.abs().max())):
+        expected, logits = expected.float().nan_to_num(), logits.nan_to_num()
+        if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-2 * float(expected.abs().max())):
             raise InputError(
                 f"model {self.name!r} ({type(self.module).__name__}) counts positions in a way that the lab "
                 "does not know; encoder-decoder models of the T5, BART, Marian and Pegasus families work"
             )
 
 
-def _filled(keys: Tensor, values: Tensor) -> DynamicLayer:
-    """A layer of a cache that holds these already."""
+def _filled_layer(keys: Tensor, values: Tensor) -> DynamicLayer:
+    """A layer of a transformers cache with given keys and values, [rows, heads, tokens, head_dim]."""
     layer: Any = DynamicLayer()
     layer.keys, layer.values, layer.is_initialized = keys, values, True
     return layer

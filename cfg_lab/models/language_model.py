@@ -1,17 +1,15 @@
-"""A causal language model with its tokenizer: text in and out for people, buffer for the decoder."""
+"""A language model with its tokenizer: text for people, token ids and a key-value buffer for the decoder."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
-import xxhash
 from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
@@ -19,32 +17,37 @@ from cfg_lab.errors import InputError
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.kv_cache import KVBufferCache
+from cfg_lab.models.source import ModelSource
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
 
 @dataclass(eq=False)
 class LanguageModel:
-    """A causal LM of transformers.
+    """A causal language model of transformers, as the decoder and the planning of a sweep use it.
+
+    Only `module`, `forward` and `parameters` need the weights and load them. A sweep is planned without.
 
     Args:
-        name: what reports call it.
-        load: gives the transformers model; called when the weights are first needed, for planning a sweep
-            takes only tokenizer and config.
+        name: the model's name in results and reports.
+        source: gives the configs and, when they are first needed, the weights.
         tokenizer: None for a model that is only given token ids.
-        config: the transformers config.
-        prompt_format: "chat" renders prompts with the tokenizer's chat template, "plain" takes them as
-            they are, "auto" is chat where there is a template.
-        pack: take the linears over for speed where `onednn` can; afterwards the transformers model works
-            as before, but its plain weights are gone.
+        prompt_format: "chat" renders prompts with the tokenizer's chat template, "plain" uses them
+            unchanged, "auto" is chat if the tokenizer has a template, else plain.
+        pack: replace the linear layers by faster ones on CPUs where `onednn.supports` the model. The
+            transformers model still works, but its weights are no longer plain parameters.
+
+    Raises:
+        InputError: the prompt format does not exist, or is "chat" without a chat template.
     """
 
     name: str
-    load: Callable[[], Any]
+    source: ModelSource
     tokenizer: Any
-    config: Any
     prompt_format: PromptFormat = "auto"
     pack: bool = False
+    _short_forward: LlamaOnCpu | None = field(init=False, default=None)
+    _parameters: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
@@ -58,101 +61,126 @@ class LanguageModel:
                 "use plain, or an instruction-tuned model"
             )
 
-    @cached_property
-    def module(self) -> Any:
-        """The transformers model in evaluation mode."""
-        module = self.load().eval()
-        self._measure(module)
-        self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
-        self._fast = self._packed(module) if self.pack and onednn.available(module) else None
-        return module
+    # Known without the weights
 
-    def _measure(self, module: Any) -> None:
-        """What is known of the weights as they were stored."""
-        self.config = module.config
-        self.fingerprint = _fingerprint(module)
-        self._parameters: int = sum(parameter.numel() for parameter in module.parameters())
-
-    def _packed(self, module: Any) -> LlamaOnCpu | None:
-        """Pack the linears, and take the shorter forward where it gives what the model's own gives."""
-        if LlamaOnCpu.fits(module):
-            fast = LlamaOnCpu(module)
-        else:
-            fast = None
-            onednn.pack(module)
-        onednn.give_back(module)
-        if fast is None or self._agrees(fast, module):
-            return fast
-        warnings.warn(
-            f"model {self.name!r} runs with transformers' own forward, which is slower", stacklevel=2
-        )
-        return None
-
-    def _agrees(self, fast: LlamaOnCpu, module: Any) -> bool:
-        ids = torch.arange(12).reshape(2, 6) % self.config.vocab_size
-        with torch.inference_mode():
-            expected = module(ids).logits[:, -1].nan_to_num()  # broken weights are the decoder's to report
-            positions = torch.arange(6).expand(2, -1)
-            found = fast.forward(ids, positions, None, KVBuffer(2, 6, ids.device, live=2), 1)
-            found = found[:, 0].nan_to_num()
-        return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
-
-    def unload(self) -> None:
-        """Give the weights' memory back; they are loaded again when needed."""
-        self.__dict__.pop("module", None)
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self.source.config
 
     @property
     def device(self) -> torch.device:
-        return self.module.device
+        """The device that the model runs on."""
+        return self.source.device
 
     @property
     def start(self) -> tuple[int, ...]:
-        """See `cfg_lab.decoding.CausalModel.start`."""
+        """See `cfg_lab.decoding.model.CausalModel.start`."""
         return ()
-
-    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Never called: there is no encoder."""
-        raise NotImplementedError
-
-    @property
-    def context_length(self) -> int:
-        """Tokens the model can see; a large number where its config sets no limit."""
-        return int(getattr(self.config, "max_position_embeddings", None) or 1 << 30)
-
-    @property
-    def vocab_size(self) -> int:
-        """Logits a position."""
-        return int(self.config.get_text_config().vocab_size)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the weights are, those used twice (tied embeddings) counted once."""
-        self.module  # noqa: B018, counts them while they are as they were stored
-        return self._parameters
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the exact weights: a hash of every parameter and of the config that uses them."""
-        self.module  # noqa: B018, sets it while the weights are as they were stored
-        return self.fingerprint
+        """Identifies the weights, the dtype, the config and the decoder's first tokens in text ids."""
+        return "-".join([self.source.fingerprint(), *map(str, self.start)])
+
+    @property
+    def context_length(self) -> int:
+        """The largest number of tokens in a context; 2**30 if the config sets no limit."""
+        limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return limit or 1 << 30
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits at each position."""
+        return int(self.config.get_text_config().vocab_size)
+
+    # The weights
+
+    @cached_property
+    def module(self) -> Any:
+        """The transformers model in evaluation mode.
+
+        Raises:
+            InputError: the lab cannot run this model.
+        """
+        # The first access is often in a decoding step. Tensors made in inference mode could not be used
+        # outside of it, so it is off here.
+        with torch.inference_mode(False):
+            module = self.source.load().eval()
+            self._parameters = sum(parameter.numel() for parameter in module.parameters())
+            self.__dict__["module"] = module  # `_prepare` may run the model
+            try:
+                self._prepare(module)
+            except InputError:
+                self.unload()
+                raise
+        return module
+
+    def _prepare(self, module: Any) -> None:
+        """Make a loaded model ready for `forward`."""
+        self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
+        if self.pack and onednn.supports(module):
+            self._short_forward = self._pack(module)
+
+    def _pack(self, module: Any) -> LlamaOnCpu | None:
+        """Replace the linear layers by packed ones; return the short forward if it gives equal logits."""
+        short = None
+        if LlamaOnCpu.supports(module):
+            short = LlamaOnCpu(module)
+        else:
+            onednn.pack_linears(module)
+        onednn.free_plain_weights(module)
+        if short is None or self._gives_equal_logits(short, module):
+            return short
+        warnings.warn(
+            f"model {self.name!r} runs with the forward of transformers, which is slower", stacklevel=2
+        )
+        return None
+
+    def _gives_equal_logits(self, short: LlamaOnCpu, module: Any) -> bool:
+        ids = torch.arange(12).reshape(2, 6) % self.vocab_size
+        with torch.inference_mode():
+            # The decoder reports weights that are not numbers; here they only must not differ.
+            expected = module(ids).logits[:, -1].nan_to_num()
+            positions = torch.arange(6).expand(2, -1)
+            logits = short.forward(ids, positions, None, KVBuffer(2, 6, ids.device, live=2), 1)
+            logits = logits[:, 0].nan_to_num()
+        return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+    def unload(self) -> None:
+        """Free the memory of the weights. They are loaded again when they are needed."""
+        self.__dict__.pop("module", None)
+        self._short_forward = None
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; those used twice (tied embeddings) count once."""
+        if self._parameters is None:
+            self.module  # noqa: B018, loading counts them
+        assert self._parameters is not None
+        return self._parameters
 
     @torch.inference_mode()
     def forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:
-        """See `cfg_lab.decoding.CausalModel.forward`."""
+        """See `cfg_lab.decoding.model.CausalModel.forward`."""
         module = self.module
-        if self._fast is not None:
-            return self._fast.forward(ids, positions, mask, buffer, keep)
+        if self._short_forward is not None:
+            return self._short_forward.forward(ids, positions, mask, buffer, keep)
         output = module(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=KVBufferCache(buffer, self.config.get_text_config().num_hidden_layers),
+            past_key_values=KVBufferCache(buffer, module.config.get_text_config().num_hidden_layers),
             use_cache=True,
             logits_to_keep=keep,
             **({"position_ids": positions} if self._takes_positions else {}),
         )
         return output.logits[:, -keep:].float()
+
+    def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
+        """Never called, because there is no encoder."""
+        raise NotImplementedError
 
     # Text
 
@@ -167,18 +195,18 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a text: the model's and the tokenizer's EOS."""
-        named: int | list[int] | None = getattr(self.config, "eos_token_id", None)
-        ids = named if isinstance(named, list) else [named]
-        own: int | None = getattr(self.tokenizer, "eos_token_id", None)
-        return frozenset(token for token in [*ids, own] if token is not None)
+        """Tokens that end a text: the end-of-sequence tokens of the model and of the tokenizer."""
+        of_model: int | list[int] | None = getattr(self.config, "eos_token_id", None)
+        of_tokenizer: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        ids = [*(of_model if isinstance(of_model, list) else [of_model]), of_tokenizer]
+        return frozenset(token for token in ids if token is not None)
 
     @property
     def bos(self) -> tuple[int, ...]:
-        """The beginning-of-sequence token (some models use their EOS for it).
+        """The beginning-of-sequence token, or the end-of-sequence token if there is none.
 
         Raises:
-            InputError: the model has neither.
+            InputError: the tokenizer has neither.
         """
         for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             if token is not None:
@@ -186,11 +214,15 @@ class LanguageModel:
         raise InputError(f"model {self.name!r} has no beginning-of-sequence token; use another negative")
 
     def encode(self, text: str, system: str | None = None) -> tuple[int, ...]:
-        """Token ids of a prompt as the model is meant to see it.
+        """Token ids of a prompt in the model's prompt format.
 
         Args:
-            text: an instruction for chat models, else a text to continue; "" is an empty user turn, or BOS.
-            system: system message; None leaves the template's own default. Only for chat models.
+            text: an instruction for a chat model, else a text to continue. The empty text is an empty user
+                message for a chat model, else the beginning-of-sequence token.
+            system: the system message, only for chat models; None uses the chat template's default.
+
+        Raises:
+            InputError: a system message, but the model is used without a chat template.
         """
         if not self.chat:
             if system is not None:
@@ -206,16 +238,19 @@ class LanguageModel:
         return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of new tokens, special tokens left out."""
+        """The text of new tokens, without special tokens."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def piece(self, token: int) -> str:
-        """The text of a token inside a text, its leading space included; special tokens by their name. Of a
-        character's bytes in several tokens none has a text: each is \N{REPLACEMENT CHARACTER}."""
+        """The text of one token as it stands inside a text, with its leading space.
+
+        Special tokens are shown by name. A token that holds only some bytes of a character is
+        \N{REPLACEMENT CHARACTER}.
+        """
         if token not in self._pieces:
-            before = self._before
-            whole = self.tokenizer.decode([*before, token], skip_special_tokens=False)
-            self._pieces[token] = whole[len(self.tokenizer.decode(before)) :]
+            preceding = self._preceding_token
+            whole = self.tokenizer.decode([*preceding, token], skip_special_tokens=False)
+            self._pieces[token] = whole[len(self.tokenizer.decode(preceding)) :]
         return self._pieces[token]
 
     @cached_property
@@ -223,22 +258,11 @@ class LanguageModel:
         return {}
 
     @cached_property
-    def _before(self) -> list[int]:
-        """A token to decode another one after: some tokenizers drop the space that begins a text."""
+    def _preceding_token(self) -> list[int]:
+        """A token to decode before another one: some tokenizers drop the space at the beginning of a text."""
         return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """Every token's id: models with equal ones can guide each other."""
+        """The id of every token. Models with equal vocabularies can guide each other."""
         return self.tokenizer.get_vocab()
-
-
-def _fingerprint(module: Any) -> str:
-    digest = xxhash.xxh3_128()
-    config = {key: value for key, value in module.config.to_dict().items() if not key.startswith("_")}
-    config.pop("transformers_version", None)
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()

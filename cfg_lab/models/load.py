@@ -1,27 +1,33 @@
-"""Finding a model by name: a config of the lab, a folder, or a Hugging Face hub id."""
+"""Loading a language model by name: an option of conf/model, a local folder, or a Hugging Face hub id."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from cfg_lab.errors import InputError
+from cfg_lab.models.checkpoint import Checkpoint
 from cfg_lab.models.encoder_decoder import EncoderDecoder
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
-from cfg_lab.models.layer_skipping import check_skip, without_layers
+from cfg_lab.models.layer_skipping import check_skip
+from cfg_lab.models.option import with_option_defaults
 from cfg_lab.models.packaged import PACKAGED, packaged_model
-from cfg_lab.options import CONFIG, option_names
+from cfg_lab.models.source import LoadedModel
+from cfg_lab.options import option_names
 
 logging.disable_progress_bar()
 
 
+@with_option_defaults
 def load_model(
     name: str,
     *,
@@ -30,83 +36,83 @@ def load_model(
     prompt_format: PromptFormat = "auto",
     skip_layers: Sequence[int] | None = None,
 ) -> LanguageModel:
-    """A language model with its tokenizer: one that continues texts, or an encoder-decoder.
+    """A language model with its tokenizer. Its weights are loaded when they are first needed.
 
     Args:
         name: an option of conf/model ("smollm2"), a local folder, or a hub id ("openai-community/gpt2").
+            The values in an option's YAML file are the defaults of the other arguments.
         dtype: a torch dtype ("float32", "bfloat16"); "auto" is bfloat16 on CUDA and float32 on CPU.
-        device: a torch device ("cpu", "cuda:1"); "auto" is CUDA where there is one.
-        prompt_format: "chat", "plain", or "auto": chat where the tokenizer has a template.
-        skip_layers: [first, end], layers from `first` up to but not including `end` are left out: a weaker
-            model of the same family, for guidance between models. None keeps all.
+        device: a torch device ("cpu", "cuda:1"); "auto" is CUDA if the machine has it, else the CPU.
+        prompt_format: "chat", "plain", or "auto": chat if the tokenizer has a chat template, else plain.
+        skip_layers: [first, end]: leave out the layers from `first` up to but not including `end`. This
+            makes a weaker model of the same family, for guidance between models. None keeps all layers.
 
     Raises:
-        InputError: there is no such model, dtype or device, or it is not a language model.
+        InputError: there is no such model, dtype or device, or the model is not a language model.
     """
-    where, torch_dtype = _device(device), _dtype(dtype, device)
-    source = _source(name)
+    torch_device = _device(device)
+    location = str(packaged_model(name)) if name in PACKAGED else name
     try:
-        tokenizer = cast("Any", AutoTokenizer).from_pretrained(source)
-        config = cast("Any", AutoConfig).from_pretrained(source)
+        tokenizer = cast("Any", AutoTokenizer).from_pretrained(location)
+        config = cast("Any", AutoConfig).from_pretrained(location)
     except (OSError, ValueError) as error:
         raise InputError(
             f"model.name is {name!r}, which is neither an option of conf/model "
             f"({', '.join(option_names('model'))}), nor a folder with a model, nor a reachable hub id: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    _check_kind(name, config)
     if skip_layers is not None:
         check_skip(config, skip_layers)
         name = f"{name} without layers {skip_layers[0]} to {skip_layers[1] - 1}"
-    load = partial(_weights, source, config, where, torch_dtype, skip_layers)
+    source = Checkpoint(
+        location=location,
+        config=config,
+        device=torch_device,
+        dtype=_dtype(dtype, torch_device),
+        skip_layers=None if skip_layers is None else (skip_layers[0], skip_layers[1]),
+    )
     kind = EncoderDecoder if config.is_encoder_decoder else LanguageModel
-    return kind(name, load, tokenizer, config, prompt_format, pack=True)
+    return kind(name, source, tokenizer, prompt_format, pack=True)
 
 
 def from_transformers(
     model: Any, tokenizer: Any = None, *, prompt_format: PromptFormat = "auto"
 ) -> LanguageModel:
-    """Wrap a model that is in memory already; it is used as it is, on its device and in its dtype."""
+    """Wrap a transformers model that is in memory already. It keeps its device and its dtype."""
     name = model.config.name_or_path or type(model).__name__
     kind = EncoderDecoder if model.config.is_encoder_decoder else LanguageModel
-    return kind(name, lambda: model, tokenizer, model.config, prompt_format)
+    return kind(name, LoadedModel(model), tokenizer, prompt_format)
 
 
-def _source(name: str) -> str:
-    """The folder or hub id a name stands for."""
-    if name in PACKAGED:
-        return str(packaged_model(name))
-    if Path(name).is_dir():
-        return name
-    option = CONFIG / "model" / f"{name}.yaml"
-    if option.is_file():
-        return yaml.safe_load(option.read_text())["name"]
-    return name
+def _check_kind(name: str, config: Any) -> None:
+    """Raise InputError unless transformers has a language model for the config.
 
-
-def _weights(
-    source: str, config: Any, device: torch.device, dtype: torch.dtype, skip: Sequence[int] | None
-) -> Any:
-    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = auto.from_pretrained(source, config=config, dtype=dtype)
-    return (model if skip is None else without_layers(model, skip)).to(device)
+    `Checkpoint.load` would fail as well, but only after a sweep has been planned and its cells written.
+    """
+    encoder_decoder = bool(config.is_encoder_decoder)
+    mapping: Any = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in mapping:
+        raise InputError(
+            f"model.name is {name!r}, a model of type {config.model_type!r}, which is not a language model"
+        )
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        # The device of a tensor has its number: "cuda" becomes "cuda:0".
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"model.device is {name!r}, which this machine does not have; use auto or cpu"
         ) from error
-    return device
 
 
-def _dtype(name: str, device: str) -> torch.dtype:
+def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
-        return torch.bfloat16 if _device(device).type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"model.dtype must be auto, float32, bfloat16 or float16, got {name!r}")

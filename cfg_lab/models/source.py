@@ -1,0 +1,66 @@
+"""Where a language model comes from: its configs, its weights, and a name for exactly these weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from cfg_lab.models.fingerprint import fingerprint_of_parameters
+
+
+class ModelSource(Protocol):
+    """Gives a transformers model to `LanguageModel`.
+
+    Only `load` may load weights, so that a sweep can be planned without them.
+    """
+
+    @property
+    def config(self) -> Any:
+        """The transformers config of the model."""
+        ...
+
+    @property
+    def generation_config(self) -> Any:
+        """The transformers GenerationConfig of the model."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the loaded model is on."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Identifies the weights, their dtype and the config. Equal fingerprints mean equal texts."""
+        ...
+
+    def load(self) -> Any:
+        """The transformers model with its weights, on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A transformers model that is in memory already. It keeps its device and its dtype."""
+
+    model: Any
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def generation_config(self) -> Any:
+        return self.model.generation_config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def fingerprint(self) -> str:
+        """Hash of the config and of every parameter."""
+        return fingerprint_of_parameters(self.model)
+
+    def load(self) -> Any:
+        return self.model
