@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import cfg_lab
 from cfg_lab.errors import InputError
 from cfg_lab.score import run as score
-from cfg_lab.track import TensorBoardTracker
+from cfg_lab.study.config import build, compose_group
+from cfg_lab.track import StudyResult, TensorBoardTracker
 from cfg_lab.track.__main__ import run
 from cfg_lab.track.tensorboard_tracker import EVENT_FILES, curves
 from tests.cli import on, sweep
@@ -155,6 +157,31 @@ def test_curves_need_two_scales() -> None:
     assert (label, list(cells["cell"])) == ("all cells", ["b", "a"])
 
 
+def test_curves_with_similar_titles_have_runs_of_their_own(tmp_path: Path) -> None:
+    """Phrases hold characters that are not allowed in names of folders, and can be long."""
+    phrases = ["a:1", "a/1", "b" * 200, "b" * 201]
+    rows = [
+        {"cell": f"{phrase} {scale}", "negatives.phrases": phrase, "guidance.scale": scale}
+        for phrase in phrases
+        for scale in (1.0, 2.0)
+    ]
+    frame = pd.DataFrame(rows).assign(length=1.0, length_low=1.0, length_high=1.0, length_n=3)
+    result = StudyResult(
+        study="s",
+        record={},
+        costs={},
+        summary=frame,
+        comparisons=pd.DataFrame(),
+        figures={},
+        page=None,
+        folder=tmp_path,
+        earlier_folders={},
+    )
+    TensorBoardTracker().log_study(result)
+    names = [name for name in runs(tmp_path / "tensorboard") if name.startswith("overview/")]
+    assert len(names) == 4
+
+
 def test_the_overview_has_tables_figures_cost_and_bands(swept: Path) -> None:
     overview = runs(swept / "tensorboard")["overview"]
     (summary,) = shown_text(overview, "summary")
@@ -268,6 +295,12 @@ def test_the_number_of_texts_is_a_choice(tmp_path: Path, tiny_folder: Path) -> N
             assert sum(len(logged.Tensors(tag)) for tag in tags) == number
 
 
+@pytest.mark.parametrize("log_dir", ["", 5, False])
+def test_a_wrong_folder_is_named(log_dir: Any) -> None:
+    with pytest.raises(InputError, match=r"tracking\.log_dir must be a folder, or null for the results, got"):
+        TensorBoardTracker(log_dir=log_dir)
+
+
 @pytest.mark.parametrize("texts", [-1, True, 1.5])
 def test_a_wrong_number_of_texts_is_named(texts: Any) -> None:
     with pytest.raises(InputError, match=r"tracking\.texts must be a whole number, 0 for no texts, got"):
@@ -287,7 +320,8 @@ def test_without_the_package_the_error_says_what_to_install(
     assert not (tmp_path / "results").exists()
 
 
-def test_the_hint_after_an_error_repeats_the_settings() -> None:
-    assert TensorBoardTracker().retry_hint == "tracking=tensorboard"
-    hint = TensorBoardTracker(log_dir="/a/my logs").retry_hint
-    assert hint == "tracking=tensorboard 'tracking.log_dir=/a/my logs'"
+@pytest.mark.parametrize("log_dir", [None, "/a/logs", "/a/my logs", "/a/x=1, 'y'", "~/logs"])
+def test_the_hint_after_an_error_makes_the_same_tracker(log_dir: str | None) -> None:
+    tracker = TensorBoardTracker(log_dir=log_dir)
+    config = compose_group("tracking", shlex.split(tracker.retry_hint), "track")
+    assert build(config, "tracking") == tracker

@@ -153,6 +153,19 @@ def test_the_cells_that_were_logged_before_a_failure_are_not_logged_again(root: 
     assert len(set(names(tracker))) == len(names(tracker)) == 5
 
 
+def test_a_tracker_may_fail_at_any_time(root: Path) -> None:
+    class Unreachable(RecordingTracker):
+        @property
+        def destination(self) -> str:  # W&B asks its service here
+            raise OSError("no network")
+
+        @destination.setter
+        def destination(self, value: str) -> None: ...
+
+    with pytest.raises(TrackingError, match=r"tracking failed \(OSError: no network\)"):
+        log_to(Unreachable(), root)
+
+
 def test_what_a_tracker_is_given_is_what_is_on_disk(root: Path) -> None:
     tracker = RecordingTracker()
     log_to(tracker, root)
@@ -450,6 +463,11 @@ def test_a_wrong_value_is_named(tmp_path: Path, root: Path) -> None:
         run(str(root), ["tracking.mode=loud"])
     with pytest.raises(InputError, match=r"tracking\.token_rows must be between 0 and 10,000, got -1"):
         WandbTracker(token_rows=-1)
+
+
+def test_the_hint_after_an_error_names_the_project() -> None:
+    hint = WandbTracker(project="my paper", entity="us").retry_hint
+    assert hint.startswith("tracking=wandb 'tracking.project=my paper' tracking.entity=us (without")
 
 
 def test_the_command_line(root: Path) -> None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 OVERVIEW = "overview"
 """Name of the run that holds the study as a whole. All other runs have the id of their cell as name."""
 
-LogRecord = Mapping[str, Mapping[str, Any]]
-"""The file tracked/<run>: destination -> digest of what was logged, and the name of the run's folder."""
+EarlierLogs = Mapping[str, Mapping[str, Any]]
+"""The file tracked/<run>: destination -> digest of what was logged there, and the name of its folder."""
 
 
 def mirror(
@@ -54,11 +54,12 @@ def mirror(
         TrackingError: the tracker failed. Runs that were logged before the failure are not logged again.
         InputError, StoreError: the folder holds no results, or a file cannot be read or written.
     """
-    if tracker.destination is None:
-        return 0
-    snapshot = _Snapshot.of(store, load_results(store.root))
     try:
-        return _mirror(snapshot, tracker, tracker.destination, console, page, everything)
+        destination = tracker.destination
+        if destination is None:
+            return 0
+        snapshot = _Snapshot.of(store, load_results(store.root))
+        return _mirror(snapshot, tracker, destination, console, page, everything)
     except (InputError, StoreError):
         raise
     except Exception as error:  # a library or a network can fail in any way
@@ -75,50 +76,50 @@ def _mirror(
 ) -> int:
     digests = {cell: _digest(tracker, label, snapshot.means[cell]) for cell, label in snapshot.labels.items()}
     digests[OVERVIEW] = _digest(tracker, digests, page is not None, snapshot.record.costs)
-    records = {run: _log_record(snapshot.store, run) for run in digests}
+    earlier_logs = {run: _earlier_logs(snapshot.store, run) for run in digests}
     pending = [
         run
         for run in digests
-        if everything or records[run].get(destination, {}).get("digest") != digests[run]
+        if everything or earlier_logs[run].get(destination, {}).get("digest") != digests[run]
     ]
     if not pending:
         return 0
     with ProgressBar(console, "tracking", len(pending), "runs") as bar:
         for run in pending:
-            earlier_folders = {
-                earlier: str(entry["folder"]) for earlier, entry in records[run].items() if "folder" in entry
+            folders = {
+                earlier: str(log["folder"]) for earlier, log in earlier_logs[run].items() if "folder" in log
             }
             if run == OVERVIEW:
-                folder = tracker.log_study(snapshot.study_result(page, earlier_folders))
+                folder = tracker.log_study(snapshot.study_result(page, folders))
             else:
-                folder = tracker.log_cell(snapshot.cell_result(run, tracker.token_rows, earlier_folders))
-            entry = {"digest": digests[run], **({"folder": folder.name} if folder else {})}
-            record = {**records[run], destination: entry}
-            snapshot.store.write_text(f"tracked/{run}", json.dumps(record, indent=1))
+                folder = tracker.log_cell(snapshot.cell_result(run, tracker.token_rows, folders))
+            log = {"digest": digests[run], **({"folder": folder.name} if folder else {})}
+            logs = {**earlier_logs[run], destination: log}
+            snapshot.store.write_text(f"tracked/{run}", json.dumps(logs, indent=1))
             bar.advance(1, note=run)
     return len(pending)
 
 
-def _log_record(store: Store, run: str) -> LogRecord:
-    """Where a run was logged before. Empty where the file is missing or damaged."""
+def _earlier_logs(store: Store, run: str) -> EarlierLogs:
+    """Where the run was logged before. Empty where the file is missing or damaged."""
     try:
-        record: Any = json.loads(store.read_text(f"tracked/{run}") or "{}")
+        content: Any = json.loads(store.read_text(f"tracked/{run}") or "{}")
     except ValueError:
         return {}
-    if not isinstance(record, dict):
+    if not isinstance(content, dict):
         return {}
-    entries = cast("dict[str, Any]", record)
-    if isinstance(entries.get("destination"), str):  # a file of the time when a run had one destination
-        entries = {entries["destination"]: entries}
+    logs = cast("dict[str, Any]", content)
+    if isinstance(logs.get("destination"), str):  # the former format, with a single destination
+        logs = {logs["destination"]: logs}
     return {
-        destination: cast("Mapping[str, Any]", entry)
-        for destination, entry in entries.items()
-        if isinstance(entry, dict)
+        destination: cast("Mapping[str, Any]", log)
+        for destination, log in logs.items()
+        if isinstance(log, dict)
     }
 
 
 def _digest(tracker: Tracker, *content: object) -> str:
-    """A hash of what a run is made of, and of the tracker's settings that change the run."""
+    """A hash of the content of a run, and of the settings of the tracker that change it."""
     return blake2b(
         repr((tracker.destination, tracker.token_rows, content)).encode(), digest_size=16
     ).hexdigest()

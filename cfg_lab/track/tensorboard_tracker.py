@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import math
+import os
 import re
 import shlex
 from collections.abc import Generator, Iterable, Mapping
@@ -18,12 +19,11 @@ import numpy as np
 import pandas as pd
 
 from cfg_lab import analysis
-from cfg_lab.analysis.frame import settings_by_cell
+from cfg_lab.analysis.frame import SCALE, settings_by_cell
 from cfg_lab.errors import InputError
 from cfg_lab.track.images import image_of
 from cfg_lab.track.tracker import CellResult, StudyResult
 
-SCALE = "guidance.scale"
 STEPS_PER_SCALE = 1000
 """TensorBoard's x axis counts whole steps: scale 1.5 is step 1500."""
 
@@ -60,6 +60,10 @@ class TensorBoardTracker:
     token_rows = 0
 
     def __post_init__(self) -> None:
+        if self.log_dir is not None and (not isinstance(self.log_dir, str) or not self.log_dir):
+            raise InputError(
+                f"tracking.log_dir must be a folder, or null for the results, got {self.log_dir!r}"
+            )
         if not isinstance(self.texts, int) or isinstance(self.texts, bool) or self.texts < 0:
             raise InputError(f"tracking.texts must be a whole number, 0 for no texts, got {self.texts!r}")
         if importlib.util.find_spec("tensorboard") is None:
@@ -77,7 +81,8 @@ class TensorBoardTracker:
     def retry_hint(self) -> str:
         if self.log_dir is None:
             return "tracking=tensorboard"
-        return shlex.join(["tracking=tensorboard", f"tracking.log_dir={self.log_dir}"])
+        quoted = self.log_dir.replace("\\", "\\\\").replace("'", "\\'")  # as Hydra's grammar has it
+        return shlex.join(["tracking=tensorboard", f"tracking.log_dir='{quoted}'"])
 
     def local_path(self, results: Path) -> Path:
         """The folder to give to `tensorboard --logdir`."""
@@ -85,8 +90,7 @@ class TensorBoardTracker:
 
     def log_cell(self, result: CellResult) -> Path:
         parent = self._study_folder(result)
-        label = re.sub(r"[^\w ,.=+-]", "-", result.label)[:80]
-        folder = parent / f"{label} {result.cell}"
+        folder = parent / f"{_allowed_in_names(result.label)[:80]} {result.cell}"
         earlier = parent.glob(f"*{glob.escape(result.cell)}")  # labels change when a study grows
         scale = result.settings.get(SCALE)
         with _run(folder, earlier) as run:
@@ -100,7 +104,6 @@ class TensorBoardTracker:
         return folder
 
     def log_study(self, result: StudyResult) -> Path:
-
         folder = self._study_folder(result) / "overview"
         metrics = _metrics_of(map(str, result.summary.columns))
         with _run(folder, [folder]) as run:
@@ -122,7 +125,7 @@ class TensorBoardTracker:
                 pixels = np.asarray(image_of(figure).convert("RGB"))  # [height, width, 3]
                 run.add_image(f"figures/{title}", pixels, 0, dataformats="HWC")
             for title, cells in curves(result.summary).items():
-                with _writer(folder / re.sub(r"[^\w ,.=+-]", "-", title)[:120]) as curve:
+                with _writer(folder / _folder_name(title)) as curve:
                     for cell in cast("list[dict[str, Any]]", cells.to_dict("records")):
                         _add_metrics(curve, cell, metrics, cell[SCALE])
         return folder
@@ -134,7 +137,7 @@ class TensorBoardTracker:
 
     @staticmethod
     def _log_dir(path: str) -> Path:
-        return Path(path).expanduser().resolve()
+        return Path(os.path.expanduser(path)).resolve()  # leaves an unknown ~user as it is
 
 
 def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -244,9 +247,14 @@ def _in_words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _folder_name(study: str) -> str:
-    """The study's name as a name for a folder. A hash keeps names apart that become the same."""
-    allowed = re.sub(r"[^\w ,.=+-]", "-", study)[:64].lstrip(".")
-    if allowed == study:
-        return study
-    return f"{allowed}-{blake2b(study.encode(), digest_size=4).hexdigest()}"
+def _folder_name(title: str) -> str:
+    """The title as the name of a folder. Titles that differ have names that differ."""
+    allowed = _allowed_in_names(title)[:100].lstrip(".")
+    if allowed == title:
+        return title
+    return f"{allowed}-{blake2b(title.encode(), digest_size=4).hexdigest()}"
+
+
+def _allowed_in_names(title: str) -> str:
+    """The title with a dash for every character that some file system does not allow."""
+    return re.sub(r"[^\w ,.=+-]", "-", title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cfg_lab.analysis.frame import SCALE
 from cfg_lab.errors import InputError
 from cfg_lab.track.images import image_of
 from cfg_lab.track.tracker import CellResult, StudyResult
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WandbMode = Literal["auto", "online", "offline"]
-SCALE = "guidance.scale"
 TABLE_ROWS = 10_000
 """Longest table that W&B shows. It cuts longer ones without a warning."""
 
@@ -53,7 +54,6 @@ class WandbTracker:
     token_rows: int = 5000
 
     name = "W&B"
-    retry_hint = "tracking=wandb (without a network: tracking.mode=offline)"
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(WandbMode):
@@ -69,6 +69,14 @@ class WandbTracker:
     def destination(self) -> str:
         """Mode and project: "offline cfg_lab"."""
         return f"{self._mode} {f'{self.entity}/' if self.entity else ''}{self.project}"
+
+    @property
+    def retry_hint(self) -> str:
+        settings = {"project": self.project, "entity": self.entity}
+        changed = [
+            f"tracking.{name}={value}" for name, value in settings.items() if value not in ("cfg_lab", None)
+        ]
+        return f"{shlex.join(['tracking=wandb', *changed])} (without a network: tracking.mode=offline)"
 
     def local_path(self, results: Path) -> Path:
         """The folder of the offline runs."""
