@@ -1,8 +1,8 @@
-"""Errors that the command line shows as one sentence, without a traceback."""
+"""Errors that the user can correct. The commands print them as one sentence, without a traceback."""
 
 
 class InputError(ValueError):
-    """Something the user wrote is wrong. The message names the key, the value and what would be right."""
+    """A value from the user is wrong. The message names the key, the value, and what would be right."""
 
 
 class StoreError(RuntimeError):
@@ -10,4 +10,4 @@ class StoreError(RuntimeError):
 
 
 class TrackingError(RuntimeError):
-    """The tracker refused the results or could not be reached. The results are on disk all the same."""
+    """The tracker failed or could not be reached. Nothing is lost: the results are on disk."""

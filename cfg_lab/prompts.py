@@ -1,4 +1,4 @@
-"""Prompt sets: written in a config, read from a file, or taken from a dataset."""
+"""Prompts, and where a prompt set comes from: a config, a file, or a dataset."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from cfg_lab.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A text to continue or an instruction to follow.
+    """An instruction to follow, or the beginning of a text to continue.
 
     Attributes:
-        id: unique in its prompt set; names the prompt in every table.
-        text: what the model is asked.
-        negative: the prompt's own negative prompt, weighted phrases ("sad:0.8, bleak"); `negatives=own` uses
-            it.
-        system: system message for chat models; None leaves the model's default.
-        reference: a known good answer, for metrics that compare with one.
+        id: identifies the prompt in every table. Unique in its prompt set.
+        text: the instruction for a chat model; for other models the text to continue.
+        negative: weighted phrases to steer away from, "sad:0.8, bleak". Used by `negatives=own`.
+        system: system message for chat models. None leaves the model's default.
+        reference: a good answer, for metrics that compare with one.
     """
 
     id: str
@@ -38,33 +37,40 @@ _FIELDS = [field.name for field in fields(Prompt)]
 def inline(
     prompts: Sequence[Mapping[str, Any]], *, system: str | None = None, limit: int | None = None
 ) -> list[Prompt]:
-    """Prompts written out in a config.
+    """Prompts that are written out in a config.
 
     Args:
-        prompts: mappings with `text` and optionally id, negative, system, reference.
-        system: system message of prompts that have none of their own; for chat models.
-        limit: take the first so many; None takes all.
+        prompts: one mapping per prompt: `text`, and optionally `id`, `negative`, `system`, `reference`. A
+            prompt without an id gets its number, counted from 1.
+        system: system message of prompts that have none of their own, for chat models.
+        limit: number of prompts to take, from the first on. None takes all.
 
     Raises:
-        InputError: there are none, one has no text, two share an id, or a field is unknown.
+        InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
+            unknown.
     """
-    return _checked(prompts, "prompts.prompts", system, limit)
+    return _prompts(prompts, "prompts.prompts", system, limit)
 
 
 def from_file(
     path: str, *, column: str = "text", system: str | None = None, limit: int | None = None
 ) -> list[Prompt]:
-    """Prompts from a .jsonl, .csv, .parquet (a record a prompt) or .txt file (a line a prompt).
+    """Prompts from a .jsonl, .csv or .parquet file with one record per prompt, or a .txt with one per line.
+
+    Empty lines are skipped. Fields of a record that a prompt does not have are ignored.
 
     Args:
         path: the file.
-        column: the field that holds the text; other fields named as Prompt's are taken too.
+        column: name of the field that holds the text.
         system, limit: as in `inline`.
+
+    Raises:
+        InputError: the file cannot be read, or as in `inline`.
     """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"prompts.path is {path!r}, which is not a file")
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet, ".txt": _txt}
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet, ".txt": _read_lines}
     if file.suffix not in readers:
         raise InputError(f"prompts.path must end in {', '.join(readers)}, got {path!r}")
     try:
@@ -73,7 +79,7 @@ def from_file(
         raise
     except (UnicodeDecodeError, OSError, ValueError) as error:
         raise InputError(f"prompts.path: {path} could not be read: {error}") from error
-    return _checked(_renamed(records, column, path), path, system, limit)
+    return _prompts(_prompt_fields(records, column, path), path, system, limit)
 
 
 def from_dataset(
@@ -85,45 +91,49 @@ def from_dataset(
     system: str | None = None,
     limit: int | None = None,
 ) -> list[Prompt]:
-    """Prompts from a column of a dataset.
+    """Prompts from a column of a dataset, read with the datasets library.
 
     Args:
-        name: of a dataset on the hub, a folder, or a builder such as "json".
-        split: in the slicing language of `datasets`, "test[:100]".
-        config: the dataset's configuration, where it has several.
+        name: a dataset on the hub, a folder, or a builder such as "json".
+        split: which records, in the slicing language of the datasets library: "test[:100]".
+        config: configuration of the dataset, where it has several.
         column, system, limit: as in `from_file`.
+
+    Raises:
+        InputError: the dataset cannot be loaded, or as in `inline`.
     """
     from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
 
     try:
         records: Any = load_dataset(name, config, split=split)
-    except Exception as error:  # datasets raises a dozen kinds, some of its own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # the library raises many types, several of them its own
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first}"
+            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
         ) from error
-    return _checked(_renamed(records, column, name), name, system, limit)
+    return _prompts(_prompt_fields(records, column, name), name, system, limit)
 
 
-def _renamed(records: Iterable[Mapping[str, Any]], column: str, where: str) -> list[dict[str, Any]]:
-    """Only the fields a Prompt has, the text's column under its name."""
-    renamed: list[dict[str, Any]] = []
+def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
+    """Of each record the fields of a prompt that have a value, with `column` as "text"."""
+    selected: list[dict[str, Any]] = []
     for record in records:
         if column not in record:
-            raise InputError(f"prompts.column is {column!r}, but {where} has {', '.join(map(str, record))}")
-        known = {key: value for key, value in record.items() if key in _FIELDS and not _missing(value)}
-        renamed.append({**known, "text": record[column]})
-    return renamed
+            raise InputError(f"prompts.column is {column!r}, but {source} has {', '.join(map(str, record))}")
+        values = {key: value for key, value in record.items() if key in _FIELDS and not _is_missing(value)}
+        selected.append({**values, "text": record[column]})
+    return selected
 
 
-def _missing(value: object) -> bool:
-    """How the formats say that there is nothing: null, an empty cell, NaN."""
+def _is_missing(value: object) -> bool:
+    """Whether a value is null, empty text or NaN: what the file formats write for no value."""
     return value is None or value == "" or value != value
 
 
-def _checked(
-    records: Sequence[Mapping[str, Any]], where: str, system: str | None, limit: int | None
+def _prompts(
+    records: Sequence[Mapping[str, Any]], source: str, system: str | None, limit: int | None
 ) -> list[Prompt]:
+    """One prompt per record, checked as `inline` promises. `source` names the records in errors."""
     if limit is not None and limit < 1:
         raise InputError(f"prompts.limit must be at least 1, got {limit}")
     prompts: list[Prompt] = []
@@ -131,26 +141,27 @@ def _checked(
         unknown = [str(key) for key in record if key not in _FIELDS]
         if unknown:
             raise InputError(
-                f"{where}: prompt {number} has an unknown field {unknown[0]!r}; "
+                f"{source}: prompt {number} has an unknown field {unknown[0]!r}; "
                 f"fields are {', '.join(_FIELDS)}"
             )
         text = record.get("text")
         if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{where}: prompt {number} has no text, got {text!r}")
+            raise InputError(f"{source}: prompt {number} has no text, got {text!r}")
         values: dict[str, Any] = {"id": number, "system": system, **record}
         texts: dict[str, Any] = {key: None if value is None else str(value) for key, value in values.items()}
         prompts.append(Prompt(**texts))
     if not prompts:
-        raise InputError(f"{where} has no prompts; it needs at least one")
-    seen: set[str] = set()
+        raise InputError(f"{source} has no prompts; it needs at least one")
+    seen_ids: set[str] = set()
     for prompt in prompts:
-        if prompt.id in seen:
-            raise InputError(f"{where}: two prompts have the id {prompt.id!r}; ids must differ")
-        seen.add(prompt.id)
+        if prompt.id in seen_ids:
+            raise InputError(f"{source}: two prompts have the id {prompt.id!r}; ids must differ")
+        seen_ids.add(prompt.id)
     return prompts
 
 
-def _jsonl(path: Path) -> list[dict[str, Any]]:
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """One record per line that is not empty."""
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -165,16 +176,19 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as opened:
-        return list(csv.DictReader(opened))
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """One record per row. A byte-order mark at the start, as Excel writes it, is skipped."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    """One record per row."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path).to_pylist()
 
 
-def _txt(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """One record per line that is not empty: the text alone."""
     return [{"text": line} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

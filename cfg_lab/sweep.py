@@ -67,12 +67,13 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
         mirror(study.store, tracker, console, page)
     except TrackingError as error:
         again = (
-            f"the results are on disk all the same; try again with: python -m cfg_lab.track {root} "
-            "(without a network: tracking.mode=offline)"
+            "the results are on disk all the same; try again with: "
+            f"python -m cfg_lab.track {root} {tracker.retry_hint}"
         )
         console.print(f"{error}; {again}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    paths = {"results": root, "summary": root / "summary.parquet", "W&B": root / "wandb"}
-    print_paths(console, paths | ({"page": page} if page else {}))
+    paths = {"results": root, "summary": root / "summary.parquet"}
+    runs = tracker.local_path(root)
+    print_paths(console, paths | ({tracker.name: runs} if runs else {}) | ({"page": page} if page else {}))
     return rows
 
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
+from cfg_lab import (
+    Branch,
+    ClassifierFreeGuidance,
+    Decoder,
+    Prompt,
+    Request,
+    Sampling,
+    load_model,
+    load_results,
+)
 from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.decoding.sampling import BeamSearch
@@ -37,7 +46,7 @@ from tests.test_rules_in_the_decoder import rule_label
 
 @pytest.fixture(scope="module")
 def models() -> dict[str | None, LanguageModel]:
-    """The generator, another of its kind with a padded vocabulary, and one of another kind."""
+    """The generator under None, a smaller model with a padded vocabulary, and a model of another kind."""
     torch.manual_seed(5)
     padded = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": 264, "num_hidden_layers": 1})).eval()
     return {
@@ -55,7 +64,8 @@ RULES: list[Rule] = [
 ]
 
 
-def asked(rule: Rule, seed: int, **changes: Any) -> Request:
+def request_for(rule: Rule, seed: int, **changes: Any) -> Request:
+    """A request with one attracting branch and one repelling branch, each on another model."""
     positive = context(seed, 7 + seed)
     values = {
         "positive": positive,
@@ -71,27 +81,27 @@ def decode(
 ) -> list[tuple[int, ...]]:
     others = {name: model for name, model in models.items() if name is not None}
     decoder = Decoder(models[None], max_rows, others)
-    found = {id(one.request): one.tokens for one in decoder.decode(requests)}
-    return [found[id(one)] for one in requests]
+    tokens = {id(completion.request): completion.tokens for completion in decoder.decode(requests)}
+    return [tokens[id(request)] for request in requests]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=rule_label)
 def test_equals_brute_force(models: dict[str | None, LanguageModel], rule: Rule) -> None:
     modules = {name: model.module for name, model in models.items()}
     for seed in range(2):
-        one = asked(rule, seed)
-        assert list(decode(models, [one])[0]) == reference.decode_by(rule, one, modules)
+        request = request_for(rule, seed)
+        assert list(decode(models, [request])[0]) == reference.decode_by(rule, request, modules)
 
 
-def test_alone_and_in_any_batch(models: dict[str | None, LanguageModel]) -> None:
+def test_a_text_is_the_same_alone_and_in_every_batch(models: dict[str | None, LanguageModel]) -> None:
     grid = [
-        asked(rule, seed, sampling=sampling, max_new_tokens=4 + 3 * seed)
+        request_for(rule, seed, sampling=sampling, max_new_tokens=4 + 3 * seed)
         for seed in range(2)
         for rule in RULES
         for sampling in (None, Sampling(), BeamSearch(width=2))
     ]
     grid += [Request(positive=context(40, 5), max_new_tokens=6)]
-    alone = [decode(models, [one])[0] for one in grid]
+    alone = [decode(models, [request])[0] for request in grid]
     for max_rows in (2, 5):
         assert decode(models, grid, max_rows) == alone
 
@@ -99,11 +109,11 @@ def test_alone_and_in_any_batch(models: dict[str | None, LanguageModel]) -> None
 def test_each_model_runs_its_own_rows(
     models: dict[str | None, LanguageModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: dict[str | None, list[int]] = {name: [] for name in models}
+    rows_per_step: dict[str | None, list[int]] = {name: [] for name in models}
     for name, model in models.items():
         forward = model.forward
 
-        def counted(
+        def counting_forward(
             ids: Any,
             positions: Any,
             mask: Any,
@@ -113,30 +123,32 @@ def test_each_model_runs_its_own_rows(
             run: Any = forward,
         ) -> Any:
             if mask is not None:
-                ran[name].append(len(ids))
+                rows_per_step[name].append(len(ids))
             return run(ids, positions, mask, columns, keep)
 
-        monkeypatch.setattr(model, "forward", counted)
-    decode(models, [asked(UnionGuidance(schedule=Interval(end=4)), 0)])
-    assert ran == {None: [1] * 10, "padded": [1] * 4, "absolute": [1] * 4}
+        monkeypatch.setattr(model, "forward", counting_forward)
+    decode(models, [request_for(UnionGuidance(schedule=Interval(end=4)), 0)])
+    assert rows_per_step == {None: [1] * 10, "padded": [1] * 4, "absolute": [1] * 4}
 
 
-def test_scoring_is_what_decoding_traced(models: dict[str | None, LanguageModel]) -> None:
+def test_scoring_gives_the_trace_of_decoding(models: dict[str | None, LanguageModel]) -> None:
     decoder = Decoder(models[None], other_models={name: model for name, model in models.items() if name})
-    one = asked(experts(scale=2.5), 1)
-    (completion,) = decoder.decode([one])
-    (trace,) = decoder.trace_texts([one], [completion.tokens])
-    assert min(trace.divergence) > 0  # also where a weight is below 0
+    request = request_for(experts(scale=2.5), 1)
+    (completion,) = decoder.decode([request])
+    (trace,) = decoder.trace_texts([request], [completion.tokens])
+    assert min(trace.divergence) > 0  # although one weight is below 0
     for name, values in vars(trace).items():
         assert values == pytest.approx(getattr(completion.trace, name), abs=2e-3, nan_ok=True), name
 
 
-def test_a_model_that_the_decoder_was_not_given(models: dict[str | None, LanguageModel]) -> None:
+def test_a_branch_on_an_unknown_model_is_an_error(models: dict[str | None, LanguageModel]) -> None:
     with pytest.raises(InputError, match="a branch names model 'padded', which this decoder was not given"):
-        list(Decoder(models[None]).decode([asked(RULES[0], 0, negatives=(Branch((1,), 1.0, "padded"),))]))
+        list(
+            Decoder(models[None]).decode([request_for(RULES[0], 0, negatives=(Branch((1,), 1.0, "padded"),))])
+        )
 
 
-# The amateur made of the model itself
+# Amateurs that are the generator without some layers
 
 
 def test_layers_are_left_out(tmp_path: Path) -> None:
@@ -163,7 +175,7 @@ def test_layers_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skip", [[0, 2], [1, 1], [0, 3], [-1, 1], [0], [0, 1.0], [False, True]])
-def test_layers_that_cannot_be_left_out(tiny_folder: Path, skip: Any) -> None:
+def test_a_wrong_range_of_layers_is_an_error(tiny_folder: Path, skip: Any) -> None:
     with pytest.raises(InputError, match=r"skip_layers must be .* of some but not all of the 2 layers"):
         load_model(str(tiny_folder), skip_layers=skip)
 
@@ -182,13 +194,13 @@ def test_other_tokenizers_are_refused_by_name(models: dict[str | None, LanguageM
 
 
 def test_a_sweep_between_models(tmp_path: Path, tiny_folder: Path) -> None:
-    """Contrastive decoding, DExperts and plain cells in one batch, as a user asks for it."""
+    """Contrastive decoding and classifier-free guidance away from an amateur, then DExperts, by overrides."""
     other = tmp_path / "other"
     make_model("rotary", seed=4).save_pretrained(other)
     make_tokenizer(chat=True).save_pretrained(other)
     amateur = ["negatives=amateur", "negatives.models.amateur.skip_layers=[0,1]"]
     rows = sweep(*on(tmp_path, tiny_folder), "guidance=contrastive,cfg", *amateur)
-    assert len(rows) == 2
+    assert len({row["perplexity"] for row in rows}) == 2
     again = sweep(*on(tmp_path, tiny_folder), "guidance=contrastive,cfg", *amateur)
     assert [row["perplexity"] for row in again] == [row["perplexity"] for row in rows]
     rows = sweep(
@@ -200,25 +212,30 @@ def test_a_sweep_between_models(tmp_path: Path, tiny_folder: Path) -> None:
         f"negatives.models.anti_expert.name={tiny_folder}",
     )
     assert len({row["perplexity"] for row in rows}) == 2
+    results = load_results(tmp_path / "results" / "study")
+    branches = results.groupby("negatives").agg({"negative_ids": list, "positive_ids": list})
+    for option, number in {"amateur": 1, "experts": 2}.items():  # every branch reads the prompt itself
+        for negatives, positive in zip(*branches.loc[option], strict=True):
+            assert [list(ids) for ids in negatives] == [list(positive)] * number
 
 
 def test_a_larger_vocabulary_is_cut_to_what_all_branches_know(
     models: dict[str | None, LanguageModel],
 ) -> None:
-    """Also while a negative does not run: it reads later what was chosen without it."""
+    """Also at steps that run no negative, for the negative reads those tokens at a later step."""
     torch.manual_seed(7)
     large = LlamaForCausalLM(LlamaConfig(**{**SHAPE, "vocab_size": 300})).eval()
-    ours = {None: from_transformers(large), "small": models[None]}
+    generator, small = from_transformers(large), models[None]
     rule = ClassifierFreeGuidance(scale=2, schedule=Interval(begin=4))
     for seed in range(8):
         positive = context(seed, 6)
-        one = Request(
+        request = Request(
             positive=positive, negatives=(Branch(positive, 1.0, "small"),), guidance=rule, max_new_tokens=9
         )
-        decoder = Decoder(ours[None], other_models={"small": models[None]})
-        (completion,) = decoder.decode([one])
+        decoder = Decoder(generator, other_models={"small": small})
+        (completion,) = decoder.decode([request])
         assert max(completion.tokens) < 259
-        (trace,) = decoder.trace_texts([one], [completion.tokens])
+        (trace,) = decoder.trace_texts([request], [completion.tokens])
         assert trace.guided == pytest.approx(completion.trace.guided, abs=2e-3)
 
 
@@ -232,7 +249,7 @@ def test_a_broken_negative_is_an_error_that_names_it(
     amateur = from_transformers(broken)
     amateur.name = "the amateur"
     rule = ClassifierFreeGuidance(scale=3, adaptive=adaptive)
-    one = Request(
+    request = Request(
         positive=(1, 2),
         negatives=(Branch((1, 2), 1.0, "a"),),
         guidance=rule,
@@ -242,4 +259,4 @@ def test_a_broken_negative_is_an_error_that_names_it(
     with pytest.raises(
         NotANumberError, match="model 'the amateur' gave logits that are not numbers at step 0"
     ):
-        list(Decoder(models[None], other_models={"a": amateur}).decode([one]))
+        list(Decoder(models[None], other_models={"a": amateur}).decode([request]))

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "cfg_lab"
 DOORS = {
     "transformers": ["cfg_lab.models"],
     "wandb": ["cfg_lab.track.wandb_tracker"],
+    "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "hydra": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
     "omegaconf": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
     "evaluate": ["cfg_lab.metrics"],

@@ -1,4 +1,4 @@
-"""Prompt sets from every source."""
+"""Prompt sets: from a config, from files, and from datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_files(tmp_path: Path, ending: str) -> None:
+def test_every_format_gives_the_same_prompts(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"prompts.{ending}"
     frame = pd.DataFrame([{**record, "unrelated": 1} for record in RECORDS])
     if ending == "jsonl":
@@ -34,22 +34,38 @@ def test_files(tmp_path: Path, ending: str) -> None:
     assert from_file(str(path)) == PROMPTS
 
 
-def test_lines_another_column_a_limit_and_a_system_message(tmp_path: Path) -> None:
+def test_a_text_file_has_one_prompt_per_line(tmp_path: Path) -> None:
     lines = tmp_path / "p.txt"
     lines.write_text("One\n\n  \nTwo\nThree\n")
     assert from_file(str(lines), limit=2, system="S") == [
         Prompt(id="1", text="One", system="S"),
         Prompt(id="2", text="Two", system="S"),
     ]
+
+
+@pytest.mark.parametrize("start", ["", "\N{BYTE ORDER MARK}"])
+def test_another_column_can_hold_the_text(tmp_path: Path, start: str) -> None:
+    """Also in a file with a byte-order mark, as Excel writes it."""
     table = tmp_path / "p.csv"
-    table.write_text("question,answer\nWhy?,So\n")
-    assert from_file(str(table), column="question") == [Prompt(id="1", text="Why?")]
+    table.write_text(f"{start}question,answer,negative\nWhy?,So,dull\n")
+    assert from_file(str(table), column="question") == [Prompt(id="1", text="Why?", negative="dull")]
+
+
+def test_a_prompt_keeps_its_own_system_message(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text": "a", "system": "mine"}\n{"text": "b", "system": null}\n{"text": "c"}\n')
+    assert [prompt.system for prompt in from_file(str(path), system="S")] == ["mine", "S", "S"]
+
+
+def test_a_written_prompt_has_every_field() -> None:
+    fields = {"id": 7, "text": "a", "negative": "b", "system": "c", "reference": "d"}
+    assert inline([fields]) == [Prompt(id="7", text="a", negative="b", system="c", reference="d")]
 
 
 def test_datasets(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_text("q\nOne\nTwo\nThree\n")
-    found = from_dataset(str(tmp_path), column="q", split="train[1:]")
-    assert [prompt.text for prompt in found] == ["Two", "Three"]
+    (tmp_path / "data.csv").write_text("q,reference,other\nOne,1,x\nTwo,2,x\nThree,3,x\n")
+    prompts = from_dataset(str(tmp_path), column="q", split="train[1:]", limit=1)
+    assert prompts == [Prompt(id="1", text="Two", reference="2")]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +102,6 @@ def test_bad_inline_sets() -> None:
         inline([{"text": "a"}], limit=0)
 
 
-def test_a_dataset_that_is_not_there() -> None:
+def test_a_missing_dataset_is_named() -> None:
     with pytest.raises(InputError, match=r"prompts\.name is 'no/such-set'"):
         from_dataset("no/such-set")

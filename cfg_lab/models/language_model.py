@@ -237,6 +237,10 @@ class LanguageModel:
         rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
 
+    def encode_suffix(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that continues a context: no chat template, no special tokens."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of new tokens, without special tokens."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)

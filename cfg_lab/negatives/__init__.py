@@ -1,15 +1,17 @@
-"""Negative prompts: weighted phrases, the template that puts them into a context, and named variants.
+"""Negatives: what guidance steers away from, as negative contexts of each prompt.
 
-What negative context a prompt gets is a published choice and changes the method: transformers' default is
-the last prompt token, others use the empty prompt, the base prompt with an addition, or a bare list of
-words. Each is a named option here, and the token ids used are kept with every completion.
+The choice of the negative context changes the method. transformers takes the last prompt token. Other work
+takes the empty prompt, the prompt with an addition, a bare list of words, or the prompt under another model.
+Each choice is a named option here. The token ids of the context are kept with every completion.
 """
 
 from cfg_lab.negatives.model_negative import ModelNegative
 from cfg_lab.negatives.named_negative import NamedNegative, NoNegative
-from cfg_lab.negatives.negative import Negative, Tokenizing
+from cfg_lab.negatives.negative import Negative, PromptEncoder
+from cfg_lab.negatives.opposite_negative import OppositeNegative
 from cfg_lab.negatives.phrase_negative import DEFAULT_TEMPLATE, TEMPLATES, Mode, PhraseNegative
 from cfg_lab.negatives.phrases import Phrase, parse_phrases
+from cfg_lab.negatives.suffix_negative import SuffixNegative
 
 __all__ = [
     "DEFAULT_TEMPLATE",
@@ -19,8 +21,10 @@ __all__ = [
     "NamedNegative",
     "Negative",
     "NoNegative",
+    "OppositeNegative",
     "Phrase",
     "PhraseNegative",
-    "Tokenizing",
+    "PromptEncoder",
+    "SuffixNegative",
     "parse_phrases",
 ]

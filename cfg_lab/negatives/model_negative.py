@@ -1,4 +1,4 @@
-"""The same prompt under other models: guidance between models."""
+"""Guidance between models: the negative context is the prompt itself, read by other models."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
-from cfg_lab.negatives.negative import Negative, Tokenizing
+from cfg_lab.negatives.negative import Negative, PromptEncoder
 from cfg_lab.prompts import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNegative(Negative):
-    """The same prompt under other models: guidance between models.
+    """Guidance between models: one branch per other model, each with the token ids of the positive context.
 
     Args:
-        models: functions that load them, by a name of their part in it ("amateur"). Their tokenizers must be
-            the generator's; the sizes of their vocabularies may be padded differently.
-        weights: of each, by the same names; below 0 it attracts.
+        models: for each role, such as "amateur", a function that loads the model. Its tokenizer must be
+            the generator's. Its vocabulary may be padded to another size.
+        weights: weight of each branch, by the same roles. A negative weight attracts.
     """
 
     models: Mapping[str, Callable[[], Any]]
@@ -35,24 +35,26 @@ class ModelNegative(Negative):
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
-        return {name: load() for name, load in self.models.items()}
+        """The models by role."""
+        return {role: load() for role, load in self.models.items()}
 
     def other_models(self) -> Mapping[str, Any]:
         return {model.fingerprint: model for model in self._loaded.values()}
 
-    def branches(self, prompt: Prompt, model: Tokenizing) -> tuple[Branch, ...]:
-        for name, other in self._loaded.items():
-            if not _same_tokens(model, other):
+    def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
+        for role, other_model in self._loaded.items():
+            if not _same_vocabulary(model, other_model):
                 raise InputError(
-                    f"negatives.models.{name}: model {other.name!r} has another tokenizer than "
+                    f"negatives.models.{role}: model {other_model.name!r} has another tokenizer than "
                     f"{model.name!r}; guidance between models needs the same one"
                 )
         ids = model.encode(prompt.text, prompt.system)
         return tuple(
-            Branch(ids, float(self.weights[name]), other.fingerprint) for name, other in self._loaded.items()
+            Branch(ids, float(self.weights[role]), other_model.fingerprint)
+            for role, other_model in self._loaded.items()
         )
 
 
-@lru_cache(maxsize=16)
-def _same_tokens(one: Tokenizing, other: Tokenizing) -> bool:
-    return one.vocabulary == other.vocabulary
+@lru_cache(maxsize=16)  # comparing two vocabularies takes longer than encoding a prompt
+def _same_vocabulary(model: PromptEncoder, other_model: PromptEncoder) -> bool:
+    return model.vocabulary == other_model.vocabulary

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
-from cfg_lab.negatives.negative import Negative, Tokenizing
+from cfg_lab.negatives.negative import Negative, PromptEncoder
 from cfg_lab.prompts import Prompt
 
 Variant = Literal["empty", "bos", "last_token", "default_system"]
@@ -15,21 +15,24 @@ Variant = Literal["empty", "bos", "last_token", "default_system"]
 
 @dataclass(frozen=True)
 class NoNegative(Negative):
-    """No negative branch: nothing to steer away from, whatever the scale."""
+    """No negative branch: texts are decoded unguided at every scale."""
 
-    def branches(self, prompt: Prompt, model: Tokenizing) -> tuple[Branch, ...]:
+    def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedNegative(Negative):
-    """Plain classifier-free guidance: a negative context that holds no phrase.
+    """Plain classifier-free guidance: the negative context holds no phrase to steer away from.
 
     Args:
-        variant: "empty", an empty user turn, BOS where prompts are plain text; "bos", the beginning-of-
-            sequence token alone; "last_token", the prompt's last token (Sanchez et al. and transformers'
-            default); "default_system", the prompt under the model's own system message, for prompts that
-            have another one.
+        variant: the negative context.
+            "empty": an empty user turn; BOS for models without a chat template.
+            "bos": the beginning-of-sequence token alone.
+            "last_token": the last token of the prompt, as in Sanchez et al. 2023 (arXiv:2306.17806) and by
+            default in transformers.
+            "default_system": the prompt under the model's default system message. For prompts that have
+            another system message.
     """
 
     variant: Variant
@@ -40,7 +43,7 @@ class NamedNegative(Negative):
                 f"negatives.variant must be one of {', '.join(get_args(Variant))}, got {self.variant!r}"
             )
 
-    def branches(self, prompt: Prompt, model: Tokenizing) -> tuple[Branch, ...]:
+    def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
         if self.variant == "empty":
             return (Branch(model.encode("", prompt.system)),)
         if self.variant == "bos":
@@ -48,10 +51,10 @@ class NamedNegative(Negative):
         positive = model.encode(prompt.text, prompt.system)
         if self.variant == "last_token":
             return (Branch(positive[-1:]),)
-        default = model.encode(prompt.text)
-        if default == positive:
+        with_default_system = model.encode(prompt.text)
+        if with_default_system == positive:
             raise InputError(
-                f"negatives=default_system does nothing for prompt {prompt.id!r}, which is asked under model "
-                f"{model.name!r}'s own system message already; set prompts.system to another one"
+                f"negatives=default_system does nothing for prompt {prompt.id!r}, which already has the "
+                f"default system message of model {model.name!r}; set prompts.system to another one"
             )
-        return (Branch(default),)
+        return (Branch(with_default_system),)

@@ -1,4 +1,4 @@
-"""What a negative is: it gives a prompt its negative contexts."""
+"""The interface of negatives: a negative gives each prompt its negative contexts."""
 
 from __future__ import annotations
 
@@ -10,26 +10,52 @@ from cfg_lab.decoding.request import Branch
 from cfg_lab.prompts import Prompt
 
 
-class Tokenizing(Protocol):
-    """What a negative needs of a model."""
+class PromptEncoder(Protocol):
+    """What a negative needs of a model: its name and its way from text to token ids.
+
+    `cfg_lab.models.LanguageModel` has all of it.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the model in error messages."""
+        ...
+
     @property
-    def bos(self) -> tuple[int, ...]: ...
+    def bos(self) -> tuple[int, ...]:
+        """The beginning-of-sequence token."""
+        ...
+
     @property
-    def chat(self) -> bool: ...
+    def chat(self) -> bool:
+        """Whether prompts are rendered with the model's chat template."""
+        ...
+
     @property
-    def vocabulary(self) -> dict[str, int]: ...
-    def encode(self, text: str, system: str | None = None) -> tuple[int, ...]: ...
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        ...
+
+    def encode(self, text: str, system: str | None = None) -> tuple[int, ...]:
+        """Token ids of a prompt, with the chat template and special tokens where the model has them."""
+        ...
+
+    def encode_suffix(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that continues a context: no chat template, no special tokens."""
+        ...
 
 
 class Negative(ABC):
-    """Gives a prompt its negative branches under a model; no branches leave it unguided."""
+    """Gives each prompt its negative branches. A prompt without branches is decoded unguided."""
 
     @abstractmethod
-    def branches(self, prompt: Prompt, model: Tokenizing) -> tuple[Branch, ...]: ...
+    def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
+        """The negative contexts of a prompt, as token ids of the model.
+
+        Raises:
+            InputError: the prompt or the model lacks something that this negative needs.
+        """
 
     def other_models(self) -> Mapping[str, Any]:
-        """Further models that the branches name, by fingerprint."""
+        """Models other than the generator that branches run on, by fingerprint."""
         return {}

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
-from cfg_lab.negatives.negative import Negative, Tokenizing
+from cfg_lab.negatives.negative import Negative, PromptEncoder
 from cfg_lab.negatives.phrases import Phrase, parse_phrases
+from cfg_lab.negatives.template import fill_template
 from cfg_lab.prompts import Prompt
 
 DEFAULT_TEMPLATE = "{prompt} It should be {negative}."
 TEMPLATES = {"default": DEFAULT_TEMPLATE, "bare": "{negative}"}
-"""Templates by name; any other template is text with {negative} and usually {prompt} in it."""
+"""Templates by name. Every other template is a text with {negative}, and usually {prompt}, in it."""
 
 Mode = Literal["joined", "separate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseNegative(Negative):
-    """Weighted phrases in a template.
+    """Weighted phrases, written into a template.
 
     Args:
-        phrases: "ugly:0.8, deformed:0.5"; None takes each prompt's own.
-        template: a name in TEMPLATES or text with {negative}, and {prompt} where the prompt belongs.
-        mode: "joined" is one branch whose phrases stand in order of weight, heaviest first; "separate" is
-            one branch a phrase, with its weight in the formula.
+        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes each prompt's own.
+        template: a name in `TEMPLATES`, or a text with {negative} where the phrases belong and {prompt}
+            where the prompt belongs.
+        mode: "joined" makes one branch that lists all phrases, the heaviest first. "separate" makes one
+            branch per phrase, and the formula of guidance uses the phrase's weight.
     """
 
     phrases: str | None = None
@@ -43,18 +44,18 @@ class PhraseNegative(Negative):
                 f"in it such as {DEFAULT_TEMPLATE!r}; got {self.template!r}"
             )
         if self.phrases is not None:
-            self._weighed(self.phrases, "negatives.phrases")
+            self._parse(self.phrases, "negatives.phrases")
 
-    def branches(self, prompt: Prompt, model: Tokenizing) -> tuple[Branch, ...]:
+    def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
         return tuple(
             Branch(model.encode(text, prompt.system), weight) for text, weight in self.contexts(prompt)
         )
 
     def contexts(self, prompt: Prompt) -> list[tuple[str, float]]:
-        """Text and weight of each negative context.
+        """The negative contexts of a prompt: text and weight of each.
 
         Raises:
-            InputError: the prompt's phrases cannot be read, or it has none of its own.
+            InputError: the phrases cannot be parsed, or `phrases` is None and the prompt has none.
         """
         text = self.phrases if self.phrases is not None else prompt.negative
         if text is None:
@@ -62,30 +63,29 @@ class PhraseNegative(Negative):
                 f"negatives=own, but prompt {prompt.id!r} has no negative of its own; give it one, or use "
                 'negatives=custom negatives.phrases="…"'
             )
-        phrases = self._weighed(text, f"the negative of prompt {prompt.id!r}")
+        phrases = self._parse(text, f"the negative of prompt {prompt.id!r}")
         if self.mode == "separate":
-            return [(self._fill(prompt, phrase.text), phrase.weight) for phrase in phrases]
-        ordered = sorted(phrases, key=lambda phrase: -phrase.weight)
-        return [(self._fill(prompt, ", ".join(phrase.text for phrase in ordered)), 1.0)]
+            return [(self._context(prompt, phrase.text), phrase.weight) for phrase in phrases]
+        heaviest_first = sorted(phrases, key=lambda phrase: -phrase.weight)
+        return [(self._context(prompt, ", ".join(phrase.text for phrase in heaviest_first)), 1.0)]
 
-    def _weighed(self, text: str, key: str) -> tuple[Phrase, ...]:
+    def _parse(self, text: str, source: str) -> tuple[Phrase, ...]:
+        """The phrases of a text whose weight is not 0. `source` names the text in errors."""
         try:
             phrases = parse_phrases(text)
         except InputError as error:
-            raise InputError(f"{key}: {error}") from None
+            raise InputError(f"{source}: {error}") from None
         if not any(phrase.weight for phrase in phrases):
-            raise InputError(f"{key}: all weights are 0 in {text!r}; at least one phrase must count")
-        below = [phrase.text for phrase in phrases if phrase.weight < 0]
-        if below and self.mode == "joined":
+            raise InputError(f"{source}: all weights are 0 in {text!r}; at least one phrase must count")
+        attracting = [phrase.text for phrase in phrases if phrase.weight < 0]
+        if attracting and self.mode == "joined":
             raise InputError(
-                f"{key}: {below[0]!r} has a weight below 0, which one joined context cannot express; "
+                f"{source}: {attracting[0]!r} has a weight below 0, which one joined context cannot express; "
                 "use negatives.mode=separate"
             )
         return tuple(phrase for phrase in phrases if phrase.weight)
 
-    def _fill(self, prompt: Prompt, negative: str) -> str:
+    def _context(self, prompt: Prompt, phrases: str) -> str:
+        """The template with prompt and phrases filled in."""
         template = TEMPLATES.get(self.template, self.template)
-        # Not str.format: prompts may hold braces.
-        return re.sub(
-            r"\{(prompt|negative)\}", lambda m: prompt.text if m[1] == "prompt" else negative, template
-        )
+        return fill_template(template, {"prompt": prompt.text, "negative": phrases})

@@ -1,4 +1,4 @@
-"""Weighted phrases: how a negative prompt is written."""
+"""The grammar of negative prompts: phrases with weights."""
 
 from __future__ import annotations
 
@@ -11,65 +11,70 @@ from cfg_lab.errors import InputError
 
 @dataclass(frozen=True)
 class Phrase:
-    """A thing to steer away from, and how much: below 0 it attracts."""
+    """A phrase to steer away from, with its weight. A negative weight attracts."""
 
     text: str
     weight: float = 1.0
 
 
 def parse_phrases(text: str) -> tuple[Phrase, ...]:
-    r"""Read weighted phrases.
+    r"""The phrases of a negative prompt, with their weights.
 
-    Phrases are separated by commas; a weight follows a colon and is 1 without one. A backslash takes the
-    next character literally. Full-width punctuation (，：、；) is understood.
+    Commas and semicolons separate phrases. A weight follows its phrase after a colon; without one it is 1. A
+    backslash before a character takes the character literally. Full-width punctuation (，：、；) works too.
 
     >>> parse_phrases("ugly:0.8, a 3\\:1 ratio")
     (Phrase(text='ugly', weight=0.8), Phrase(text='a 3:1 ratio', weight=1.0))
 
     Raises:
-        InputError: an empty phrase or a weight that is not a finite number; says at which position.
+        InputError: a phrase is empty, or a weight is not a finite number. The message names the position.
     """
     if not text.strip():
         raise InputError("a negative prompt must have at least one phrase, got an empty text")
     phrases: list[Phrase] = []
     begin = 0
-    for part in _split(text, ",，、;；"):
-        words, *weights = _split(part, ":：")
-        where = f"at position {begin + 1} of the negative prompt {text!r}"
-        if not _unescape(words).strip():
-            raise InputError(f"empty phrase {where}; write phrases as in 'ugly:0.8, low resolution'")
+    for item in _split(text, ",，、;；"):
+        phrase_text, *weights = _split(item, ":：")
+        phrase_text = _unescape(phrase_text).strip()
+        position = f"at position {begin + 1} of the negative prompt {text!r}"
+        if not phrase_text:
+            raise InputError(f"empty phrase {position}; write phrases as in 'ugly:0.8, low resolution'")
         if len(weights) > 1:
-            raise InputError(f"more than one colon in {part.strip()!r} {where}; write a literal colon as \\:")
-        phrases.append(Phrase(_unescape(words).strip(), _weight(weights[0], where) if weights else 1.0))
-        begin += len(part) + 1
+            raise InputError(
+                f"more than one colon in {item.strip()!r} {position}; write a literal colon as \\:"
+            )
+        phrases.append(Phrase(phrase_text, _weight(weights[0], position) if weights else 1.0))
+        begin += len(item) + 1
     return tuple(phrases)
 
 
 def _split(text: str, separators: str) -> list[str]:
-    r"""Split at separators that no backslash escapes."""
-    parts: list[str] = []
+    r"""The text, split at every separator that is not escaped by a backslash."""
+    items: list[str] = []
     current, escaped = "", False
     for character in text:
         if not escaped and character in separators:
-            parts.append(current)
+            items.append(current)
             current = ""
         else:
             current += character
         escaped = character == "\\" and not escaped
-    return [*parts, current]
+    return [*items, current]
 
 
 def _unescape(text: str) -> str:
+    r"""The text without its escaping backslashes."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-def _weight(text: str, where: str) -> float:
+def _weight(text: str, position: str) -> float:
+    """The number after a colon. `position` says where it stands, for errors."""
     number = text.strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", number, flags=re.ASCII | re.IGNORECASE):
         raise InputError(
-            f"weight {number!r} {where} is not a number; write 'ugly:0.8', or a literal colon as \\:"
+            f"weight {number!r} {position} is not a number; write 'ugly:0.8', or a literal colon as \\:"
         )
     weight = float(number)
     if not math.isfinite(weight):
-        raise InputError(f"weight {number!r} {where} is too large")
+        raise InputError(f"weight {number!r} {position} is too large")
     return weight

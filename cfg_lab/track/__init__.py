@@ -1,6 +1,7 @@
-"""Trackers: results are mirrored to where they are compared with others. Only this package knows wandb."""
+"""Trackers: services that results are logged to. Only this package knows their libraries."""
 
+from cfg_lab.track.tensorboard_tracker import TensorBoardTracker
 from cfg_lab.track.tracker import CellResult, NoTracker, StudyResult, Tracker
 from cfg_lab.track.wandb_tracker import WandbTracker
 
-__all__ = ["CellResult", "NoTracker", "StudyResult", "Tracker", "WandbTracker"]
+__all__ = ["CellResult", "NoTracker", "StudyResult", "TensorBoardTracker", "Tracker", "WandbTracker"]

@@ -1,4 +1,4 @@
-"""Show a tracker a finished sweep: `python -m cfg_lab.track results/default tracking.mode=online`."""
+"""Logs a finished sweep to a tracker: `python -m cfg_lab.track results/default tracking.mode=online`."""
 
 from __future__ import annotations
 
@@ -11,38 +11,47 @@ from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.console import errors_in_a_sentence, open_console, print_paths, show_warnings
 from cfg_lab.study.formats import count
 
-_USAGE = """Writes the page of a finished sweep and shows W&B what it has not seen, without decoding anything.
+_USAGE = """Logs a finished sweep to a tracker, and writes its page. Nothing is decoded.
 
   python -m cfg_lab.track results/default tracking.mode=online
   python -m cfg_lab.track results/default tracking.project=paper tracking.entity=us
+  python -m cfg_lab.track results/default tracking=tensorboard
 
-Runs keep their ids: a run that was logged before is updated."""
+Only cells that have changed since they were last logged are logged. They replace their earlier runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: parses the arguments and calls `run`."""
     parser = ArgumentParser(
         "python -m cfg_lab.track", description=_USAGE, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("results", help="folder of a sweep")
     parser.add_argument(
-        "overrides", nargs="*", metavar="tracking.…", help="where to, as for cfg_lab.sweep (conf/tracking)"
+        "overrides",
+        nargs="*",
+        metavar="tracking.…",
+        help="the tracker and its settings, as for cfg_lab.sweep",
     )
-    parser.add_argument("--all", action="store_true", help="also what was shown there before")
+    parser.add_argument("--all", action="store_true", help="also log cells that have not changed")
     given = parser.parse_args(arguments)
     with errors_in_a_sentence():
         run(given.results, given.overrides, everything=given.all)
 
 
 def run(results: str, overrides: Sequence[str] = (), *, everything: bool = False) -> int:
-    """Show a tracker what it has not seen of a sweep, and return how many runs that made.
+    """Log what has changed in a results folder, and write its page.
 
     Args:
         results: folder of a sweep.
-        overrides: of tracking, in Hydra's grammar.
-        everything: also what it has seen.
+        overrides: settings of tracking in Hydra's grammar: ["tracking.mode=online"].
+        everything: also log what has not changed.
+
+    Returns:
+        Number of runs that were logged.
 
     Raises:
         InputError: an override is wrong, or the folder holds no results.
+        TrackingError: the tracker failed.
     """
     from cfg_lab.study.store import Store
     from cfg_lab.track.mirror import mirror
@@ -54,7 +63,8 @@ def run(results: str, overrides: Sequence[str] = (), *, everything: bool = False
     store = Store(results)
     logged = mirror(store, tracker, console, page, everything=everything)
     console.print(f"{count(logged, 'run')} logged to {tracker.destination or 'nowhere'}", highlight=False)
-    print_paths(console, {"page": page, "W&B": store.root / "wandb"})
+    runs = tracker.local_path(store.root)
+    print_paths(console, {"page": page, **({tracker.name: runs} if runs else {})})
     return logged
 
 

@@ -1,10 +1,8 @@
-"""Showing a tracker what is in a results folder: each cell that changed, then the study as a whole."""
+"""Mirroring a results folder to a tracker: each cell that has changed, then the study as a whole."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -33,92 +31,110 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OVERVIEW = "overview"
+"""Name of the run that holds the study as a whole. All other runs have the id of their cell as name."""
+
+EarlierLogs = Mapping[str, Mapping[str, Any]]
+"""The file tracked/<run>: destination -> digest of what was logged there, and the name of its folder."""
 
 
 def mirror(
     store: Store, tracker: Tracker, console: Console, page: Path | None = None, *, everything: bool = False
 ) -> int:
-    """Show a tracker every cell that it has not seen as it is now, and the study where any of it changed.
+    """Log every cell that the tracker's destination does not have in its present state, then the study.
 
     Args:
-        page: report.html, where it was written.
-        everything: also what it has seen.
+        store: the results folder. It also keeps what was logged where.
+        page: the file report.html, None where none was written.
+        everything: also log what has not changed.
 
     Returns:
-        How many runs were logged.
+        Number of runs that were logged.
 
     Raises:
-        TrackingError: the tracker failed; what it was shown before stays.
-        InputError, StoreError: the folder holds no results, or cannot be read or written.
+        TrackingError: the tracker failed. Runs that were logged before the failure are not logged again.
+        InputError, StoreError: the folder holds no results, or a file cannot be read or written.
     """
-    if tracker.destination is None:
-        return 0
-    shown = _Shown.of(store, load_results(store.root))
     try:
-        return _mirror(shown, tracker, console, page, everything)
+        destination = tracker.destination
+        if destination is None:
+            return 0
+        snapshot = _Snapshot.of(store, load_results(store.root))
+        return _mirror(snapshot, tracker, destination, console, page, everything)
     except (InputError, StoreError):
         raise
-    except Exception as error:  # whatever a library or a network may come up with
+    except Exception as error:  # a library or a network can fail in any way
         raise TrackingError(f"tracking failed ({type(error).__name__}: {error})") from error
 
 
-def _mirror(shown: _Shown, tracker: Tracker, console: Console, page: Path | None, everything: bool) -> int:
-    digests = {cell: _digest(tracker, label, shown.means[cell]) for cell, label in shown.labels.items()}
-    digests[OVERVIEW] = _digest(tracker, digests, page is not None, shown.record.costs)
-    seen = {name: _seen(shown.store, name) for name in digests}
-    waiting = [name for name in digests if everything or seen[name].get("digest") != digests[name]]
-    if not waiting:
+def _mirror(
+    snapshot: _Snapshot,
+    tracker: Tracker,
+    destination: str,
+    console: Console,
+    page: Path | None,
+    everything: bool,
+) -> int:
+    digests = {cell: _digest(tracker, label, snapshot.means[cell]) for cell, label in snapshot.labels.items()}
+    digests[OVERVIEW] = _digest(tracker, digests, page is not None, snapshot.record.costs)
+    earlier_logs = {run: _earlier_logs(snapshot.store, run) for run in digests}
+    pending = [
+        run
+        for run in digests
+        if everything or earlier_logs[run].get(destination, {}).get("digest") != digests[run]
+    ]
+    if not pending:
         return 0
-    with ProgressBar(console, "tracking", len(waiting), "runs") as bar:
-        for name in waiting:
-            if name == OVERVIEW:
-                folder = tracker.log_study(shown.overview(page))
+    with ProgressBar(console, "tracking", len(pending), "runs") as bar:
+        for run in pending:
+            folders = {
+                earlier: str(log["folder"]) for earlier, log in earlier_logs[run].items() if "folder" in log
+            }
+            if run == OVERVIEW:
+                folder = tracker.log_study(snapshot.study_result(page, folders))
             else:
-                folder = tracker.log_cell(shown.cell(name, tracker.token_rows))
-            _forget(shown.store, seen[name], tracker.destination, folder)
-            now = {"digest": digests[name], "destination": tracker.destination}
-            now |= {"folder": folder.name} if folder else {}
-            shown.store.write_text(f"tracked/{name}", json.dumps(now, indent=1))
-            bar.advance(1, note=name)
-    return len(waiting)
+                folder = tracker.log_cell(snapshot.cell_result(run, tracker.token_rows, folders))
+            log = {"digest": digests[run], **({"folder": folder.name} if folder else {})}
+            logs = {**earlier_logs[run], destination: log}
+            snapshot.store.write_text(f"tracked/{run}", json.dumps(logs, indent=1))
+            bar.advance(1, note=run)
+    return len(pending)
 
 
-def _seen(store: Store, name: str) -> Mapping[str, Any]:
-    """What was kept of the last time that this was shown; nothing where that is unreadable."""
+def _earlier_logs(store: Store, run: str) -> EarlierLogs:
+    """Where the run was logged before. Empty where the file is missing or damaged."""
     try:
-        kept = json.loads(store.read_text(f"tracked/{name}") or "{}")
+        content: Any = json.loads(store.read_text(f"tracked/{run}") or "{}")
     except ValueError:
         return {}
-    return cast("Mapping[str, Any]", kept) if isinstance(kept, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    logs = cast("dict[str, Any]", content)
+    if isinstance(logs.get("destination"), str):  # the former format, with a single destination
+        logs = {logs["destination"]: logs}
+    return {
+        destination: cast("Mapping[str, Any]", log)
+        for destination, log in logs.items()
+        if isinstance(log, dict)
+    }
 
 
-def _forget(store: Store, before: Mapping[str, Any], destination: str | None, folder: Path | None) -> None:
-    """Remove the offline run that what was just logged takes the place of: both would go up under one id.
-
-    What was kept of it is not trusted: the folder may be somebody else's.
-    """
-    name, place = str(before.get("folder")), str(before.get("destination"))
-    same = place.partition(" ")[2] == str(destination).partition(" ")[2]  # offline before, online now
-    replaced = same and re.fullmatch(r"offline-run-[\w.-]+", name) and (not folder or folder.name != name)
-    old = store.root / "wandb" / name
-    if replaced and old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old)
-
-
-def _digest(tracker: Tracker, *shown: object) -> str:
+def _digest(tracker: Tracker, *content: object) -> str:
+    """A hash of the content of a run, and of the settings of the tracker that change it."""
     return blake2b(
-        repr((tracker.destination, tracker.token_rows, shown)).encode(), digest_size=16
+        repr((tracker.destination, tracker.token_rows, content)).encode(), digest_size=16
     ).hexdigest()
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """What a tracker is shown of some results.
+class _Snapshot:
+    """The results of a study at one moment, from which the results that a tracker logs are made.
 
     Attributes:
-        metrics: names of those that are scored.
-        labels: of each cell.
-        means: of each cell, metrics with intervals and n.
+        results: one row per text, as `load_results` gives them.
+        summary: one row per cell.
+        metrics: names of the metrics that at least one text has.
+        labels: cell -> the settings that differ from other cells, as text.
+        means: cell -> mean, ends of the interval and n of every metric.
     """
 
     store: Store
@@ -130,7 +146,8 @@ class _Shown:
     means: dict[str, dict[str, float]]
 
     @classmethod
-    def of(cls, store: Store, results: pd.DataFrame) -> _Shown:
+    def of(cls, store: Store, results: pd.DataFrame) -> _Snapshot:
+        """The snapshot of a results folder."""
         metrics = [name for name in analysis.metrics_of(results) if results[name].notna().any()]
         summary, cells = analysis.summary(results, metrics), cells_of(results)
         columns = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high", "_n")]
@@ -138,50 +155,55 @@ class _Shown:
         labels = dict(zip(cells.ids, cells.labels, strict=True))
         return cls(store, results, read_record(store), summary, metrics, labels, means)
 
-    def cell(self, cell: str, token_rows: int) -> CellResult:
-        own = self.results.loc[self.results["cell"] == cell]
-        scored = [name for name in self.metrics if own[name].notna().any()]
-        settings = settings_by_cell(own)[cell]
+    def cell_result(self, cell: str, token_rows: int, earlier_folders: Mapping[str, str]) -> CellResult:
+        """What the tracker logs of one cell."""
+        texts = self.results.loc[self.results["cell"] == cell]
+        scored = [name for name in self.metrics if texts[name].notna().any()]
+        settings = settings_by_cell(texts)[cell]
         return CellResult(
             study=self.record.name,
             cell=cell,
             label=self.labels[cell],
             settings={key: value for key, value in settings.items() if value is not None},
             summary=self.means[cell],
-            texts=own[["prompt_id", "prompt", "sample", "text", "finish_reason", *scored]],
-            tokens=_tokens(own, token_rows),
+            texts=texts[["prompt_id", "prompt", "sample", "text", "finish_reason", *scored]],
+            tokens=_token_table(texts, token_rows),
             folder=self.store.root,
+            earlier_folders=earlier_folders,
         )
 
-    def overview(self, page: Path | None) -> StudyResult:
+    def study_result(self, page: Path | None, earlier_folders: Mapping[str, str]) -> StudyResult:
+        """What the tracker logs of the study as a whole."""
         roles = roles_of(self.metrics)
         try:
-            compared = analysis.comparisons(self.results, roles.primary)
+            comparisons = analysis.comparisons(self.results, roles.primary)
         except InputError:  # no cell is unguided
-            compared = pd.DataFrame()
+            comparisons = pd.DataFrame()
         return StudyResult(
             study=self.record.name,
             record={"command": self.record.command, **self.record.environment},
             costs=total(self.record.costs),
             summary=self.summary,
-            comparisons=compared,
+            comparisons=comparisons,
             figures=_figures(self.results, roles),
             page=page,
             folder=self.store.root,
+            earlier_folders=earlier_folders,
         )
 
 
-def _tokens(cell: pd.DataFrame, most: int) -> pd.DataFrame:
-    """What guidance did to each token of the first texts; whole texts, as many as fit in so many rows."""
+def _token_table(texts: pd.DataFrame, most_rows: int) -> pd.DataFrame:
+    """One row per token of the first texts, with what guidance did to it. Texts are not cut."""
     rows: list[dict[str, Any]] = []
-    for _, text in cell.iterrows():
-        if not has_pieces(text) or len(rows) + len(text["pieces"]) > most:
+    for _, text in texts.iterrows():
+        if not has_pieces(text) or len(rows) + len(text["pieces"]) > most_rows:
             break
-        rows += _steps(text)
+        rows += _token_rows(text)
     return pd.DataFrame(rows)
 
 
-def _steps(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
+def _token_rows(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
+    """One row per token of a text: its trace, and the likeliest tokens of each distribution."""
     for step, piece in enumerate(text["pieces"]):
         trace = {name: round(float(text[f"trace_{name}"][step]), 4) for name in TRACE_FIELDS}
         yield {
@@ -198,15 +220,17 @@ def _steps(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _likeliest(kept: Any, step: int) -> str:
-    """ "the −0.22, a −2.1": tokens with their log-probs, nats."""
-    if kept is None or step >= len(kept):
+def _likeliest(alternatives: Any, step: int) -> str:
+    """The five likeliest tokens of a step with their log-probs in nats: "the −0.22, a −2.1"."""
+    if alternatives is None or step >= len(alternatives):
         return ""
-    return ", ".join(f"{one['piece']!r} {float(one['log_prob']):.2f}" for one in islice(kept[step], 5))
+    return ", ".join(
+        f"{token['piece']!r} {float(token['log_prob']):.2f}" for token in islice(alternatives[step], 5)
+    )
 
 
 def _figures(results: pd.DataFrame, roles: Roles) -> dict[str, Figure]:
-    """Curves of every metric of the main comparison, and each aim against the first price."""
+    """Curves over the scale for the metrics of the main comparison, and each aim against the first price."""
     figures = {name: analysis.scale_curves(results, name) for name in roles.primary}
     for aim in roles.aims:
         for price in roles.prices[:1]:

@@ -1,4 +1,4 @@
-"""What a tracker is, and what it is shown."""
+"""The interface of trackers, and the results that a tracker is given to log."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """A cell as a tracker sees it.
+    """The results of one cell, to be logged as one run.
 
     Attributes:
-        study: name of the study it belongs to.
-        cell: its id.
-        label: what tells it from the study's other cells, for people.
-        settings: its config, flat: {"guidance": "cfg", "guidance.scale": 1.5, …}.
-        summary: of every metric m its mean m, the ends of its 95 % interval m_low and m_high, and m_n.
-        texts: a row a text, with its scores.
-        tokens: a row a token of the first texts, with what guidance did to it.
-        folder: of the results.
+        study: name of the study.
+        cell: id of the cell.
+        label: the settings that differ from other cells of the study, as text: "negatives own, scale 2".
+        settings: all settings of the cell by config key: {"guidance": "cfg", "guidance.scale": 1.5, …}.
+        summary: for each metric m: its mean m, the ends of its 95 % interval m_low and m_high, and m_n, the
+            number of scored texts.
+        texts: one row per text, with its scores.
+        tokens: one row per token of the first texts, with its log-probs under each branch; at most
+            `Tracker.token_rows` rows.
+        folder: the results folder.
+        earlier_folders: the folders that this run was logged to before: destination -> name of the folder.
+            They are read from the results folder, which may come from somebody else: do not trust them.
     """
 
     study: str
@@ -36,21 +40,23 @@ class CellResult:
     texts: pd.DataFrame
     tokens: pd.DataFrame
     folder: Path
+    earlier_folders: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """All cells together.
+    """The results of a study as a whole, to be logged as one run beside those of its cells.
 
     Attributes:
-        study: its name.
-        record: what ran: command, versions, machine.
-        costs: what decoding took: texts, tokens_per_second, peak_memory, ….
-        summary: a row a cell.
-        comparisons: a row a metric of a cell, beside decoding without guidance; empty without such a cell.
-        figures: by name.
-        page: report.html, None where none was written.
-        folder: of the results.
+        study: name of the study.
+        record: what ran: command, versions of packages, machine.
+        costs: what decoding took: texts, tokens_per_second, peak_memory and more.
+        summary: one row per cell: its settings, and mean and interval of each metric.
+        comparisons: one row per cell and metric: the difference from decoding without guidance. Empty where
+            no cell of the study is unguided.
+        figures: the figures by name.
+        page: the file report.html. None where none was written.
+        folder, earlier_folders: as in `CellResult`.
     """
 
     study: str
@@ -61,43 +67,67 @@ class StudyResult:
     figures: Mapping[str, Figure]
     page: Path | None
     folder: Path
+    earlier_folders: Mapping[str, str]
 
 
 class Tracker(Protocol):
-    """Shown every cell that changed, then the study. May raise anything: the sweep goes on.
+    """Logs results where they can be compared with those of other studies.
 
-    Attributes:
-        destination: where it mirrors to; another one has seen nothing yet. None: nowhere.
-        token_rows: how many rows of tokens it takes of a cell at most.
-
-    What is logged returns the folder it lies in on this disk, None where it does not.
+    `mirror` calls `log_cell` for every cell that has changed, then `log_study`. Both may raise any exception:
+    the results on disk are complete without them, and the command goes on.
     """
 
     @property
-    def destination(self) -> str | None: ...
+    def name(self) -> str:
+        """Name of the tracking service, as the commands print it: "TensorBoard"."""
+        ...
 
     @property
-    def token_rows(self) -> int: ...
+    def destination(self) -> str | None:
+        """Where runs go, as text. A run is logged once to each destination. None logs nothing."""
+        ...
 
-    def log_cell(self, result: CellResult) -> Path | None: ...
+    @property
+    def token_rows(self) -> int:
+        """Largest number of rows in a cell's table of tokens."""
+        ...
 
-    def log_study(self, result: StudyResult) -> Path | None: ...
+    @property
+    def retry_hint(self) -> str:
+        """What a user adds to `python -m cfg_lab.track RESULTS` to log again after an error."""
+        ...
+
+    def local_path(self, results: Path) -> Path | None:
+        """The folder on this machine that holds the logged runs of a results folder. None: there is none."""
+        ...
+
+    def log_cell(self, result: CellResult) -> Path | None:
+        """Log one cell, in place of its earlier run at the same destination.
+
+        Returns:
+            The folder of the run on this machine, None where there is none.
+        """
+        ...
+
+    def log_study(self, result: StudyResult) -> Path | None:
+        """Log the study as a whole. Returns as `log_cell` does."""
+        ...
 
 
 @dataclass(frozen=True)
 class NoTracker:
-    """tracking=none."""
+    """Logs nothing: the option tracking=none."""
 
-    @property
-    def destination(self) -> None:
-        """Nowhere."""
+    name = "no tracker"
+    destination = None
+    token_rows = 0
+    retry_hint = ""
 
-    @property
-    def token_rows(self) -> int:
-        return 0
+    def local_path(self, results: Path) -> None:
+        return None
 
     def log_cell(self, result: CellResult) -> None:
-        """Nothing is logged."""
+        return None
 
     def log_study(self, result: StudyResult) -> None:
-        """Nothing is logged."""
+        return None

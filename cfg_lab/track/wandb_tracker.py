@@ -1,11 +1,12 @@
-"""Weights & Biases: a group a study, a run a cell, and one more run that sums them up."""
+"""Weights & Biases: one group per study, one run per cell, and one run for the study as a whole."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
+import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,42 +14,46 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cfg_lab.analysis.frame import SCALE
 from cfg_lab.errors import InputError
+from cfg_lab.track.images import image_of
 from cfg_lab.track.tracker import CellResult, StudyResult
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 WandbMode = Literal["auto", "online", "offline"]
-SCALE = "guidance.scale"
 TABLE_ROWS = 10_000
-"""W&B cuts a longer table without a word."""
+"""Longest table that W&B shows. It cuts longer ones without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WandbTracker:
-    """One W&B group a study; in it a run a cell (job type "cell") and a run "overview".
+    """Logs to Weights & Biases: one group per study, with one run per cell and a run "overview".
 
-    A cell's run has its config, every metric with n and interval in its summary, and tables of its texts and
-    of what guidance did to their tokens. Metrics are defined over the guidance scale: runs grouped by another
-    setting give curves. The overview has the table of all cells, their comparisons with unguided decoding,
-    the figures, the page, and what decoding took.
+    - The run of a cell (job type "cell") has the cell's config, every metric with interval and n in its
+      summary, a table of the texts, and a table of their tokens. Metrics have the guidance scale as their x
+      axis, so that runs grouped by another setting make curves.
+    - The run "overview" has the table of all cells, their comparisons with unguided decoding, the figures,
+      the HTML page, and what decoding took.
 
-    A run's id is derived from study and cell, so logging a cell again updates its run, and studies of one
-    name in one project share an overview.
+    The id of a run is made of study and cell. So logging a cell again updates its run, and studies with equal
+    names in one project share an overview.
 
     Args:
-        project, entity: where runs go; entity None is your default one.
-        mode: "online" or "offline"; "auto" is WANDB_MODE where it is set, else online where there is an
-            API key. Offline runs lie in the results' folder `wandb` and go up with `wandb sync`.
-        token_rows: of a cell's table of tokens at most, whole texts; 0 leaves it out.
+        project: project that the runs go to.
+        entity: user or team that the project belongs to. None is the default of your account.
+        mode: "online", "offline", or "auto": WANDB_MODE where it is set, else online where there is an API
+            key. Offline runs are written to the folder `wandb` in the results; `wandb sync` uploads them.
+        token_rows: largest number of rows in a cell's table of tokens. Texts are never cut. 0 logs none.
     """
 
     project: str = "cfg_lab"
     entity: str | None = None
     mode: WandbMode = "auto"
     token_rows: int = 5000
+
+    name = "W&B"
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(WandbMode):
@@ -62,44 +67,66 @@ class WandbTracker:
 
     @property
     def destination(self) -> str:
-        """Such as "offline cfg_lab"."""
+        """Mode and project: "offline cfg_lab"."""
         return f"{self._mode} {f'{self.entity}/' if self.entity else ''}{self.project}"
 
+    @property
+    def retry_hint(self) -> str:
+        settings = {"project": self.project, "entity": self.entity}
+        changed = [
+            f"tracking.{name}={value}" for name, value in settings.items() if value not in ("cfg_lab", None)
+        ]
+        return f"{shlex.join(['tracking=wandb', *changed])} (without a network: tracking.mode=offline)"
+
+    def local_path(self, results: Path) -> Path:
+        """The folder of the offline runs."""
+        return results / "wandb"
+
     def log_cell(self, result: CellResult) -> Path | None:
-        known = {name: value for name, value in result.summary.items() if math.isfinite(value)}
+        finite = {name: value for name, value in result.summary.items() if math.isfinite(value)}
         scale: Any = result.settings.get(SCALE)
-        with self._run(
-            result.study, result.cell, result.label, "cell", nested(result.settings), result.folder
-        ) as run:
-            axis = {"step_metric": "scale"} if isinstance(scale, int | float) else {}
-            for name in known:
-                ends = name.endswith(("_low", "_high", "_n"))
-                run.define_metric(name, hidden=ends or None, **axis)
+        has_scale = isinstance(scale, int | float)
+        config = nested(result.settings)
+        with self._run(result.study, result.cell, result.label, "cell", config, result.folder) as run:
+            x_axis = {"step_metric": "scale"} if has_scale else {}
+            for name in finite:
+                without_chart = name.endswith(("_low", "_high", "_n"))
+                run.define_metric(name, hidden=without_chart or None, **x_axis)
             run.log(
                 {
-                    **known,
-                    **({"scale": scale} if axis else {}),
+                    **finite,
+                    **({"scale": scale} if has_scale else {}),
                     **tables({"texts": result.texts, "tokens": result.tokens}),
                 }
             )
-            return _kept(run)
+            folder = _offline_folder(run)
+        self._remove_replaced(result, folder)
+        return folder
 
     def log_study(self, result: StudyResult) -> Path | None:
         import wandb
 
-        config = dict(result.record)
-        with self._run(result.study, "overview", "overview", "overview", config, result.folder) as run:
+        record = dict(result.record)
+        with self._run(result.study, "overview", "overview", "overview", record, result.folder) as run:
             run.summary.update(dict(result.costs))
             run.log(
                 {
                     **tables({"summary": result.summary, "comparisons": result.comparisons}),
-                    **{f"figures/{name}": _image(figure) for name, figure in result.figures.items()},
+                    **{
+                        f"figures/{name}": wandb.Image(image_of(figure))
+                        for name, figure in result.figures.items()
+                    },
                     **({"page": wandb.Html(str(result.page), inject=False)} if result.page else {}),
                 }
             )
-            return _kept(run)
+            folder = _offline_folder(run)
+        self._remove_replaced(result, folder)
+        return folder
 
-    def _run(self, study: str, part: str, name: str, kind: str, config: dict[str, Any], folder: Path) -> Any:
+    def _run(
+        self, study: str, id_end: str, name: str, job_type: str, config: dict[str, Any], folder: Path
+    ) -> Any:
+        """A new W&B run, or in online mode the earlier run with the same id."""
         import wandb
 
         mode = self._mode
@@ -107,11 +134,11 @@ class WandbTracker:
             project=self.project,
             entity=self.entity,
             group=study,
-            job_type=kind,
+            job_type=job_type,
             name=name,
-            id=_run_id(study, part),
+            id=f"{_study_id(study)}-{id_end}",
             resume="allow" if mode == "online" else None,
-            reinit="create_new",  # a run of the user's own, in a notebook, stays as it is
+            reinit="create_new",  # leaves a run alone that the user has open in a notebook
             config=config,
             dir=str(folder),
             mode=mode,
@@ -125,71 +152,85 @@ class WandbTracker:
             ),
         )
 
+    def _remove_replaced(self, result: CellResult | StudyResult, new_folder: Path | None) -> None:
+        """Remove the offline run that the new run replaces. `wandb sync` would upload both under one id.
+
+        Only an offline run inside this results folder is ever removed, whatever `earlier_folders` says.
+        """
+        for destination, name in result.earlier_folders.items():
+            same_project = _project_of(destination) == _project_of(self.destination)
+            if not same_project or not re.fullmatch(r"offline-run-[\w.-]+", name):
+                continue
+            replaced = self.local_path(result.folder) / name
+            is_new = new_folder is not None and new_folder.name == name
+            if replaced.is_dir() and not replaced.is_symlink() and not is_new:
+                shutil.rmtree(replaced)
+
     @cached_property
     def _mode(self) -> Any:
+        """ "online" or "offline"."""
         if self.mode != "auto":
             return self.mode
-        if asked := os.environ.get("WANDB_MODE"):
-            return asked
+        if mode := os.environ.get("WANDB_MODE"):
+            return mode
         import wandb
 
         return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
-def _run_id(study: str, part: str) -> str:
-    """Without what W&B does not take in ids, and short enough for the names of its tables."""
-    plain = re.sub(r"[/\\#?%:\s]", "-", study)
-    if plain != study or len(plain) > 64:  # another study may look the same then
-        plain = f"{plain[:48]}-{blake2b(study.encode(), digest_size=4).hexdigest()}"
-    return f"{plain}-{part}"
+def _project_of(destination: str) -> str:
+    """The destination without its mode."""
+    return destination.partition(" ")[2]
+
+
+def _study_id(study: str) -> str:
+    """The study's name as W&B accepts it in ids: no special characters, and short enough for file names."""
+    allowed = re.sub(r"[/\\#?%:\s]", "-", study)
+    if allowed != study or len(allowed) > 64:  # the hash keeps two such names apart
+        allowed = f"{allowed[:48]}-{blake2b(study.encode(), digest_size=4).hexdigest()}"
+    return allowed
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"guidance": "cfg", "guidance.scale": 2} as {"guidance": {"option": "cfg", "scale": 2}}.
+    """Flat settings as a tree of mappings. W&B cannot filter by keys with dots in them.
 
-    W&B shows nested keys with dots between, "guidance.scale", and cannot filter by keys that have dots.
+    The option of a group gets the key "option":
+
+    >>> nested({"guidance": "cfg", "guidance.scale": 2})
+    {'guidance': {'option': 'cfg', 'scale': 2}}
     """
     tree: dict[str, Any] = {}
     groups = {key.rpartition(".")[0] for key in settings} - {""}
-    groups |= {group[:dot] for group in groups for dot, letter in enumerate(group) if letter == "."}
+    groups |= {group[:end] for group in groups for end, letter in enumerate(group) if letter == "."}
     for key, value in settings.items():
         *path, last = [*key.split("."), "option"] if key in groups else key.split(".")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
+        branch = tree
+        for name in path:
+            branch = branch.setdefault(name, {})
+        branch[last] = value
     return tree
 
 
 def tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """W&B's tables of those frames that have rows; from lists, as it is slow to read a frame itself."""
+    """The frames as W&B tables, those without rows left out."""
     import wandb
 
     def table(frame: pd.DataFrame) -> wandb.Table:
         columns = [_of_one_type(frame[name].head(TABLE_ROWS).tolist()) for name in frame.columns]
         rows: Any = [list(row) for row in zip(*columns, strict=True)]
-        return wandb.Table(columns=list(frame.columns), data=rows)
+        return wandb.Table(columns=list(frame.columns), data=rows)  # much slower from a frame
 
     return {name: table(frame) for name, frame in frames.items() if len(frame)}
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:
-    """A column as W&B takes it: as text where numbers, truth values and texts are mixed."""
-    known = [value for value in values if value is not None and value == value]
-    if len({"number" if type(value) in (int, float) else type(value).__name__ for value in known}) < 2:
+    """The values of a column as text where their types are mixed, which W&B refuses; else unchanged."""
+    present = [value for value in values if value is not None and value == value]
+    if len({"number" if type(value) in (int, float) else type(value).__name__ for value in present}) < 2:
         return values
     return [None if value is None or value != value else str(value) for value in values]
 
 
-def _image(figure: Figure) -> Any:
-    import wandb
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=200)
-    return wandb.Image(Image.open(drawn))
-
-
-def _kept(run: Any) -> Path | None:
-    """The folder of an offline run; what goes up at once is not kept."""
+def _offline_folder(run: Any) -> Path | None:
+    """The folder of an offline run. None for an online run, which leaves nothing to keep."""
     return Path(run.dir).parent if run.offline else None
