@@ -14,7 +14,7 @@ from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """Agreement with the prompt's `reference`, as in SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250).
 

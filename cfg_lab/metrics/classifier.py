@@ -14,7 +14,7 @@ Classify = Callable[[Sequence[str]], list[float]]
 """From texts to the probability of a label, one per text."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Classifier:
     """Probability of one label of a `text-classification` model, in [0, 1]. NaN for empty texts.
 

@@ -11,7 +11,7 @@ from cfg_lab.metrics.column_info import AT_LEAST_0, SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What the models had to compute for each text, as if it had been decoded alone.
 

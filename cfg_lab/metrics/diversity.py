@@ -31,7 +31,7 @@ def repeated_column(n: int) -> ColumnInfo:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diversity:
     """Distinct n-grams within each text, over lower-cased words.
 

@@ -13,7 +13,7 @@ from cfg_lab.metrics.column_info import ColumnInfo, Direction
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateModule:
     """A metric or measurement of `evaluate`, computed for each text alone.
 

@@ -30,7 +30,7 @@ _BITS_PER_BYTE = ColumnInfo(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """Perplexity of the new text, given the prompt, under an independent model (by teacher forcing).
 

@@ -20,7 +20,7 @@ _CONTRACTION = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Formality:
     """How formal an English text is, in [0, 1]. NaN for texts without words.
 

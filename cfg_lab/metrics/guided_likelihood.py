@@ -11,7 +11,7 @@ from cfg_lab.metrics.likelihood import mean_log_prob
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuidedLikelihood:
     """Mean log-likelihood per token under the guided distribution.
 

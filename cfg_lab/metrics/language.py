@@ -14,7 +14,7 @@ from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Language:
     """Probability that a text is in a language, in [0, 1]. NaN for empty texts.
 

@@ -24,7 +24,7 @@ class WeightedPhrase(Protocol):
     def weight(self) -> float: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Leakage:
     """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is farther from them.
 

@@ -10,7 +10,7 @@ from cfg_lab.metrics.column_info import AT_LEAST_0, SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Length:
     """Length and ending of each text.
 

@@ -21,7 +21,7 @@ _SCALING = 5
 """The constant c of the divergence curve, as in the paper."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mauve:
     """MAUVE: the area under the divergence curve between texts and references, in (0, 1]; 1 is equal.
 

@@ -11,7 +11,7 @@ from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Perplexity:
     """Perplexity of the new text under the unguided model, given the prompt.
 

@@ -13,7 +13,7 @@ from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Readability:
     """Flesch's formulas, for English. NaN for texts without words.
 

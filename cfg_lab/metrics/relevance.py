@@ -13,7 +13,7 @@ from cfg_lab.metrics.column_info import COSINE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Relevance:
     """Cosine similarity of a text and its prompt, in [-1, 1]. NaN for empty texts.
 

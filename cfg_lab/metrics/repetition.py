@@ -15,7 +15,7 @@ from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Repetition:
     """Repetition within each text, over lower-cased words.
 

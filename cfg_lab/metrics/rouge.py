@@ -16,7 +16,7 @@ _ROUGE_TYPES = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 """Columns and the names that the rouge-score package uses for them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rouge:
     """ROUGE of a text against the prompt's `reference`, F measure, in [0, 1] (Lin 2004).
 

@@ -15,7 +15,7 @@ from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SelfBleu:
     """Pairwise self-BLEU of the texts of a cell. Higher is less varied.
 

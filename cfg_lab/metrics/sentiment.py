@@ -20,7 +20,7 @@ HEAD = Path(__file__).with_name("sentiment_head.json")
 """The classifier's weights, training data and held-out accuracy; made by experiments/sentiment_head."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sentiment:
     """Probability that a text has positive sentiment, in [0, 1]. NaN for empty texts.
 

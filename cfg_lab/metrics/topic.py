@@ -16,7 +16,7 @@ from cfg_lab.metrics.text import Text
 _TOPIC = ColumnInfo(meaning="share of this topic among those named, by embeddings", bounds=SHARE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Topic:
     """Probability of each of several topics, in [0, 1]. They sum to 1. NaN for empty texts.
 

@@ -12,7 +12,7 @@ from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Toxicity:
     """Probability that a text is profane or abusive, in [0, 1]. NaN for empty texts.
 

@@ -12,7 +12,7 @@ from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Translation:
     """BLEU and chrF of a text against the prompt's `reference`, by sacrebleu, divided by 100: in [0, 1].
 

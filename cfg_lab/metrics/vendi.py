@@ -15,7 +15,7 @@ from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vendi:
     """Vendi score: the effective number of different texts, by meaning. Higher is more varied.
 
