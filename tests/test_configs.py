@@ -81,7 +81,7 @@ def test_every_column_of_a_metric_says_what_it_measures(option: str) -> None:
 def test_every_column_of_a_metric_lies_within_its_bounds(option: str) -> None:
     """Of texts that go to the ends: empty, equal, one word over and over, the reference itself."""
     least_texts = ["metrics.mauve.min_texts=20"] if option == "mauve" else []
-    prompts = range(20 if option == "mauve" else 2)  # MAUVE needs at least 20 references
+    prompts = range(20 if option == "mauve" else 3)  # MAUVE needs 20 references, self-BLEU 3 prompts
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = compose("sweep", overrides=[f"metrics=[{option}]", *least_texts])
     (metric,) = instantiate(config.metrics, _convert_="all").values()

@@ -110,7 +110,7 @@ def test_contractions() -> None:
 
 
 def test_formality_by_hand() -> None:
-    # The first has 3 letters per word. The second has 4 (apostrophes do not count); 2 of 3 words are contractions.
+    # The first has 3 letters per word. The second has 4, not counting apostrophes, and 2 contractions.
     texts = ["The cat sat.", "It's gonna rain", "", "?!"]
     metric = Formality(letters=2, contractions=-30, bias=-5)
     scores = metric.score([text(words) for words in texts])

@@ -56,6 +56,8 @@ def test_self_bleu_by_hand() -> None:
     single = SelfBleu().score(samples_of("p", same))
     assert math.isnan(single["self_bleu"][0])
     assert math.isnan(single["self_bleu_across"][0])
+    two_prompts = SelfBleu().score([*samples_of("p", same), *samples_of("q", other)])
+    assert np.isnan(two_prompts["self_bleu_across"]).all()
 
 
 def test_the_vendi_score_counts_different_texts() -> None:

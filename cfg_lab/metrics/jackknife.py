@@ -17,7 +17,8 @@ def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]
 
     Args:
         texts: all texts of the set.
-        statistic: computes the number from the texts at some indices. It is called 1 + m times.
+        statistic: computes the number from the texts at some indices. It is called 1 + m times. If
+            it is NaN once, all values are NaN.
 
     Returns:
         One value per text, in order.

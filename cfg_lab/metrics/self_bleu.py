@@ -22,8 +22,8 @@ class SelfBleu:
     self_bleu: mean BLEU of a text against each other sample of its prompt, in [0, 1]. NaN for a prompt with
     one sample.
     self_bleu_across: mean BLEU of all pairs of texts of different prompts, in [0, 1]: high if the model says
-    the same whatever the prompt. A number of the cell, turned into jackknife pseudo-values. NaN if there is
-    only one prompt.
+    the same whatever the prompt. A number of the cell, turned into jackknife pseudo-values. NaN for fewer
+    than three prompts: without one of them, a pair must be left.
 
     BLEU is sacrebleu's for one sentence (13a tokens, effective order, exponential smoothing). Two equal texts
     have 1, also two empty ones. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not grow with the
