@@ -197,9 +197,9 @@ class TestSummary:
     def test_intervals_of_ones_own_metrics_are_left_alone(self) -> None:
         """Also where one has the name of the lab's, but other values."""
         values = 100 * np.array([0.1, 0.4, 0.2, 0.9, 0.3])
-        table = summary(one_cell({"mine": values, "bleu_of_mine": values}))
+        table = summary(one_cell({"mine": values, "bleu": values}))
         free = mean_interval(values.tolist(), range(len(values)))
-        for metric in ("mine", "bleu_of_mine"):
+        for metric in ("mine", "bleu"):
             assert table[f"{metric}_low"].item() == pytest.approx(free.low)
             assert table[f"{metric}_high"].item() == pytest.approx(free.high)
 

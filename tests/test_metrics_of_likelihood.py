@@ -17,14 +17,15 @@ from cfg_lab.models.evaluator import log_probs
 from tests.texts import text
 
 
-def test_guided_likelihood() -> None:
-    one = text("a b", tokens=(5, 6, 2), guided_log_probs=(-1.0, -3.0), log_probs=(-2.0, -4.0))
-    scores = GuidedLikelihood().score([one, text("")])
+def test_guided_likelihood_does_not_count_the_stop_token() -> None:
+    stopped = text("a b", tokens=(5, 6, 2), guided_log_probs=(-1.0, -3.0), log_probs=(-2.0, -4.0))
+    scores = GuidedLikelihood().score([stopped, text("")])
     assert scores["guided_log_prob"][0] == -2
     assert math.isnan(scores["guided_log_prob"][1])
 
 
 def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:
+    """Log-probs of tokens after a context, from one forward pass of the bare module."""
     with torch.inference_mode():
         logits = model.module(torch.tensor([[*context, *tokens]])).logits[0].float()
     chosen = logits.log_softmax(-1)[len(context) - 1 : -1]
@@ -34,64 +35,68 @@ def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[in
 def test_teacher_forcing_equals_a_plain_forward(tiny: LanguageModel) -> None:
     first, second, third = (Prompt(id=str(n), text=words) for n, words in enumerate(("Say", "Go", "x")))
     texts = [(first, "hello"), (second, " on and on"), (third, "")]
-    found = log_probs(tiny, texts, separator="|")
-    for (prompt, words), joint, ours in zip(texts[:2], ("|", ""), found, strict=False):
+    *scored, empty = log_probs(tiny, texts, separator="|")
+    # The separator is left out if the text begins with white space.
+    for (prompt, words), separator, actual in zip(texts[:2], ("|", ""), scored, strict=True):
         tokens = tuple(tiny.tokenizer(words).input_ids)
-        expected = brute_force(tiny, tiny.encode(prompt.text + joint), tokens)
-        assert ours == pytest.approx(expected, abs=1e-4)
-    assert found[2] == []
+        expected = brute_force(tiny, tiny.encode(prompt.text + separator), tokens)
+        assert actual == pytest.approx(expected, abs=1e-4)
+    assert empty == []
 
 
 def test_too_long_a_context_loses_its_beginning_and_too_long_a_text_is_unscored(
     rotary: LanguageModel,
 ) -> None:
-    prompt, long = Prompt(id="1", text="x" * 100), "y" * 200
-    fits, not_at_all = log_probs(rotary, [(prompt, long), (prompt, "z" * 256)], "")
-    expected = brute_force(rotary, rotary.encode("x" * 56), rotary.encode(long))
-    assert fits == pytest.approx(expected, abs=1e-3)
-    assert not_at_all == []
+    prompt, words = Prompt(id="1", text="x" * 100), "y" * 200
+    cut, too_long = log_probs(rotary, [(prompt, words), (prompt, "z" * 256)], "")
+    expected = brute_force(rotary, rotary.encode("x" * 56), rotary.encode(words))
+    assert cut == pytest.approx(expected, abs=1e-3)
+    assert too_long == []
 
 
 def test_the_evaluator_by_folder(tiny_folder: Path) -> None:
-    metric = Evaluator(str(tiny_folder), load_evaluator, column="judge")
+    metric = Evaluator(model=str(tiny_folder), loader=load_evaluator, column="judge")
     scores = metric.score([text("hello ü"), text("")])
     assert list(scores) == ["judge_perplexity", "judge_bits_per_byte"]
     nats = -sum(load_evaluator(str(tiny_folder), "\n")([(Prompt(id="1", text="?"), "hello ü")])[0])
-    assert scores["judge_perplexity"][0] == pytest.approx(math.exp(nats / 8))  # a token a byte
+    assert scores["judge_perplexity"][0] == pytest.approx(math.exp(nats / 8))  # one token per byte
     assert scores["judge_bits_per_byte"][0] == pytest.approx(nats / math.log(2) / 8)
     assert math.isnan(scores["judge_perplexity"][1])
     with pytest.raises(InputError, match=r"metrics\.evaluator: model\.name is 'no/such-model'"):
-        Evaluator("no/such-model", load_evaluator).score([])
+        Evaluator(model="no/such-model", loader=load_evaluator).score([])
 
 
 def test_a_model_judges_its_own_text_as_it_was_decoded(tiny_folder: Path) -> None:
-    """Law: evaluator and generator alike, the evaluator gives the generator's perplexity."""
+    """Law: if evaluator and generator are the same model, the evaluator gives the generator's perplexity."""
     model = load_model(str(tiny_folder))
-    asked = [Request(positive=model.encode(letter), max_new_tokens=3) for letter in string.ascii_letters]
-    # Some of these bytes are no text, and would not be the same tokens again.
+    requests = [Request(positive=model.encode(letter), max_new_tokens=3) for letter in string.ascii_letters]
+    # Some completions are bytes that are no text; encoding their text gives other tokens. They are left out.
     texts = [
         text(
-            model.decode(done.tokens),
+            model.decode(completion.tokens),
             prompt=Prompt(id="1", text=letter),
-            tokens=done.tokens,
-            log_probs=done.trace.positive,
+            tokens=completion.tokens,
+            log_probs=completion.trace.positive,
         )
-        for letter, request in zip(string.ascii_letters, asked, strict=True)
-        for done in Decoder(model).decode([request])
-        if tuple(model.tokenizer(model.decode(done.tokens)).input_ids) == done.tokens
+        for letter, request in zip(string.ascii_letters, requests, strict=True)
+        for completion in Decoder(model).decode([request])
+        if tuple(model.tokenizer(model.decode(completion.tokens)).input_ids) == completion.tokens
     ]
     assert texts
-    own, judged = Perplexity().score(texts), Evaluator(str(tiny_folder), load_evaluator).score(texts)
-    assert judged["evaluator_perplexity"] == pytest.approx(own["perplexity"], rel=1e-3)
-    assert judged["evaluator_bits_per_byte"] == pytest.approx(own["bits_per_byte"], rel=1e-3)
+    generator = Perplexity().score(texts)
+    evaluator = Evaluator(model=str(tiny_folder), loader=load_evaluator).score(texts)
+    assert evaluator["evaluator_perplexity"] == pytest.approx(generator["perplexity"], rel=1e-3)
+    assert evaluator["evaluator_bits_per_byte"] == pytest.approx(generator["bits_per_byte"], rel=1e-3)
 
 
-def test_repetition() -> None:
+def test_repetition_by_hand() -> None:
     scores = Repetition().score([text("A b c a B c d"), text("so " * 10), text("one two"), text("")])
     assert scores["repeated_2"][:3] == pytest.approx([2 / 6, 8 / 9, 0])
     assert scores["repeated_3"][:2] == pytest.approx([1 / 5, 7 / 8])
     assert scores["repeated_4"][:2] == pytest.approx([0, 6 / 7])
-    assert scores["longest_repeat"][:3] == pytest.approx([3 / 7, 9 / 10, 0])  # overlapping: so × 9 twice
+    assert scores["longest_repeat"][:3] == pytest.approx(
+        [3 / 7, 9 / 10, 0]
+    )  # the two runs of nine "so" overlap
     assert math.isnan(scores["longest_repeat"][3])
     once, often = Repetition().score([text("A tale of seas."), text("A tale of seas. " * 40)])["compression"]
     assert often > 10 > 1.5 > once

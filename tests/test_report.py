@@ -22,10 +22,11 @@ import pytest
 
 from cfg_lab import analysis
 from cfg_lab.errors import InputError
+from cfg_lab.metrics import packaged_cards
 from cfg_lab.report import document
 from cfg_lab.report.__main__ import main
 from cfg_lab.report.axes import cells_of
-from cfg_lab.report.cards import cards_html, packaged_cards
+from cfg_lab.report.cards import cards_html
 from cfg_lab.report.document import as_script_text
 from cfg_lab.report.findings import Change, Finding, compare, findings
 from cfg_lab.report.record import Record, prompts_fingerprint
@@ -512,16 +513,14 @@ def test_metrics_are_explained() -> None:
     assert "<dt>mine</dt><dd>defined by its config</dd>" in section
 
 
-def test_classifiers_come_with_their_accuracy(tmp_path: Path) -> None:
+def test_classifiers_come_with_their_accuracy() -> None:
     cards = packaged_cards(["sentiment", "perplexity"])
     assert set(cards) == {"sentiment"}
     assert "weights" not in cards["sentiment"]
     shown = cards_html(cards)
     assert re.search(r"0.812 <small>\[0\.\d+, 0\.\d+\]</small>", shown)
-    (tmp_path / "cards.json").write_text(
-        '{"topic": {"what": "<b>", "held_out": {"all": {"auc": 0.9, "low": 0.8, "high": 0.95, "n": 50}}}}'
-    )
-    shown = cards_html(packaged_cards(["topic"], tmp_path))
+    measured = {"all": {"auc": 0.9, "low": 0.8, "high": 0.95, "n": 50}}
+    shown = cards_html({"topic": {"what": "<b>", "held_out": measured}})
     assert "0.9 <small>[0.8, 0.95]</small>" in shown
     assert "&lt;b&gt;" in shown
     assert cards_html({}) == ""

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from cfg_lab import analysis
+from cfg_lab.metrics import packaged_cards
 from cfg_lab.report import document
-from cfg_lab.report.cards import packaged_cards
 from cfg_lab.report.record import Record
 from cfg_lab.report.write import report
 from cfg_lab.study.results import load_results

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cfg_lab import Prompt
-from cfg_lab.metrics.text import Text
+from cfg_lab.metrics import Text
 
 
 def text(words: str, **changes: Any) -> Text:
+    """A text with one token per word, each of log-prob -1; other fields by name."""
     log_probs = (-1.0,) * len(words.split())
     values = {
         "id": words,
@@ -25,23 +26,23 @@ def text(words: str, **changes: Any) -> Text:
 
 
 def answer(words: str, reference: str | None) -> Text:
+    """A text whose prompt has a reference, or none."""
     return text(words, prompt=Prompt(id="1", text="?", reference=reference))
 
 
-def of(prompt: str, *texts: str) -> list[Text]:
-    """Samples of one prompt."""
-    return [text(one, prompt=Prompt(id=prompt, text=prompt)) for one in texts]
+def samples_of(prompt: str, *texts: str) -> list[Text]:
+    """Texts of one prompt."""
+    return [text(words, prompt=Prompt(id=prompt, text=prompt)) for words in texts]
 
 
-class Embeds:
-    """A fake embedder: what is given, and the first axis for all else."""
+class FakeEmbedder:
+    """Embeds given texts as given vectors, scaled to length 1, and other texts as the first axis."""
 
     def __init__(self, vectors: Mapping[str, Sequence[float]], size: int = 2) -> None:
         self.vectors, self.size = vectors, size
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(texts), self.size), np.float32)
-        for place, one in enumerate(texts):
-            vector = np.array(self.vectors.get(one, [1.0, *[0.0] * (self.size - 1)]), np.float32)
-            found[place] = vector / np.linalg.norm(vector)
-        return found
+        first_axis = [1.0, *[0.0] * (self.size - 1)]
+        vectors = np.array([self.vectors.get(words, first_axis) for words in texts], np.float32)
+        vectors = vectors.reshape(len(texts), self.size)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

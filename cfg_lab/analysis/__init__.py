@@ -6,9 +6,9 @@ Matplotlib is imported when a figure is drawn.
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
 from cfg_lab.analysis.frame import metrics_of, varying
-from cfg_lab.analysis.glossary import better, bounds, meaning
 from cfg_lab.analysis.pareto_front import pareto
 from cfg_lab.analysis.style import COLUMN, PAGE, save
+from cfg_lab.metrics.known_columns import better, bounds, meaning
 
 __all__ = [
     "COLUMN",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cfg_lab.analysis.frame import SCALE, Pairs, known_metrics, settings_by_cell, varying, written
-from cfg_lab.analysis.glossary import bounds
 from cfg_lab.analysis.stats.estimates import Estimate, holm, mean_intervals, paired_differences
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.known_columns import bounds
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each cell, by its id."""

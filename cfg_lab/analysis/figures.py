@@ -22,10 +22,10 @@ from cfg_lab.analysis.drawing import (
     scale_axis,
 )
 from cfg_lab.analysis.frame import SCALE, known_metrics, settings_by_cell, short, varying, written
-from cfg_lab.analysis.glossary import better
 from cfg_lab.analysis.pareto_front import pareto
 from cfg_lab.analysis.style import COLOURS, COLUMN, DASHES, FAINT, INK, MARKERS, RAMP, in_style, new_figure
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.known_columns import better
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

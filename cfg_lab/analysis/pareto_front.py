@@ -7,9 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cfg_lab.analysis.frame import Floats, Pairs, known_metrics
-from cfg_lab.analysis.glossary import Direction, better
 from cfg_lab.analysis.stats.resampling import resamples
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.column_info import Direction
+from cfg_lab.metrics.known_columns import better
 
 RESAMPLES = 1000
 """Of the prompts; a probability is known to within 0.03."""

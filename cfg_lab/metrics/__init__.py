@@ -1,8 +1,9 @@
-"""Metrics: a value or more for each text. One small file a metric, chosen in conf/metrics."""
+"""Metrics: one or more columns of scores, one value per text. One file per metric, chosen in conf/metrics."""
 
 from cfg_lab.metrics.answer import Answer
-from cfg_lab.metrics.cards import card
+from cfg_lab.metrics.cards import packaged_cards
 from cfg_lab.metrics.classifier import Classifier
+from cfg_lab.metrics.column_info import ColumnInfo
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.evaluate_module import EvaluateModule
@@ -13,7 +14,7 @@ from cfg_lab.metrics.language import Language
 from cfg_lab.metrics.leakage import Leakage
 from cfg_lab.metrics.length import Length
 from cfg_lab.metrics.mauve import Mauve
-from cfg_lab.metrics.metric import Metric, scored_together, scorer_key
+from cfg_lab.metrics.metric import Metric, columns_of, needs_whole_cell, scorer_key
 from cfg_lab.metrics.perplexity import Perplexity
 from cfg_lab.metrics.readability import Readability
 from cfg_lab.metrics.relevance import Relevance
@@ -21,6 +22,7 @@ from cfg_lab.metrics.repetition import Repetition
 from cfg_lab.metrics.rouge import Rouge
 from cfg_lab.metrics.self_bleu import SelfBleu
 from cfg_lab.metrics.sentiment import Sentiment
+from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.topic import Topic
 from cfg_lab.metrics.toxicity import Toxicity
 from cfg_lab.metrics.translation import Translation
@@ -29,6 +31,7 @@ from cfg_lab.metrics.vendi import Vendi
 __all__ = [
     "Answer",
     "Classifier",
+    "ColumnInfo",
     "Cost",
     "Diversity",
     "EvaluateModule",
@@ -47,11 +50,13 @@ __all__ = [
     "Rouge",
     "SelfBleu",
     "Sentiment",
+    "Text",
     "Topic",
     "Toxicity",
     "Translation",
     "Vendi",
-    "card",
-    "scored_together",
+    "columns_of",
+    "needs_whole_cell",
+    "packaged_cards",
     "scorer_key",
 ]

@@ -1,4 +1,4 @@
-"""Is a text the expected answer?"""
+"""Whether a text is the expected answer."""
 
 from __future__ import annotations
 
@@ -8,43 +8,61 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Agreement with the prompt's `reference`, as SQuAD counts it (Rajpurkar et al. 2016, arXiv:1606.05250).
+    """Agreement with the prompt's `reference`, as in SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250).
 
-    exact_match: 1 where text and reference are equal when normalised, else 0.
-    token_f1: harmonic mean of precision and recall of the normalised words, as bags, in [0, 1]; where either
-    has none, 1 if both do.
+    exact_match: 1 if the normalised text equals the normalised reference, else 0.
+    token_f1: harmonic mean of precision and recall of the normalised words, counted with repetitions, in
+    [0, 1]. If the text or the reference has no words: 1 if neither has, else 0.
 
-    Normalised: lower case, without ASCII punctuation, without the words a, an, the, white space as one
-    space. An empty text is scored; NaN where the prompt has no reference.
+    Normalised means: lower case, no ASCII punctuation, no words "a", "an", "the", single spaces. An empty
+    text is scored. NaN if the prompt has no reference.
     """
+
+    columns = MappingProxyType(
+        {
+            "exact_match": ColumnInfo(
+                meaning="whether the text is the reference, apart from case, articles and punctuation",
+                better="higher",
+                bounds=SHARE,
+            ),
+            "token_f1": ColumnInfo(
+                meaning="words shared with the reference: harmonic mean of precision and recall",
+                better="higher",
+                bounds=SHARE,
+            ),
+        }
+    )
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         pairs = [
-            (normalised(text.text), normalised(text.prompt.reference))
+            (normalised_answer(text.text), normalised_answer(text.prompt.reference))
             if text.prompt.reference is not None
             else None
             for text in texts
         ]
         return {
             "exact_match": [float(pair[0] == pair[1]) if pair else math.nan for pair in pairs],
-            "token_f1": [_f1(*pair) if pair else math.nan for pair in pairs],
+            "token_f1": [_token_f1(*pair) if pair else math.nan for pair in pairs],
         }
 
 
-def normalised(text: str) -> str:
-    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+def normalised_answer(text: str) -> str:
+    """A text in lower case without punctuation, articles and repeated white space."""
+    unpunctuated = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", unpunctuated).split())
 
 
-def _f1(text: str, reference: str) -> float:
-    ours, theirs = text.split(), reference.split()
-    if not ours or not theirs:
-        return float(ours == theirs)
-    common = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * common / (len(ours) + len(theirs))
+def _token_f1(text: str, reference: str) -> float:
+    words, reference_words = text.split(), reference.split()
+    if not words or not reference_words:
+        return float(words == reference_words)
+    common = sum((Counter(words) & Counter(reference_words)).values())
+    return 2 * common / (len(words) + len(reference_words))

@@ -1,34 +1,27 @@
-"""How good the classifiers are: what was measured, on what."""
+"""How often the judging metrics are right, measured on texts with known labels."""
 
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cfg_lab.metrics.sentiment import HEAD
 
 CARDS = Path(__file__).with_name("cards.json")
-"""Written by experiments/metric_cards."""
+"""Cards by column. Written by experiments/metric_cards."""
 
 
-def card(metric: str) -> dict[str, Any] | None:
-    """What is known of a metric's accuracy, by the name of its column.
+def packaged_cards(columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The cards of columns of scores, in the order given.
 
     Returns:
-        {"what": of the classifier, "data": on what, "held_out": {part: {measure, "low", "high", "n"}}}; a
-        measure is "accuracy" or "auc", low and high its 95 % interval. None for metrics that count rather
-        than judge, and for those nobody measured.
+        {column: {"what": the classifier, "data": the labelled texts, "held_out": {set of texts: {"accuracy"
+        or "auc", "low", "high", "n"}}}}. "low" and "high" are the ends of a 95 % interval. A column that
+        counts rather than judges, or that nobody measured, has no card.
     """
-    return _cards().get(metric)
-
-
-@lru_cache
-def _cards() -> dict[str, dict[str, Any]]:
-    sentiment = json.loads(HEAD.read_text())
-    shown = {"what", "data", "held_out"}
-    return {
-        **json.loads(CARDS.read_text()),
-        "sentiment": {key: value for key, value in sentiment.items() if key in shown},
-    }
+    cards: dict[str, dict[str, Any]] = json.loads(CARDS.read_text())
+    sentiment: dict[str, Any] = json.loads(HEAD.read_text())
+    cards["sentiment"] = {key: sentiment[key] for key in ("what", "data", "held_out")}
+    return {column: cards[column] for column in columns if column in cards}

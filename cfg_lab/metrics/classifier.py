@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo, Direction
 from cfg_lab.metrics.text import Text
 
+Classify = Callable[[Sequence[str]], list[float]]
+"""From texts to the probability of a label, one per text."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Probability of one label of a `text-classification` model, in [0, 1]; NaN for empty texts.
+    """Probability of one label of a `text-classification` model, in [0, 1]. NaN for empty texts.
 
     Args:
         model: hub id or folder.
         label: the label, as the model's config writes it.
-        loader: (model, label) -> function from texts to probabilities.
-        column: what the table calls it.
+        loader: (model, label) -> the function that classifies.
+        column: name of the column.
+        better: "higher" if the label is wanted, "lower" if it is not. Then the column is an aim on the page.
     """
 
     model: str
     label: str
-    loader: Callable[[str, str], Callable[[Sequence[str]], list[float]]] = field(repr=False)
+    loader: Callable[[str, str], Classify] = field(repr=False)
     column: str = "classifier"
+    better: Direction | None = field(default=None, repr=False)
+
+    @property
+    def columns(self) -> Mapping[str, ColumnInfo]:
+        meaning = f"probability of the label {self.label!r} by the classifier {self.model}"
+        return {self.column: ColumnInfo(meaning=meaning, better=self.better, bounds=SHARE)}
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        classify = _loaded(self.loader, self.model, self.label)
-        written = [text.text for text in texts if text.text.strip()]
-        found = iter(classify(written) if written else [])
-        return {self.column: [next(found) if text.text.strip() else math.nan for text in texts]}
+        classify = _load_classify(self.loader, self.model, self.label)
+        not_empty = [text.text for text in texts if text.text.strip()]
+        probabilities = iter(classify(not_empty) if not_empty else [])
+        return {self.column: [next(probabilities) if text.text.strip() else math.nan for text in texts]}
 
 
 @lru_cache(maxsize=4)
-def _loaded(loader: Callable[[str, str], Any], model: str, label: str) -> Any:
+def _load_classify(loader: Callable[[str, str], Classify], model: str, label: str) -> Classify:
     return loader(model, label)

@@ -1,24 +1,39 @@
-"""What a text cost, so that methods compare at equal compute."""
+"""How much computation a text took, so that methods can be compared at equal cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import AT_LEAST_0, SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the models had to do for each text, as if it had been decoded alone.
+    """What the models had to compute for each text, as if it had been decoded alone.
 
-    forward_tokens: tokens read by the models, contexts and new ones, of all branches and beams.
-    gflop: 2 * parameters * tokens read / 1e9, summed over the branches' models (Kaplan et al. 2020,
-        arXiv:2001.08361, without the attention's own products, which are small in short contexts).
-    negatives_saved: share of the negatives' tokens that a schedule or an adaptive stop spared, in [0, 1]; NaN
-        where there is no negative.
+    forward_tokens: number of tokens that the models read: contexts and new tokens, of all branches and beams.
+    gflop: 2 * parameters * tokens read / 1e9, summed over the models of the branches (Kaplan et al. 2020,
+    arXiv:2001.08361). Leaves out the products inside attention, which are few for short contexts.
+    negatives_saved: share of the negatives' tokens that were not read because a schedule or an adaptive rule
+    stopped the negatives, in [0, 1]. NaN if there is no negative.
     """
+
+    columns = MappingProxyType(
+        {
+            "forward_tokens": ColumnInfo(
+                meaning="tokens that the models read for a text, of all branches", bounds=AT_LEAST_0
+            ),
+            "gflop": ColumnInfo(meaning="billions of operations that a text took", bounds=AT_LEAST_0),
+            "negatives_saved": ColumnInfo(
+                meaning="share of the negatives' tokens that a schedule or an adaptive rule saved",
+                bounds=SHARE,
+            ),
+        }
+    )
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         return {
@@ -27,11 +42,11 @@ class Cost:
                 2e-9 * sum(n * size for n, size in zip(text.tokens_read, text.parameters, strict=True))
                 for text in texts
             ],
-            "negatives_saved": [_saved(text) for text in texts],
+            "negatives_saved": [_negatives_saved(text) for text in texts],
         }
 
 
-def _saved(text: Text) -> float:
+def _negatives_saved(text: Text) -> float:
     if len(text.tokens_read) < 2:
         return math.nan
     return 1 - sum(text.tokens_read[1:]) / sum(text.tokens_read_in_full[1:])

@@ -5,30 +5,59 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
 
-@dataclass(frozen=True)
+def _distinct_column(n: int) -> ColumnInfo:
+    return ColumnInfo(
+        meaning=f"share of a text's {n}-grams that are different ones",
+        better="higher",
+        bounds=SHARE,
+        role="diversity",
+    )
+
+
+def repeated_column(n: int) -> ColumnInfo:
+    """The description of the column repeated_<n>, which two metrics give."""
+    return ColumnInfo(
+        meaning=f"share of a text's {n}-grams that occurred before in it",
+        better="lower",
+        bounds=SHARE,
+        role="other",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diversity:
     """Distinct n-grams within each text, over lower-cased words.
 
-    distinct_1, distinct_2, distinct_3: different n-grams divided by all n-grams of the text, in (0, 1]
-    (after Li et al. 2016, arXiv:1510.03055, who count over a set of texts; here a text, so that lengths and
-    intervals are a text's own).
+    distinct_1, distinct_2, distinct_3: number of different n-grams divided by the number of n-grams, in
+    (0, 1]. Li et al. 2016 (arXiv:1510.03055) count over a set of texts; here each text has its own value.
     repeated_4: 1 - distinct_4, the share of 4-grams that occurred before in the text, in [0, 1)
     (rep-4 of Welleck et al. 2020, arXiv:1908.04319).
     NaN for texts with fewer words than n.
     """
 
+    columns = MappingProxyType(
+        {
+            **{f"distinct_{n}": _distinct_column(n) for n in (1, 2, 3)},
+            "repeated_4": repeated_column(4),
+        }
+    )
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        found = [words(text.text) for text in texts]
-        columns = {f"distinct_{n}": [distinct(text, n) for text in found] for n in (1, 2, 3)}
-        return {**columns, "repeated_4": [1 - distinct(text, 4) for text in found]}
+        words_of_texts = [words(text.text) for text in texts]
+        return {
+            **{f"distinct_{n}": [distinct_share(text, n) for text in words_of_texts] for n in (1, 2, 3)},
+            "repeated_4": [1 - distinct_share(text, 4) for text in words_of_texts],
+        }
 
 
-def distinct(words: list[str], n: int) -> float:
-    """Different n-grams divided by all n-grams; NaN where there are none."""
+def distinct_share(words: list[str], n: int) -> float:
+    """Number of different n-grams divided by the number of n-grams; NaN if there are none."""
     grams = list(zip(*(words[i:] for i in range(n)), strict=False))
     return len(set(grams)) / len(grams) if grams else math.nan

@@ -9,63 +9,64 @@ from functools import lru_cache
 from typing import Any, cast
 
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.column_info import ColumnInfo, Direction
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateModule:
-    """A metric or measurement of `evaluate`, computed a text at a time.
+    """A metric or measurement of `evaluate`, computed for each text alone.
+
+    Compares with the prompts' `reference` if the module takes references. Then a text is NaN if its prompt
+    has none.
 
     Args:
         module: its name on the hub ("exact_match") or the path of a .py file.
-        column: which of the values it computes, and what the table calls it.
-        arguments: further arguments of its `compute`, the same for every text.
-
-    References are the prompts' own (`reference`); where a module takes some and a prompt has none, the
-    score is NaN.
+        column: name of the value that is taken from what the module computes; also the column's name.
+        arguments: further arguments of the module's `compute`, the same for every text.
+        better: "higher" or "lower" if one of them is good. Then the column is an aim on the page.
     """
 
     module: str
     column: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    better: Direction | None = field(default=None, repr=False)
+
+    @property
+    def columns(self) -> Mapping[str, ColumnInfo]:
+        return {self.column: ColumnInfo(meaning=f"{self.column} of {self.module}", better=self.better)}
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        module = _loaded(self.module)
-        wants_reference = "references" in module.features
-        scores: list[float] = []
-        for text in texts:
-            given: dict[str, Any] = {
-                "predictions" if "predictions" in module.features else "data": [text.text]
-            }
-            if wants_reference:
-                if text.prompt.reference is None:
-                    scores.append(math.nan)
-                    continue
-                given["references"] = [text.prompt.reference]
-            computed: dict[str, Any] = module.compute(**given, **self.arguments)
-            scores.append(_value(computed, self.column, self.module))
-        return {self.column: scores}
+        module = _load_module(self.module)
+        return {self.column: [self._score_text(module, text) for text in texts]}
 
-
-def _value(computed: dict[str, Any], column: str, module: str) -> float:
-    if column not in computed:
-        raise InputError(
-            f"metrics.evaluate.column is {column!r}, but {module} computes {', '.join(map(str, computed))}"
-        )
-    value = computed[column]
-    first = cast("list[Any]", value)[0] if isinstance(value, list) else value  # some give a value a text
-    return float(first)
+    def _score_text(self, module: Any, text: Text) -> float:
+        inputs: dict[str, Any] = {"predictions" if "predictions" in module.features else "data": [text.text]}
+        if "references" in module.features:
+            if text.prompt.reference is None:
+                return math.nan
+            inputs["references"] = [text.prompt.reference]
+        computed: dict[str, Any] = module.compute(**inputs, **self.arguments)
+        if self.column not in computed:
+            raise InputError(
+                f"metrics.evaluate.column is {self.column!r}, but {self.module} computes "
+                f"{', '.join(map(str, computed))}"
+            )
+        value = computed[self.column]
+        # Some modules give a list with one value per text.
+        return float(cast("list[Any]", value)[0] if isinstance(value, list) else value)
 
 
 @lru_cache(maxsize=8)
-def _loaded(module: str) -> Any:
+def _load_module(module: str) -> Any:
+    """A module of `evaluate`, kept in memory."""
     import evaluate
 
     try:
         return evaluate.load(module)
     except Exception as error:  # evaluate and the hub raise many kinds
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"metrics.evaluate.module is {module!r}, which is neither a path of a metric's .py file nor a "
-            f"reachable name on the hub: {first}"
+            f"reachable name on the hub: {reason}"
         ) from error

@@ -1,53 +1,77 @@
-"""How likely a text is to another model, which had no part in it."""
+"""How likely a text is to a model that did not write it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import AT_LEAST_0, AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 from cfg_lab.prompts import Prompt
 
 Evaluate = Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]
-"""From prompts and texts to the log-probs of each text's tokens, nats; [] for a text too long for it."""
+"""From (prompt, text) pairs to the log-probs of each text's tokens, nats. [] for a text that is too long."""
+
+_PERPLEXITY = ColumnInfo(
+    meaning="how unexpected the text is to another, independent model; 1 is certain",
+    better="lower",
+    bounds=AT_LEAST_1,
+    role="fluency",
+    rank=2,
+)
+_BITS_PER_BYTE = ColumnInfo(
+    meaning="bits for each byte of text under another, independent model",
+    better="lower",
+    bounds=AT_LEAST_0,
+    role="fluency",
+    rank=2,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Perplexity of the new text given the prompt under an independent model, by teacher forcing.
+    """Perplexity of the new text, given the prompt, under an independent model (by teacher forcing).
 
-    evaluator_perplexity: exp of the mean negative log-prob a token of the evaluator; at least 1.
-    evaluator_bits_per_byte: the summed negative log2-prob over the text's UTF-8 bytes; at least 0. Compare
-    evaluators by this one, for their tokens differ.
+    evaluator_perplexity: exp of the mean negative log-prob per token of the evaluator, at least 1.
+    evaluator_bits_per_byte: the summed negative log2-prob divided by the text's number of UTF-8 bytes, at
+    least 0. Use this one to compare evaluators, whose tokens differ.
 
-    A generator is sure of its own texts: guided ones are compared more fairly by a model that wrote none.
-    NaN for empty texts and for those longer than the evaluator can see.
+    A generator finds its own texts likely. A model that wrote none of the texts compares guided texts more
+    fairly. NaN for empty texts and for texts longer than the evaluator's context.
 
     Args:
         model: an option of conf/model, a folder or a hub id.
         loader: (model, separator) -> the function that evaluates.
-        separator: between prompt and text for an evaluator without chat template, where the text does not
-            begin with white space itself; "" for continuations of a base model.
+        separator: put between prompt and text if the evaluator has no chat template and the text does not
+            begin with white space. Use "" for continuations by a base model.
         column: begins the names of the columns.
     """
 
+    column_patterns = MappingProxyType(
+        {
+            "evaluator*_perplexity": _PERPLEXITY,
+            "evaluator*_bits_per_byte": _BITS_PER_BYTE,
+        }
+    )
     model: str
     loader: Callable[[str, str], Evaluate] = field(repr=False)
     separator: str = "\n"
     column: str = "evaluator"
 
+    @property
+    def columns(self) -> Mapping[str, ColumnInfo]:
+        return {f"{self.column}_perplexity": _PERPLEXITY, f"{self.column}_bits_per_byte": _BITS_PER_BYTE}
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         evaluate = self.loader(self.model, self.separator)
-        written = [text for text in texts if text.text]
-        found = iter(evaluate([(text.prompt, text.text) for text in written]))
-        log_probs = [next(found) if text.text else [] for text in texts]
+        pairs = [(text.prompt, text.text) for text in texts if text.text]
+        evaluated = iter(evaluate(pairs))
+        log_probs = [next(evaluated) if text.text else [] for text in texts]
         return {
-            f"{self.column}_perplexity": [
-                math.exp(-sum(spoken) / len(spoken)) if spoken else math.nan for spoken in log_probs
-            ],
+            f"{self.column}_perplexity": [perplexity(values) for values in log_probs],
             f"{self.column}_bits_per_byte": [
-                -sum(spoken) / math.log(2) / len(text.text.encode()) if spoken else math.nan
-                for text, spoken in zip(texts, log_probs, strict=True)
+                bits_per_byte(values, text.text) for text, values in zip(texts, log_probs, strict=True)
             ],
         }

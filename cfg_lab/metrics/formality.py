@@ -6,11 +6,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
-# 's is one only where it cannot be a genitive: it's, but not the river's.
+# 's counts only where it cannot be a genitive: "it's" is a contraction, "the river's" is not.
 _CONTRACTION = re.compile(
     r".*n['’]t|.+['’](?:ll|re|ve|d|m)|y['’]all"
     r"|(?:it|that|there|here|he|she|what|who|where|how|when|let)['’]s"
@@ -18,39 +20,52 @@ _CONTRACTION = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Formality:
-    """How formal a text is, in [0, 1], for English; NaN for texts without words.
+    """How formal an English text is, in [0, 1]. NaN for texts without words.
 
-    logistic(letters x letters a word + contractions x share of contractions + bias): a text without
-    contractions is at 0.5 with 4.6 letters a word, and every contraction in a hundred words takes as much as
-    0.2 letters a word. The weights are a logistic regression's on 80 pairs of sentences that say the same
-    formally and informally (experiments/metric_cards); its probability is of the formal one.
+    logistic(letters * mean letters per word + contractions * share of contractions + bias)
 
-    Long words are also a matter of topic, and guidance lengthens words whatever the negative: compare
-    negatives at one scale, on the same prompts. `card("formality")` has how well it tells texts written to be
-    formal from those written to be casual.
+    A text without contractions has 0.5 at 4.6 letters per word. One contraction in a hundred words lowers
+    the logit as much as 0.2 fewer letters per word. The weights are those of a logistic regression on 80
+    pairs of sentences that say the same formally and informally (experiments/metric_cards). Its card says
+    how well it tells formal from casual texts.
+
+    Long words also depend on the topic, and guidance lengthens words with any negative. So compare negatives
+    at the same scale, on the same prompts.
 
     Args:
-        letters: weight of a letter a word (mean over words).
-        contractions: weight of the share of words that are contractions, gonna and kinda included.
-        bias: of the regression.
+        letters: weight of the mean number of letters per word.
+        contractions: weight of the share of words that are contractions, "gonna" and "kinda" included.
+        bias: constant term of the regression.
     """
 
+    columns = MappingProxyType(
+        {
+            "formality": ColumnInfo(
+                meaning="how formal the words are, by their length and contractions; 1 is formal",
+                bounds=SHARE,
+            )
+        }
+    )
     letters: float = 1.96
     contractions: float = -35.1
     bias: float = -9.02
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        found = [features(text.text) for text in texts]
-        logits = [self.letters * long + self.contractions * short + self.bias for long, short in found]
+        features = [formality_features(text.text) for text in texts]
+        logits = [
+            self.letters * letters + self.contractions * contractions + self.bias
+            for letters, contractions in features
+        ]
         return {"formality": [(1 + math.tanh(logit / 2)) / 2 for logit in logits]}
 
 
-def features(text: str) -> tuple[float, float]:
-    """Letters a word, and the share of words that are contractions; NaN where there are no words."""
-    found = words(text)
-    if not found:
+def formality_features(text: str) -> tuple[float, float]:
+    """Mean letters per word, and the share of words that are contractions; NaN if there are no words."""
+    words_of_text = words(text)
+    if not words_of_text:
         return math.nan, math.nan
-    letters = sum(len(re.sub(r"['’]", "", word)) for word in found)
-    return letters / len(found), sum(1 for word in found if _CONTRACTION.fullmatch(word)) / len(found)
+    letters = sum(len(re.sub(r"['’]", "", word)) for word in words_of_text)
+    contractions = sum(1 for word in words_of_text if _CONTRACTION.fullmatch(word))
+    return letters / len(words_of_text), contractions / len(words_of_text)

@@ -1,28 +1,34 @@
-"""How likely a text is to the guided distribution it was drawn from."""
+"""How likely a text is to the guided distribution from which it was drawn."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import AT_MOST_0, ColumnInfo
+from cfg_lab.metrics.likelihood import mean_log_prob
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuidedLikelihood:
-    """Guided log-likelihood, a token.
+    """Mean log-likelihood per token under the guided distribution.
 
     guided_log_prob: mean log-prob of the new tokens under the guided, normalised distribution, nats, at most
-    0; before temperature and truncation, so it compares across samplings. Nearer to 0 is surer of itself,
-    which says nothing of quality. At scale 1 it is -log of `perplexity`.
+    0. It is taken before temperature and truncation, so it can be compared across samplings. Values near 0
+    mean a confident distribution, not a good text. At scale 1 it is -log of `perplexity`.
 
     A stop token is not part of the text and does not count. NaN for empty texts.
     """
 
+    columns = MappingProxyType(
+        {
+            "guided_log_prob": ColumnInfo(
+                meaning="mean log-prob of the tokens under the guided distribution, nats", bounds=AT_MOST_0
+            )
+        }
+    )
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        return {"guided_log_prob": [_mean(text.guided_log_probs) for text in texts]}
-
-
-def _mean(log_probs: Sequence[float]) -> float:
-    return sum(log_probs) / len(log_probs) if log_probs else math.nan
+        return {"guided_log_prob": [mean_log_prob(text.guided_log_probs) for text in texts]}

@@ -1,33 +1,45 @@
-"""Is a text in the language it should be in?"""
+"""Whether a text is in the language it should be in."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Language:
-    """Probability that a text is in a language, in [0, 1]; NaN for empty texts.
+    """Probability that a text is in a language, in [0, 1]. NaN for empty texts.
 
     py3langid's naive Bayes over byte n-grams (after Lui & Baldwin 2012, langid.py), normalised over all its
-    languages. Unsure of texts of a few words. Its measured accuracy: `card("language")`.
+    languages. It is unsure about texts of a few words. Its card says how often it is right.
 
     Args:
-        language: an ISO 639-1 code ("en"); None is the language that py3langid finds in each prompt's text,
-            which may be wrong for prompts of a few words.
+        language: an ISO 639-1 code ("en"). None means the language that py3langid detects in each prompt's
+            text, which can be wrong for prompts of a few words.
     """
 
+    columns = MappingProxyType(
+        {
+            "language": ColumnInfo(
+                meaning="probability that the text is in the prompt's language, or in a given one",
+                better="higher",
+                bounds=SHARE,
+                role="other",
+            )
+        }
+    )
     language: str | None = None
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        probabilities = _identifier()
+        probabilities = _load_identifier()
         if self.language is not None and self.language not in probabilities("."):
             known = ", ".join(sorted(probabilities(".")))
             raise InputError(
@@ -45,22 +57,22 @@ class Language:
 
 @lru_cache(maxsize=4096)
 def language_of(text: str) -> str:
-    """The likeliest language's code."""
-    probabilities = _identifier()(text)
+    """ISO 639-1 code of a text's most likely language."""
+    probabilities = _load_identifier()(text)
     return max(probabilities, key=probabilities.__getitem__)
 
 
 @lru_cache
-def _identifier() -> Any:
-    """text -> {code: probability}."""
+def _load_identifier() -> Callable[[str], dict[str, float]]:
+    """The function from a text to the probability of each language, by its code."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def probabilities(text: str) -> dict[str, float]:
-        found: dict[str, float] = {}
+        by_code: dict[str, float] = {}
         for code, probability in identifier.rank(text):
-            found[code] = found.get(code, 0.0) + float(probability)
-        return found
+            by_code[code] = by_code.get(code, 0.0) + float(probability)
+        return by_code
 
     return probabilities

@@ -1,46 +1,59 @@
-"""How near a text is to what it should have been steered away from."""
+"""How close a text is in meaning to what guidance should steer it away from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.column_info import COSINE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-class Phrase(Protocol):
+class WeightedPhrase(Protocol):
+    """A phrase of a negative prompt with its weight."""
+
     @property
     def text(self) -> str: ...
     @property
     def weight(self) -> float: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Similarity of a text to its negative prompt's phrases, in [-1, 1]; lower is farther from them.
+    """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is farther from them.
 
-    leakage: mean over phrases of the cosine similarity of text and phrase (all-MiniLM-L6-v2), weighted as
-    the phrases are: sum of w cos over sum of |w|. NaN for empty texts and prompts without negative phrases.
-    Each phrase stands in the template, which tells texts apart better than the bare phrase.
+    leakage: weighted mean of the cosine similarities of text and phrases (all-MiniLM-L6-v2): sum of w cos
+    divided by sum of |w|. NaN for empty texts and for prompts without negative phrases. A phrase is embedded
+    in the template, which tells texts apart better than the phrase alone.
 
-    The phrases are the cell's own (negatives.phrases), else those of the prompt; so cells with
-    negatives=empty are measured against the prompt's phrases too. A value by itself says how the topic is
-    related to the phrases; read its paired difference to scale 1. Embeddings place opposites close together:
-    `card("leakage")` has how well this tells texts that show the phrases' attribute from texts that do not.
+    The phrases are those of the cell (negatives.phrases), or else those of the prompt. So cells with
+    negatives=empty are compared with the prompt's phrases too. A single value mostly says how the topic is
+    related to the phrases, so read the paired difference to scale 1. Embeddings put opposites close to each
+    other: the card says how well this metric tells texts with the phrases' attribute from texts without it.
 
     Args:
-        embedder: gives the embedding function; called when first needed.
-        phrases: reads weighted phrases, "sad:0.8, bleak".
-        template: what is embedded of a phrase, {} is the phrase.
+        embedder: returns the embedding function. Called at the first score.
+        phrases: parses weighted phrases, "sad:0.8, bleak".
+        template: the text that is embedded; {} stands for the phrase.
     """
 
+    columns = MappingProxyType(
+        {
+            "leakage": ColumnInfo(
+                meaning="how near the text is in meaning to the negative's phrases, cosine of embeddings",
+                better="lower",
+                bounds=COSINE,
+            )
+        }
+    )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
-    phrases: Callable[[str], Sequence[Phrase]] = field(repr=False)
+    phrases: Callable[[str], Sequence[WeightedPhrase]] = field(repr=False)
     template: str = "It is {}."
 
     def __post_init__(self) -> None:
@@ -49,14 +62,14 @@ class Leakage:
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
-        embeddings = embed([text.text for text in texts])
+        embeddings = embed([text.text for text in texts])  # [texts, size], of length 1
         scores: list[float] = []
         for text, embedding in zip(texts, embeddings, strict=True):
             phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
             weights = np.array([phrase.weight for phrase in phrases])
             if text.text.strip() and weights.any():
-                named = [self.template.replace("{}", phrase.text) for phrase in phrases]
-                similarities = embed(named) @ embedding
+                sentences = [self.template.replace("{}", phrase.text) for phrase in phrases]
+                similarities = embed(sentences) @ embedding
                 scores.append(float(weights @ similarities / np.abs(weights).sum()))
             else:
                 scores.append(math.nan)

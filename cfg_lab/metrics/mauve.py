@@ -1,4 +1,4 @@
-"""How near the texts of a cell are, as a whole, to reference texts."""
+"""How close the texts of a cell are, as a set, to reference texts."""
 
 from __future__ import annotations
 
@@ -7,39 +7,56 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from cfg_lab.errors import InputError
-from cfg_lab.metrics.jackknife import spread
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
 _SCALING = 5
 """The constant c of the divergence curve, as in the paper."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mauve:
-    """MAUVE: the area under the divergence curve between texts and references, in (0, 1], 1 is the same.
+    """MAUVE: the area under the divergence curve between texts and references, in (0, 1]; 1 is equal.
 
-    Embeddings (all-MiniLM-L6-v2) of both are reduced to 90 % of their variance and clustered together with
-    k-means, one cluster to ten texts of the smaller side; the two histograms over clusters P and Q give the
-    curve (exp(-c KL(Q|R)), exp(-c KL(P|R))), R = λP + (1-λ)Q, c = 5 (Pillutla et al. 2021,
-    arXiv:2102.01454). The paper has 5,000 texts a side; with a few hundred only large differences show, and
-    values compare only between cells with as many texts and the same references.
+    1. Embed texts and references (all-MiniLM-L6-v2) and reduce them to 90 % of their variance.
+    2. Cluster both with k-means, with one cluster per ten texts of the smaller side. This gives two
+       histograms over the clusters, P and Q.
+    3. The curve is (exp(-c KL(Q|R)), exp(-c KL(P|R))) with R = λP + (1-λ)Q, 0 < λ < 1, and c = 5.
 
-    mauve: of the cell, spread over its texts by the jackknife with the clusters held fixed, so the interval
-    leaves out what clustering itself adds. NaN, with a warning, where a side has fewer than `min_texts`.
+    Source: Pillutla et al. 2021 (arXiv:2102.01454), who use 5,000 texts per side. With a few hundred texts
+    only large differences show. Compare cells only if they have equally many texts and the same references.
+
+    mauve: a number of the cell, turned into jackknife pseudo-values with the clusters held fixed. So the
+    interval does not include the uncertainty of the clustering. NaN, with a warning, if one side has fewer
+    than `min_texts` texts.
 
     Args:
-        embedder: gives the embedding function; called when first needed.
-        references: a .txt file with a text a line; None takes the `reference` of the cell's prompts. Another
-            content of the same path is not noticed: give it another name.
-        min_texts: at least 20.
+        embedder: returns the embedding function. Called at the first score.
+        references: a .txt file with one text per line. None takes the `reference` of the cell's prompts.
+            Texts are not scored again when the content of the file changes, so give changed references a
+            new file name.
+        min_texts: least number of texts and of references, at least 20.
     """
 
-    together: ClassVar[bool] = True
+    whole_cell: ClassVar[bool] = True
+    columns = MappingProxyType(
+        {
+            "mauve": ColumnInfo(
+                meaning="how close the texts are to human ones as a whole, by meaning; 1 is equal",
+                better="higher",
+                bounds=SHARE,
+                role="diversity",
+                rank=3,
+            )
+        }
+    )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
     references: str | None = None
     min_texts: int = 100
@@ -62,43 +79,48 @@ class Mauve:
                 stacklevel=2,
             )
             return {"mauve": [math.nan] * len(texts)}
-        labels, size = _clusters(embed([text.text for text in texts]), embed(references))
-        own, theirs = labels[: len(texts)], labels[len(texts) :]
-        reference = np.bincount(theirs, minlength=size) / len(theirs)
+        labels, clusters = _cluster(embed([text.text for text in texts]), embed(references))
+        text_labels, reference_labels = labels[: len(texts)], labels[len(texts) :]
+        reference_histogram = np.bincount(reference_labels, minlength=clusters) / len(references)
 
-        def area(places: list[int]) -> float:
-            return mauve_area(np.bincount(own[places], minlength=size) / len(places), reference)
+        def area(indices: list[int]) -> float:
+            histogram = np.bincount(text_labels[indices], minlength=clusters) / len(indices)
+            return mauve_area(histogram, reference_histogram)
 
-        return {"mauve": spread(texts, area)}
+        return {"mauve": pseudo_values(texts, area)}
 
     def _references(self, texts: Sequence[Text]) -> list[str]:
         if self.references is not None:
             return [line for line in Path(self.references).read_text().splitlines() if line.strip()]
-        prompts = {text.prompt.id: text.prompt.reference for text in texts}
-        return [reference for reference in prompts.values() if reference is not None]
+        references = {text.prompt.id: text.prompt.reference for text in texts}
+        return [reference for reference in references.values() if reference is not None]
 
 
-def _clusters(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int]:
-    """A cluster's number for each text and reference, and how many there are."""
+def _cluster(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cluster embeddings [texts, size] and [references, size].
+
+    Returns:
+        The cluster's number of each text, then of each reference; and the number of clusters.
+    """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
     pca: Any = PCA(0.9, svd_solver="full")
-    size = max(2, round(min(len(texts), len(references)) / 10))
-    kmeans: Any = KMeans(n_clusters=size, n_init=cast("Any", 5), random_state=0)
-    return kmeans.fit_predict(pca.fit_transform(np.vstack([texts, references]))), size
+    clusters = max(2, round(min(len(texts), len(references)) / 10))
+    kmeans: Any = KMeans(n_clusters=clusters, n_init=cast("Any", 5), random_state=0)
+    return kmeans.fit_predict(pca.fit_transform(np.vstack([texts, references]))), clusters
 
 
 def mauve_area(p: np.ndarray, q: np.ndarray) -> float:
-    """Area under the divergence curve of two histograms, in (0, 1]."""
-    shares = np.linspace(1e-6, 1 - 1e-6, 25)[:, None]
-    mixed = shares * p + (1 - shares) * q  # [points, clusters]
-    x = np.concatenate([[1.0], np.exp(-_SCALING * _divergence(q, mixed)), [0.0]])
-    y = np.concatenate([[0.0], np.exp(-_SCALING * _divergence(p, mixed)), [1.0]])
+    """Area under the divergence curve of two histograms [clusters] that sum to 1; in (0, 1]."""
+    weights = np.linspace(1e-6, 1 - 1e-6, 25)[:, None]  # λ
+    mixtures = weights * p + (1 - weights) * q  # [points, clusters]
+    x = np.concatenate([[1.0], np.exp(-_SCALING * _divergences(q, mixtures)), [0.0]])
+    y = np.concatenate([[0.0], np.exp(-_SCALING * _divergences(p, mixtures)), [1.0]])
     return abs(float(np.trapezoid(y, x)))
 
 
-def _divergence(p: np.ndarray, mixed: np.ndarray) -> np.ndarray:
-    """KL(p || r) for each row r of mixed [points, clusters], nats; r is above 0 where p is."""
-    there = p > 0
-    return (p[there] * np.log(p[there] / mixed[:, there])).sum(1)
+def _divergences(p: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
+    """KL(p || r) in nats for each row r of mixtures [points, clusters]; r is above 0 where p is."""
+    positive = p > 0
+    return (p[positive] * np.log(p[positive] / mixtures[:, positive])).sum(1)

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import AT_LEAST_0, AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """Perplexity of the new text under the unguided model given the prompt.
+    """Perplexity of the new text under the unguided model, given the prompt.
 
-    perplexity: exp of the mean negative log-prob a token; at least 1, lower is more likely.
-    bits_per_byte: the summed negative log2-prob over the text's UTF-8 bytes; at least 0. Compares across
-    tokenizers, which perplexity does not.
+    perplexity: exp of the mean negative log-prob per token, at least 1. Lower is more likely.
+    bits_per_byte: the summed negative log2-prob divided by the text's number of UTF-8 bytes, at least 0.
+    Compares models with different tokenizers, which perplexity does not.
 
-    A stop token is not part of the text and does not count. NaN for empty texts. Source of the log-probs:
+    A stop token is not part of the text and does not count. NaN for empty texts. The log-probs are those of
     the positive branch, recorded while decoding, before temperature and truncation.
     """
 
+    columns = MappingProxyType(
+        {
+            "perplexity": ColumnInfo(
+                meaning="how unexpected the text is to the model without guidance; 1 is certain",
+                better="lower",
+                bounds=AT_LEAST_1,
+                role="fluency",
+            ),
+            "bits_per_byte": ColumnInfo(
+                meaning="bits for each byte of text without guidance; compares across models",
+                better="lower",
+                bounds=AT_LEAST_0,
+                role="fluency",
+                rank=1,
+            ),
+        }
+    )
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         return {
-            "perplexity": [_perplexity(text) for text in texts],
-            "bits_per_byte": [_bits_per_byte(text) for text in texts],
+            "perplexity": [perplexity(text.log_probs) for text in texts],
+            "bits_per_byte": [bits_per_byte(text.log_probs, text.text) for text in texts],
         }
-
-
-def _perplexity(text: Text) -> float:
-    spoken = text.log_probs
-    return math.exp(-sum(spoken) / len(spoken)) if spoken else math.nan
-
-
-def _bits_per_byte(text: Text) -> float:
-    size = len(text.text.encode())
-    return -sum(text.log_probs) / math.log(2) / size if size else math.nan

@@ -6,23 +6,33 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from cfg_lab.metrics.column_info import ColumnInfo
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Readability:
-    """Flesch's formulas, for English; NaN for texts without words.
+    """Flesch's formulas, for English. NaN for texts without words.
 
-    reading_ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words (Flesch 1948); about 0 (hard) to 100
-    (easy), not bounded.
+    reading_ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words (Flesch 1948). Usually between 0
+    (hard) and 100 (easy), but not bounded.
     reading_grade: 0.39 words/sentences + 11.8 syllables/words - 15.59, a school grade of the United States
     (Kincaid et al. 1975).
 
-    Sentences end at . ! ? or a line's end; a text cut short counts its last piece as one. Syllables are
-    counted by rule (see `syllables`), so texts compare with each other rather than with other programs.
+    A sentence ends at . ! ? or at the end of a line. If a text is cut in the middle of a sentence, the rest
+    counts as a sentence. Syllables are counted by rules (see `syllables`), so compare values with each other
+    rather than with those of other programs.
     """
+
+    columns = MappingProxyType(
+        {
+            "reading_ease": ColumnInfo(meaning="Flesch's reading ease: 0 is hard, 100 easy"),
+            "reading_grade": ColumnInfo(meaning="Flesch and Kincaid's school grade"),
+        }
+    )
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         ratios = [_ratios(text.text) for text in texts]
@@ -33,16 +43,19 @@ class Readability:
 
 
 def _ratios(text: str) -> tuple[float, float]:
-    """Words a sentence, syllables a word."""
-    found = words(text)
-    if not found:
+    """Words per sentence and syllables per word; NaN if there are no words."""
+    words_of_text = words(text)
+    if not words_of_text:
         return math.nan, math.nan
-    sentences = sum(1 for piece in re.split(r"[.!?]+(?=\s|$)|\n+", text) if words(piece))
-    return len(found) / sentences, sum(map(syllables, found)) / len(found)
+    sentences = sum(1 for sentence in re.split(r"[.!?]+(?=\s|$)|\n+", text) if words(sentence))
+    return len(words_of_text) / sentences, sum(map(syllables, words_of_text)) / len(words_of_text)
 
 
 def syllables(word: str) -> int:
-    """Groups of vowels; a silent final e, es or ed is none, a final consonant + le is one; at least 1."""
+    """Number of syllables of a lower-cased English word, at least 1.
+
+    Each group of vowels is a syllable. A silent final e, es or ed is not; a final le after a consonant is.
+    """
     word = re.sub(r"['’].*", "", word)
     groups = len(re.findall(r"[aeiouy]+", word))
     silent = re.search(r"[^aeiouy](e|es|ed)$", word) and not re.search(

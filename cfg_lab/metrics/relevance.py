@@ -1,27 +1,39 @@
-"""Does a text keep to its prompt?"""
+"""Whether a text keeps to its prompt."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
+from cfg_lab.metrics.column_info import COSINE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Relevance:
-    """Cosine similarity of a text and its prompt, in [-1, 1]; higher is nearer; NaN for empty texts.
+    """Cosine similarity of a text and its prompt, in [-1, 1]. NaN for empty texts.
 
-    Embeddings of all-MiniLM-L6-v2, which see the first 256 tokens. A text that repeats its prompt has 1.
-    `card("relevance")` has how often a text is nearer to its own prompt than to another.
+    The embeddings are those of all-MiniLM-L6-v2, which reads the first 256 tokens. A text that repeats its
+    prompt has 1. The card says how often a text is nearer to its own prompt than to another.
 
     Args:
-        embedder: gives the embedding function; called when first needed.
+        embedder: returns the embedding function. Called at the first score.
     """
 
+    columns = MappingProxyType(
+        {
+            "relevance": ColumnInfo(
+                meaning="how near the text is in meaning to its prompt, cosine of embeddings",
+                better="higher",
+                bounds=COSINE,
+                role="relevance",
+            )
+        }
+    )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:

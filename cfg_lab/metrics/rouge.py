@@ -6,36 +6,51 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
-_KINDS = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+_ROUGE_TYPES = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+"""Columns and the names that the rouge-score package uses for them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rouge:
     """ROUGE of a text against the prompt's `reference`, F measure, in [0, 1] (Lin 2004).
 
-    rouge_1, rouge_2: unigrams, bigrams; rouge_l: longest common subsequence. Of the rouge-score package:
-    lower case, letters and digits, English words cut to Porter stems. An empty text has 0; NaN where the
-    prompt has no reference.
+    rouge_1, rouge_2: by unigrams and bigrams.
+    rouge_l: by the longest common subsequence.
+
+    Computed by the rouge-score package: lower case, letters and digits only, words reduced to their Porter
+    stems (English). An empty text has 0. NaN if the prompt has no reference.
     """
 
+    columns = MappingProxyType(
+        {
+            column: ColumnInfo(meaning="overlap with the reference, ROUGE F1", better="higher", bounds=SHARE)
+            for column in _ROUGE_TYPES
+        }
+    )
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        scorer = _scorer()
-        found: list[Any] = [
+        scorer = _load_scorer()
+        scores_of_texts: list[Any] = [
             None if text.prompt.reference is None else scorer.score(text.prompt.reference, text.text)
             for text in texts
         ]
         return {
-            column: [math.nan if one is None else float(one[kind].fmeasure) for one in found]
-            for column, kind in _KINDS.items()
+            column: [
+                math.nan if scores is None else float(scores[rouge_type].fmeasure)
+                for scores in scores_of_texts
+            ]
+            for column, rouge_type in _ROUGE_TYPES.items()
         }
 
 
 @lru_cache
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # brings nltk, a second of imports
+def _load_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which takes a second
 
-    return RougeScorer(list(_KINDS.values()), use_stemmer=True)
+    return RougeScorer(list(_ROUGE_TYPES.values()), use_stemmer=True)

@@ -1,48 +1,69 @@
-"""How alike the wording of the texts of a cell is."""
+"""How similar the wording of a cell's texts is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from cfg_lab.metrics.jackknife import spread
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SelfBleu:
-    """Pairwise self-BLEU of the texts of a cell; higher is less varied.
+    """Pairwise self-BLEU of the texts of a cell. Higher is less varied.
 
-    self_bleu: mean BLEU of a text against each other sample of its prompt, in [0, 1]; NaN for a prompt with
+    self_bleu: mean BLEU of a text against each other sample of its prompt, in [0, 1]. NaN for a prompt with
     one sample.
-    self_bleu_across: the same against the texts of other prompts: what every prompt gets said. A number of
-    the cell in [0, 1], spread over its texts by the jackknife; NaN with one prompt.
+    self_bleu_across: mean BLEU of all pairs of texts of different prompts, in [0, 1]: high if the model says
+    the same whatever the prompt. A number of the cell, turned into jackknife pseudo-values. NaN for fewer
+    than three prompts: without one of them, a pair must be left.
 
-    BLEU is sacrebleu's of one sentence (13a tokens, effective order, exponential smoothing); two equal texts
-    have 1, empty ones too. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not grow with the
-    number of samples, as one BLEU with all others as references does (Zhu et al. 2018, arXiv:1802.01886).
-    Work grows with the square of a cell's texts.
+    BLEU is sacrebleu's for one sentence (13a tokens, effective order, exponential smoothing). Two equal texts
+    have 1, also two empty ones. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not grow with the
+    number of samples. BLEU with all other texts as references does (Zhu et al. 2018, arXiv:1802.01886). The
+    time grows with the square of the number of texts in a cell.
     """
 
-    together: ClassVar[bool] = True
+    whole_cell: ClassVar[bool] = True
+    columns = MappingProxyType(
+        {
+            "self_bleu": ColumnInfo(
+                meaning="how alike the wording is of a prompt's samples, BLEU",
+                better="lower",
+                bounds=SHARE,
+                role="diversity",
+                rank=1,
+            ),
+            "self_bleu_across": ColumnInfo(
+                meaning="how alike the wording is of texts of different prompts, BLEU",
+                better="lower",
+                bounds=SHARE,
+                role="diversity",
+                rank=1,
+            ),
+        }
+    )
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        pairs = _bleu([text.text for text in texts])
+        bleu = _pairwise_bleu([text.text for text in texts])
         prompts = np.array([text.prompt.id for text in texts])
-        same = prompts[:, None] == prompts[None, :]
-        others = same & ~np.eye(len(texts), dtype=bool)
+        same_prompt = prompts[:, None] == prompts[None, :]
+        other_samples = same_prompt & ~np.eye(len(texts), dtype=bool)
 
-        def across(places: list[int]) -> float:
-            kept = np.ix_(places, places)
-            return _mean(pairs[kept][~same[kept]])
+        def across(indices: list[int]) -> float:
+            subset = np.ix_(indices, indices)
+            return _mean(bleu[subset][~same_prompt[subset]])
 
         return {
-            "self_bleu": [_mean(row[mask]) for row, mask in zip(pairs, others, strict=True)],
-            "self_bleu_across": spread(texts, across) if texts else [],
+            "self_bleu": [_mean(row[mask]) for row, mask in zip(bleu, other_samples, strict=True)],
+            "self_bleu_across": pseudo_values(texts, across) if texts else [],
         }
 
 
@@ -50,15 +71,15 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _bleu(texts: Sequence[str]) -> np.ndarray:
-    """BLEU [texts, texts] of each text against each as the only reference, in [0, 1]."""
+def _pairwise_bleu(texts: Sequence[str]) -> np.ndarray:
+    """BLEU [texts, texts], in [0, 1], of the row's text against the column's text as the only reference."""
     from sacrebleu.metrics.bleu import BLEU
 
     metric: Any = BLEU(effective_order=True)
-    found = np.eye(len(texts))
+    bleu = np.eye(len(texts))
     for i, text in enumerate(texts):
         for j, reference in enumerate(texts):
             if i != j:
                 equal = text == reference
-                found[i, j] = 1.0 if equal else metric.sentence_score(text, [reference]).score / 100
-    return found
+                bleu[i, j] = 1.0 if equal else metric.sentence_score(text, [reference]).score / 100
+    return bleu

@@ -1,4 +1,4 @@
-"""Is a text positive?"""
+"""Whether a text is positive."""
 
 from __future__ import annotations
 
@@ -8,48 +8,62 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 HEAD = Path(__file__).with_name("sentiment_head.json")
-"""Weights, what they were trained on, and their held-out accuracy; made by experiments/sentiment_head."""
+"""The classifier's weights, training data and held-out accuracy; made by experiments/sentiment_head."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sentiment:
-    """Probability that a text is of positive sentiment, in [0, 1]; NaN for empty texts.
+    """Probability that a text has positive sentiment, in [0, 1]. NaN for empty texts.
 
     A logistic regression on sentence embeddings (all-MiniLM-L6-v2), trained on human ratings of movie and
-    product reviews, newspaper sentences and tweets. Its accuracy on held-out texts stands in HEAD.
+    product reviews, newspaper sentences and tweets. Its card says how often it is right.
 
     Args:
-        embedder: gives the embedding function; called when first needed.
+        embedder: returns the embedding function. Called at the first score.
     """
 
+    version: ClassVar[int] = 1  # raise it when sentiment_head.json changes
+    columns = MappingProxyType(
+        {
+            "sentiment": ColumnInfo(
+                meaning="probability that the text is positive in tone, by a classifier",
+                better="higher",
+                bounds=SHARE,
+            )
+        }
+    )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
-    head: str = "minilm-logistic-1"
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        weights, bias = _head()
-        embed = _loaded(self.embedder)
-        written = [i for i, text in enumerate(texts) if text.text.strip()]
+        weights, bias = _load_head()
+        embed = _load_embedder(self.embedder)
+        not_empty = [i for i, text in enumerate(texts) if text.text.strip()]
         scores = [math.nan] * len(texts)
-        if written:
-            logits = embed([texts[i].text for i in written]) @ weights + bias
-            for i, logit in zip(written, logits.tolist(), strict=True):
+        if not_empty:
+            logits = embed([texts[i].text for i in not_empty]) @ weights + bias
+            for i, logit in zip(not_empty, logits.tolist(), strict=True):
                 scores[i] = 1 / (1 + math.exp(-logit))
         return {"sentiment": scores}
 
 
 @lru_cache
-def _head() -> tuple[np.ndarray, float]:
+def _load_head() -> tuple[np.ndarray, float]:
+    """Weights [384] and bias of the regression."""
     head: dict[str, Any] = json.loads(HEAD.read_text())
     return np.array(head["weights"], np.float32), float(head["bias"])
 
 
 @lru_cache(maxsize=2)
-def _loaded(embedder: Callable[[], Any]) -> Any:
+def _load_embedder(
+    embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]],
+) -> Callable[[Sequence[str]], np.ndarray]:
     return embedder()

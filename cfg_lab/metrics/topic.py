@@ -1,34 +1,40 @@
-"""What a text is about, without training."""
+"""What a text is about, by zero-shot classification."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
+_TOPIC = ColumnInfo(meaning="share of this topic among those named, by embeddings", bounds=SHARE)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Topic:
-    """Probability of each of some topics, in [0, 1], summing to 1; NaN for empty texts.
+    """Probability of each of several topics, in [0, 1]. They sum to 1. NaN for empty texts.
 
-    Zero-shot: softmax over the cosine similarities of the text's embedding and those of the topics'
-    descriptions (all-MiniLM-L6-v2), divided by the temperature. A text about none of them gets a share of
-    each all the same. `card("topic_medicine")` has the measured accuracy of the topics that conf/metrics
-    names; other topics are not measured.
+    Softmax over the cosine similarities of the text's embedding and the embeddings of the topics'
+    descriptions (all-MiniLM-L6-v2), divided by the temperature. Nothing is trained. A text about none of the
+    topics still gets a share of each. The cards say how often the topics of conf/metrics are right; other
+    topics are not measured.
 
-    KVBuffer: topic_<name> for each.
+    The columns are topic_<name>, one per topic.
 
     Args:
-        topics: {name: description} each; at least two.
-        embedder: gives the embedding function; called when first needed.
-        temperature: of the softmax; lower is surer. It does not change which topic is likeliest.
+        topics: one mapping {name: description} per topic; at least two topics.
+        embedder: returns the embedding function. Called at the first score.
+        temperature: of the softmax. A lower one gives probabilities nearer to 0 and 1. It does not change
+            which topic is most likely.
     """
 
+    column_patterns = MappingProxyType({"topic_*": _TOPIC})
     topics: Sequence[Mapping[str, str]]
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
     temperature: float = 0.03
@@ -40,17 +46,21 @@ class Topic:
             raise InputError(f"metrics.topic.temperature must be above 0, got {self.temperature}")
 
     @property
+    def columns(self) -> Mapping[str, ColumnInfo]:
+        return {f"topic_{name}": _TOPIC for name in self._descriptions}
+
+    @property
     def _descriptions(self) -> dict[str, str]:
         return {name: description for topic in self.topics for name, description in topic.items()}
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
-        descriptions = embed(list(self._descriptions.values()))
-        written = np.array([bool(text.text.strip()) for text in texts], bool)
-        similarities = embed([text.text for text in texts]) @ descriptions.T / self.temperature
-        weights = np.exp(similarities - similarities.max(1, keepdims=True))
-        shares = np.where(written[:, None], weights / weights.sum(1, keepdims=True), math.nan)
+        descriptions = embed(list(self._descriptions.values()))  # [topics, size]
+        not_empty = np.array([bool(text.text.strip()) for text in texts], bool)
+        logits = embed([text.text for text in texts]) @ descriptions.T / self.temperature  # [texts, topics]
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        shares = np.where(not_empty[:, None], weights / weights.sum(1, keepdims=True), math.nan)
         return {
-            f"topic_{name}": [float(share) for share in column]
-            for name, column in zip(self._descriptions, shares.T, strict=True)
+            name: [float(share) for share in topic_shares]
+            for name, topic_shares in zip(self.columns, shares.T, strict=True)
         }

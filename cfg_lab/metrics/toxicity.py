@@ -1,30 +1,43 @@
-"""Is a text toxic?"""
+"""Whether a text is toxic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
+from cfg_lab.metrics.column_info import SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Toxicity:
-    """Probability that a text is profane or abusive, in [0, 1]; NaN for empty texts.
+    """Probability that a text is profane or abusive, in [0, 1]. NaN for empty texts.
 
     alt-profanity-check's linear model on words and characters, trained on human labels of 200,000 forum
-    comments and tweets; fast, and blind to veiled insults.
+    comments and tweets. It is fast, but does not notice veiled insults. Its card says how often it is right.
     """
 
+    columns = MappingProxyType(
+        {
+            "toxicity": ColumnInfo(
+                meaning="probability that the text is offensive, by a classifier of profanity",
+                better="lower",
+                bounds=SHARE,
+                role="toxicity",
+            )
+        }
+    )
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        written = [text.text for text in texts if text.text.strip()]
-        found: Iterator[float] = iter(_probabilities(written) if written else [])
-        return {"toxicity": [float(next(found)) if text.text.strip() else math.nan for text in texts]}
+        not_empty = [text.text for text in texts if text.text.strip()]
+        probabilities = iter(_probabilities(not_empty) if not_empty else [])
+        return {"toxicity": [float(next(probabilities)) if text.text.strip() else math.nan for text in texts]}
 
 
-def _probabilities(texts: list[str]) -> Any:
-    import profanity_check  # loads its model, and half a second of scikit-learn
+def _probabilities(texts: list[str]) -> Sequence[float]:
+    import profanity_check  # loads its model and scikit-learn, which takes half a second
 
     return cast("Any", profanity_check).predict_prob(texts)

@@ -1,53 +1,78 @@
-"""How many different texts a cell holds, in effect."""
+"""How many different texts a cell effectively holds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
-from cfg_lab.metrics.jackknife import spread
+from cfg_lab.metrics.column_info import AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vendi:
-    """Vendi score: the effective number of different texts, by meaning; higher is more varied.
+    """Vendi score: the effective number of different texts, by meaning. Higher is more varied.
 
-    exp of the Shannon entropy of the eigenvalues of K/n, K the cosine similarities of n texts' embeddings
-    (all-MiniLM-L6-v2): 1 where all are equal, n where all are orthogonal (Friedman & Dieng 2023,
-    arXiv:2210.02410). It grows with n: compare cells with as many texts.
+    exp of the Shannon entropy of the eigenvalues of K/n, where K holds the cosine similarities of the
+    embeddings of n texts (all-MiniLM-L6-v2). It is 1 if all texts are equal and n if all are orthogonal
+    (Friedman & Dieng 2023, arXiv:2210.02410). It grows with n, so compare cells with equally many texts.
 
-    vendi: of the samples of each prompt, in [1, samples], given to each of them; NaN for a prompt with one.
-    vendi_across: of all texts of the cell, in [1, texts], spread over them by the jackknife; NaN with one
-    text.
+    vendi: of the samples of each prompt, in [1, samples], given to each of them. NaN for a prompt with one
+    sample.
+    vendi_across: of all texts of the cell, in [1, texts], turned into jackknife pseudo-values. NaN if the
+    cell, or the cell without one prompt, has fewer than two texts.
 
-    Empty texts are embedded like others and are alike.
+    Empty texts are embedded like others, and are equal to each other.
 
     Args:
-        embedder: gives the embedding function; called when first needed.
+        embedder: returns the embedding function. Called at the first score.
     """
 
-    together: ClassVar[bool] = True
+    whole_cell: ClassVar[bool] = True
+    columns = MappingProxyType(
+        {
+            "vendi": ColumnInfo(
+                meaning="how many different texts a prompt's samples are in effect, by meaning",
+                better="higher",
+                bounds=AT_LEAST_1,
+                role="diversity",
+                rank=2,
+            ),
+            "vendi_across": ColumnInfo(
+                meaning="how many different texts the cell holds in effect, by meaning",
+                better="higher",
+                bounds=AT_LEAST_1,
+                role="diversity",
+                rank=2,
+            ),
+        }
+    )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embeddings = self.embedder()([text.text for text in texts])
         prompts = np.array([text.prompt.id for text in texts])
-        of_prompt = {prompt: vendi_score(embeddings[prompts == prompt]) for prompt in dict.fromkeys(prompts)}
+        by_prompt = {prompt: vendi_score(embeddings[prompts == prompt]) for prompt in dict.fromkeys(prompts)}
+
+        def across(indices: list[int]) -> float:
+            return vendi_score(embeddings[indices])
+
         return {
-            "vendi": [of_prompt[prompt] for prompt in prompts],
-            "vendi_across": spread(texts, lambda places: vendi_score(embeddings[places])) if texts else [],
+            "vendi": [by_prompt[prompt] for prompt in prompts],
+            "vendi_across": pseudo_values(texts, across) if texts else [],
         }
 
 
 def vendi_score(embeddings: np.ndarray) -> float:
-    """Of embeddings [n, d] of length 1; NaN for fewer than two."""
+    """Effective number of different embeddings [n, size] of length 1, in [1, n]; NaN for fewer than two."""
     if len(embeddings) < 2:
         return math.nan
-    shares = np.linalg.eigvalsh(embeddings.astype(np.float64) @ embeddings.T / len(embeddings))
-    shares = shares[shares > 1e-12]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    eigenvalues = np.linalg.eigvalsh(embeddings.astype(np.float64) @ embeddings.T / len(embeddings))
+    eigenvalues = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))

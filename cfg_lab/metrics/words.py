@@ -1,4 +1,4 @@
-"""Words of a text, for metrics that count them."""
+"""Splits a text into words, for metrics that count them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words: letters and digits, with apostrophes inside ("don't" is one)."""
+    """Lower-cased words of letters and digits; an apostrophe inside belongs to the word ("don't")."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())

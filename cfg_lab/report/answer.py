@@ -9,7 +9,7 @@ from html import escape
 from cfg_lab import analysis
 from cfg_lab.report import sentences
 from cfg_lab.report.axes import Axis, value_text
-from cfg_lab.report.cards import meaning_of
+from cfg_lab.report.cards import meaning_html
 from cfg_lab.report.findings import Change, Finding, Verdict
 from cfg_lab.report.roles import Roles
 from cfg_lab.report.sentences import Scope
@@ -69,7 +69,7 @@ def _article(finding: Finding, scope: Scope, judged: bool, before: str | None) -
     parts = [
         f"<article class='finding' aria-labelledby='finding-{name}'>",
         f"<h3 id='finding-{name}'>{name}</h3>",
-        f"<p class='meaning'>{meaning_of(finding.metric)}.{accuracy}</p>",
+        f"<p class='meaning'>{meaning_html(finding.metric)}.{accuracy}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
     ]
     cost = sentences.price(finding, scope)

@@ -1,79 +1,56 @@
-"""What the metrics are, and how good the classifiers are whose scores the page shows."""
+"""HTML that explains the metrics: what each measures, and how often the classifiers are right."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, cast
 
-from cfg_lab import analysis
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.study.formats import interval, short
-
-METRICS = Path(__file__).parent.parent / "metrics"
-
-
-def packaged_cards(metrics: Sequence[str], folder: Path = METRICS) -> dict[str, dict[str, Any]]:
-    """Cards that lie beside the metrics, of those metrics that the results have.
-
-    They are the entries of cards.json, {metric: card}, and files `<metric>_head.json`, which hold a
-    classifier's weights too.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    together = folder / "cards.json"
-    if together.is_file():
-        found |= cast("dict[str, dict[str, Any]]", json.loads(together.read_text()))
-    for path in sorted(folder.glob("*_head.json")):
-        found[path.stem.removesuffix("_head")] = json.loads(path.read_text())
-    shown = ("what", "data", "held_out")
-    return {
-        metric: {key: found[metric][key] for key in shown if key in found[metric]}
-        for metric in metrics
-        if metric in found
-    }
 
 
 def meanings_html(metrics: Sequence[str]) -> str:
-    """A list of the metrics with what each measures; the user's own are named alone."""
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{meaning_of(name)}</dd>" for name in metrics)
-    return f"<dl class='facts'>{listed}</dl>" if metrics else ""
+    """A list of the metrics with what each measures; "" without metrics."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{meaning_html(name)}</dd>" for name in metrics)
+    return f"<dl class='facts'>{items}</dl>" if metrics else ""
 
 
-def meaning_of(metric: str) -> str:
-    """What a metric measures and which direction is good, as a phrase in HTML."""
-    way = analysis.better(metric)
-    known = escape(analysis.meaning(metric) or "defined by its config")
-    return known + (f"; {way} is better" if way else "")
+def meaning_html(metric: str) -> str:
+    """What a metric measures and which direction is better, as one phrase."""
+    info = column_info(metric)
+    phrase = escape(info.meaning or "defined by its config")
+    return phrase + (f"; {info.better} is better" if info.better else "")
 
 
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
-    """A card a metric: its plain values as a list, `held_out` as a table. "" without cards.
+    """One card per classifier: its plain values as a list, its accuracies as a table. "" without cards.
 
     Args:
-        cards: metric -> values. `held_out` maps a set's name to its "accuracy" or "auc" or both, and perhaps
-            "low", "high" (of the accuracy where there is one) and "n".
+        cards: by metric. The values of `held_out`, by the name of a set of texts, have "accuracy" or "auc" or
+            both, "n", and perhaps "low" and "high", the ends of an interval of the accuracy or else the AUC.
     """
-    listed = "".join(_card(metric, card) for metric, card in cards.items())
-    return f"<h3>How good the classifiers are</h3><div class='cards'>{listed}</div>" if cards else ""
+    articles = "".join(_card_html(metric, card) for metric, card in cards.items())
+    return f"<h3>How good the classifiers are</h3><div class='cards'>{articles}</div>" if cards else ""
 
 
-def _card(metric: str, card: Mapping[str, Any]) -> str:
+def _card_html(metric: str, card: Mapping[str, Any]) -> str:
     plain = {key: value for key, value in card.items() if isinstance(value, str | int | float)}
-    listed = "".join(
+    items = "".join(
         f"<dt>{escape(key.replace('_', ' '))}</dt>"
         f"<dd>{escape(short(value) if isinstance(value, float) else str(value))}</dd>"
         for key, value in plain.items()
     )
     held_out: Any = card.get("held_out")
-    table = _held_out(metric, cast("Mapping[str, Any]", held_out)) if isinstance(held_out, Mapping) else ""
-    return f"<article class='card'><h4>{escape(metric)}</h4><dl>{listed}</dl>{table}</article>"
+    table = _table_html(metric, cast("Mapping[str, Any]", held_out)) if isinstance(held_out, Mapping) else ""
+    return f"<article class='card'><h4>{escape(metric)}</h4><dl>{items}</dl>{table}</article>"
 
 
-def _held_out(metric: str, sets: Mapping[str, Any]) -> str:
+def _table_html(metric: str, held_out: Mapping[str, Any]) -> str:
+    """One row per set of labelled texts."""
     rows = "".join(
-        _row(name, cast("Mapping[str, Any]", values))
-        for name, values in sets.items()
+        _row_html(name, cast("Mapping[str, Any]", values))
+        for name, values in held_out.items()
         if isinstance(values, Mapping)
     )
     return (
@@ -85,14 +62,14 @@ def _held_out(metric: str, sets: Mapping[str, Any]) -> str:
     )
 
 
-def _row(name: str, values: Mapping[str, Any]) -> str:
+def _row_html(name: str, values: Mapping[str, Any]) -> str:
     def number(key: str) -> float:
         return float(values[key]) if isinstance(values.get(key), int | float) else float("nan")
 
-    around = f" <small>{interval(number('low'), number('high'))}</small>" if "low" in values else ""
-    of_accuracy, of_auc = (around, "") if "accuracy" in values else ("", around)
+    ends = f" <small>{interval(number('low'), number('high'))}</small>" if "low" in values else ""
+    accuracy_ends, auc_ends = (ends, "") if "accuracy" in values else ("", ends)
     return (
         f"<tr><th scope='row'>{escape(str(name))}</th>"
-        f"<td class='n'>{short(number('accuracy'))}{of_accuracy}</td>"
-        f"<td class='n'>{short(number('auc'))}{of_auc}</td><td class='n'>{short(number('n'))}</td></tr>"
+        f"<td class='n'>{short(number('accuracy'))}{accuracy_ends}</td>"
+        f"<td class='n'>{short(number('auc'))}{auc_ends}</td><td class='n'>{short(number('n'))}</td></tr>"
     )

@@ -1,40 +1,24 @@
-"""What each metric stands for in the answer: the aim, the price, or an observation beside them."""
+"""Which columns of scores are the aim of guidance, its price, or shown beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfg_lab import analysis
+from cfg_lab.metrics.known_columns import column_info
 
-# By how a column's name begins, the most telling first. One column of each family is in the main comparison:
-# the others of the family say nearly the same again, and would only dilute it.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "fluency": ("perplexity", "bits_per", "evaluator"),
-    "diversity": ("distinct", "self_bleu", "vendi", "mauve"),
-    "toxicity": ("toxicity",),
-    "relevance": ("relevance",),
-    "form": (
-        "length",
-        "words",
-        "stopped",
-        "degenerate",
-        "repeat",
-        "longest_repeat",
-        "compression",
-        "language",
-    ),
-}
+PRICES = ("fluency", "diversity", "toxicity", "relevance")
+"""Families of columns that guidance can make worse, in the order in which the page names them."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Metrics by what they stand for; all keep the order of the results.
+    """The metrics of some results, grouped by their role. Each group keeps the order of the results.
 
     Attributes:
-        aims: what guidance is for; every metric with a better direction that is in no family.
-        prices: one metric each of fluency, diversity, toxicity and relevance.
-        others: the rest: second metrics of a family, forms such as length, metrics without a direction.
+        aims: what guidance is used for.
+        prices: what guidance can make worse: at most one metric per family.
+        others: all other metrics.
     """
 
     aims: tuple[str, ...]
@@ -43,30 +27,26 @@ class Roles:
 
     @property
     def primary(self) -> tuple[str, ...]:
-        """The family of the main comparison, over which Holm's correction runs."""
+        """The metrics of the main comparison, for which Holm's correction adjusts the p-values."""
         return self.aims + self.prices
 
 
 def roles_of(metrics: Sequence[str]) -> Roles:
-    """Roles by name alone, so that what is corrected for does not depend on what came out.
+    """Group metrics by the roles that they declare.
 
-    Where no metric is an aim, toxicity is the aim, else the first price.
+    Only names decide, so the number of corrected comparisons does not depend on the scores. A metric without
+    a better direction is never an aim or a price. The metrics of one family say nearly the same, so only the
+    one of the lowest rank is a price. If no metric is an aim, toxicity becomes the aim, or else the first
+    price.
     """
-    aims = [name for name in metrics if _family(name) is None and analysis.better(name)]
+    directed = [name for name in metrics if column_info(name).better is not None]
+    aims = [name for name in directed if column_info(name).role == "aim"]
     prices: list[str] = []
-    for family in ("fluency", "diversity", "toxicity", "relevance"):
-        directed = [name for name in metrics if _family(name) == family and analysis.better(name)]
-        prices += sorted(directed, key=lambda name: _rank(name, FAMILIES[family]))[:1]
+    for family in PRICES:
+        members = [name for name in directed if column_info(name).role == family]
+        prices += sorted(members, key=lambda name: column_info(name).rank)[:1]
     if not aims and prices:
-        aims = [next((name for name in prices if _family(name) == "toxicity"), prices[0])]
+        aims = [next((name for name in prices if column_info(name).role == "toxicity"), prices[0])]
         prices = [name for name in prices if name not in aims]
     others = [name for name in metrics if name not in aims and name not in prices]
     return Roles(tuple(aims), tuple(prices), tuple(others))
-
-
-def _family(metric: str) -> str | None:
-    return next((family for family, starts in FAMILIES.items() if metric.startswith(starts)), None)
-
-
-def _rank(metric: str, starts: Sequence[str]) -> int:
-    return next(number for number, start in enumerate(starts) if metric.startswith(start))

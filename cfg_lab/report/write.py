@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cfg_lab.errors import InputError
-from cfg_lab.report.cards import packaged_cards
+from cfg_lab.metrics import packaged_cards
 from cfg_lab.report.document import TOKEN_BUDGET, document
 from cfg_lab.report.record import read_record
 from cfg_lab.study.results import load_results

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cfg_lab.analysis import metrics_of, summary
 from cfg_lab.analysis.frame import settings_of
+from cfg_lab.study.declared_columns import declare_stored_columns
 from cfg_lab.study.formats import count
 from cfg_lab.study.notebook_html import results_html
 from cfg_lab.study.store import Store, join
@@ -45,6 +46,7 @@ def load_results(path: str | Path) -> Results:
     """
     store = Store(path)
     cells, _ = store.begun()
+    declare_stored_columns(store)
     return Results(join(store, cells))
 
 

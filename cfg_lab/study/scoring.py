@@ -16,9 +16,10 @@ from rich.console import Console
 from cfg_lab.analysis import summary
 from cfg_lab.analysis.frame import PLAIN_SETTINGS
 from cfg_lab.errors import InputError
-from cfg_lab.metrics import Metric, scored_together, scorer_key
+from cfg_lab.metrics import Metric, columns_of, needs_whole_cell, scorer_key
 from cfg_lab.metrics.text import Text
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, text_of
+from cfg_lab.study.declared_columns import declare_stored_columns, write_declared_columns
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.store import Store, join, together_ids
 
@@ -33,10 +34,17 @@ def prepare(metrics: Sequence[Metric]) -> None:
     """Load what metrics need, so that what cannot be had is known before hours of decoding.
 
     Raises:
-        InputError: something is missing, or a metric's column has a name that results use for something else.
+        InputError: something is missing, a metric gives other columns than it declares, or a metric's column
+            has a name that results use for something else.
     """
     for metric in metrics:
-        for column in metric.score([]):
+        declared, scored = list(columns_of(metric)), list(metric.score([]))
+        if declared != scored:
+            raise InputError(
+                f"metrics: {type(metric).__name__} declares the columns {', '.join(declared)} and gives "
+                f"{', '.join(scored) or 'none'}; they must be equal and in the same order"
+            )
+        for column in declared:
             if column in TAKEN or "." in column or column.endswith(("_low", "_high", "_n")):
                 raise InputError(
                     f"metrics: {type(metric).__name__} gives a column {column!r}; results use that name "
@@ -46,7 +54,7 @@ def prepare(metrics: Sequence[Metric]) -> None:
 
 def first_columns(metrics: Sequence[Metric]) -> list[str]:
     """Of each metric, the column that stands for it."""
-    return [next(iter(metric.score([]))) for metric in metrics]
+    return [next(iter(columns_of(metric))) for metric in metrics]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +77,7 @@ def score_missing(
     Returns:
         How many scores were missing, counted in texts a metric.
     """
+    write_declared_columns(store, metrics)
     rows = store.cells(cells)
     rows = rows[rows["completion"].isin(store.completion_ids())]
     units = list(_missing(store, metrics, rows))
@@ -103,7 +112,7 @@ def _missing(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Ite
     rows = rows.assign(together=together_ids(rows))
     for metric in metrics:
         key = scorer_key(metric)
-        if scored_together(metric):
+        if needs_whole_cell(metric):
             seen: set[str] = set()  # cells of the same texts are scored once
             for _, cell in rows.groupby("cell", sort=False):
                 ids = [str(one) for one in cell["together"]]
@@ -125,6 +134,7 @@ def _texts(rows: pd.DataFrame, stored: pd.DataFrame) -> list[Text]:
 
 def summarise(store: Store) -> pd.DataFrame:
     """Mean, interval and n of every metric in every cell of the store; written there too."""
+    declare_stored_columns(store)
     cells = store.cells()
     texts = join(store, cells)
     settings = [name for name in cells.columns if name not in {"cell", *CELL_SCHEMA.names}]

@@ -5,6 +5,7 @@
         cells/<cell>.parquet            a cell: its settings, and which completions it is made of
         completions/*.parquet           a unit of work each
         scores/*.parquet                values by (text, scorer, column)
+        metrics/<scorer>.json           what metrics of the user's own declare about their columns
         costs/*.json                    what decoding took, one a run and model
         summary.parquet                 a row a cell
         tracked/<cell>                  what the tracker was shown last

@@ -1,4 +1,4 @@
-"""Texts that say the same formally and casually, which packages for steering language models carry."""
+"""Pairs of texts that say the same formally and casually, from packages for steering language models."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ SAKLAS = Package(
     size="3 MB",
 )
 Pairs = list[tuple[str, str]]
-"""The formal text, then the casual one."""
+"""Each pair is the formal text and the casual one."""
 
 
 def sentences(folder: Path) -> Pairs:
-    """80 single sentences, composed for deepsteer."""
+    """80 pairs of single sentences, composed for deepsteer."""
     return literal(fetch(DEEPSTEER, folder) / "deepsteer/datasets/register_pairs.py", "REGISTER_PAIRS")
 
 
 def answers(folder: Path) -> dict[str, Pairs]:
-    """Answers to the same questions: 29 composed for rotalabs-steer, 48 a language model wrote for saklas."""
+    """Pairs of answers to the same question, by source.
+
+    29 pairs were composed for rotalabs-steer; a language model wrote 48 pairs for saklas.
+    """
     dialogues = literal(
         fetch(ROTALABS, folder) / "rotalabs_steer/datasets/formality_pairs.py", "FORMALITY_PAIRS"
     )
@@ -47,17 +50,21 @@ def answers(folder: Path) -> dict[str, Pairs]:
 
 
 def answer(dialogue: str) -> str:
-    """Of "User: … Assistant: …"."""
+    """The assistant's text in "User: … Assistant: …"."""
     return dialogue.split("Assistant:", 1)[1]
 
 
 def literal(path: Path, name: str) -> Any:
-    """What a Python file assigns to a name; the file is not run."""
+    """The literal value that a Python file assigns to a name. The file is not run.
+
+    Raises:
+        LookupError: the file assigns nothing to the name.
+    """
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
                 return ast.literal_eval(value)
-            case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value) if found == name:
+            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
                 return ast.literal_eval(value)
             case _:
                 pass

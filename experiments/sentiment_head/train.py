@@ -1,7 +1,8 @@
-"""Train the sentiment metric's head: `python experiments/sentiment_head/train.py`.
+"""Trains the classifier of the sentiment metric, and writes cfg_lab/metrics/sentiment_head.json.
 
-Fetches the ratings (vaderSentiment 0.5, MIT), embeds the texts, fits a logistic regression and writes it
-with its held-out accuracy to cfg_lab/metrics/sentiment_head.json. Takes about five minutes on two cores.
+Run `python experiments/sentiment_head/train.py`. It fetches the ratings (vaderSentiment 0.5, MIT), embeds
+the texts, fits a logistic regression and writes it with its held-out accuracy. It takes about five minutes
+on two cores. Raise `Sentiment.version` afterwards.
 """
 
 from __future__ import annotations
@@ -34,11 +35,16 @@ DOMAINS = {
     "tweets": "tweets",
 }
 NEUTRAL = 0.5
-"""Texts rated nearer to 0 than this (scale -4 to 4) are neither positive nor negative and left out."""
+"""Texts rated nearer to 0 than this, on a scale from -4 to 4, count as neutral and are left out."""
 
 
 def ratings() -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Texts, positive or not, domains, and groups: sentences of one review or article stay together."""
+    """The rated texts that are not neutral.
+
+    Returns:
+        Texts; arrays [texts] of whether the rating is positive, of the domain, and of the group. Sentences of
+        one review or article are one group, so that they are not split between training and held-out texts.
+    """
     texts: list[str] = []
     rows: list[tuple[bool, str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -66,6 +72,7 @@ def accuracy(right: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
+    """Train, write the weights with their held-out accuracy, and print the accuracy."""
     texts, positive, domains, groups = ratings()
     embeddings = load_embedder()(texts)
     train, test = next(
@@ -73,12 +80,12 @@ def main() -> None:
     )
     model = LogisticRegression(C=10.0, max_iter=2000).fit(embeddings[train], positive[train])
     probability = model.predict_proba(embeddings[test])[:, 1]
-    right = (probability > 0.5) == positive[test]
+    is_right = (probability > 0.5) == positive[test]
     held_out = {
-        "all": {**accuracy(right), "auc": round(float(roc_auc_score(positive[test], probability)), 4)}
+        "all": {**accuracy(is_right), "auc": round(float(roc_auc_score(positive[test], probability)), 4)}
     }
     for domain in DOMAINS:
-        held_out[domain] = accuracy(right[domains[test] == domain])
+        held_out[domain] = accuracy(is_right[domains[test] == domain])
     majority = max(positive[test].mean(), 1 - positive[test].mean())
     head = {
         "what": "logistic regression on all-MiniLM-L6-v2 embeddings; probability of positive sentiment",

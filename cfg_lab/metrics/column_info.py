@@ -1,0 +1,55 @@
+"""What a metric declares about each column of scores that it gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cfg_lab.errors import InputError
+
+Direction = Literal["higher", "lower"]
+Bounds = tuple[float, float]
+Role = Literal["aim", "fluency", "diversity", "toxicity", "relevance", "other"]
+
+SHARE: Bounds = (0, 1)
+COSINE: Bounds = (-1, 1)
+AT_LEAST_0: Bounds = (0, math.inf)
+AT_LEAST_1: Bounds = (1, math.inf)
+AT_MOST_0: Bounds = (-math.inf, 0)
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnInfo:
+    """What tables, figures and the page need to know about one column of scores.
+
+    Attributes:
+        meaning: what the column measures, as one phrase without a full stop. "" if only the config says it.
+        better: which values are good. None if neither direction is, as for a length.
+        bounds: the least and the greatest mean of the column. Intervals are cut there.
+        role: what the column stands for on the page.
+            "aim": what guidance is used for.
+            "fluency", "diversity", "toxicity", "relevance": a family of columns that guidance can make
+            worse. One column of each family is in the main comparison.
+            "other": shown, but not in the main comparison. A column without a direction is always "other".
+        rank: decides which column of a family is in the main comparison: the one of the lowest rank.
+
+    Raises:
+        InputError: a value is not one of those above.
+    """
+
+    meaning: str = ""
+    better: Direction | None = None
+    bounds: Bounds = UNBOUNDED
+    role: Role = "aim"
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.better not in (*get_args(Direction), None):
+            raise InputError(f"metrics: better must be higher, lower or null, got {self.better!r}")
+        if self.role not in get_args(Role):
+            raise InputError(f"metrics: role must be one of {', '.join(get_args(Role))}, got {self.role!r}")
+        low, high = self.bounds
+        if not low < high:
+            raise InputError(f"metrics: bounds must be (least, greatest), got {self.bounds}")

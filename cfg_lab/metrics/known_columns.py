@@ -1,0 +1,77 @@
+"""What is known about a column of scores by its name.
+
+Results are read without the metrics that scored them, so tables, figures and the page look columns up here.
+The packaged metrics are found by their files in this folder. Columns of other metrics become known when a
+results folder is read that describes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from cfg_lab.metrics.column_info import Bounds, ColumnInfo, Direction
+
+_declared: dict[str, ColumnInfo] = {}
+"""Columns of metrics that are not packaged."""
+
+
+def better(column: str) -> Direction | None:
+    """Which values of a column are good: "higher", "lower", or None for neither or not known."""
+    return column_info(column).better
+
+
+def bounds(column: str) -> Bounds:
+    """Least and greatest mean that a column can have; -inf and inf if not known."""
+    return column_info(column).bounds
+
+
+def meaning(column: str) -> str:
+    """What a column measures, as one phrase; "" if not known."""
+    return column_info(column).meaning
+
+
+def column_info(column: str) -> ColumnInfo:
+    """What is known about a column. An unknown column has no meaning, no direction and no bounds."""
+    return packaged_info(column) or _declared.get(column) or ColumnInfo()
+
+
+def declare(columns: Mapping[str, ColumnInfo]) -> None:
+    """Make columns of metrics that are not packaged known to this process.
+
+    A name that a packaged metric uses keeps its packaged description. Of two descriptions of one name, the
+    later one counts.
+    """
+    _declared.update(columns)
+
+
+def packaged_info(column: str) -> ColumnInfo | None:
+    """What a packaged metric declares about a column; None if no packaged metric gives it."""
+    columns = packaged_columns()
+    if column in columns:
+        return columns[column]
+    return next((info for pattern, info in columns.items() if fnmatchcase(column, pattern)), None)
+
+
+@lru_cache
+def packaged_columns() -> dict[str, ColumnInfo]:
+    """Columns of all metrics in this folder, by name or by pattern ("topic_*")."""
+    columns: dict[str, ColumnInfo] = {}
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        module = import_module(f"cfg_lab.metrics.{path.stem}")
+        for member in vars(module).values():
+            if isinstance(member, type) and member.__module__ == module.__name__:
+                columns |= _class_columns(member)
+    return columns
+
+
+def _class_columns(metric: type) -> Mapping[str, ColumnInfo]:
+    """What a class declares without its arguments: `columns`, or else `column_patterns`."""
+    columns: Any = getattr(metric, "columns", None)
+    if not isinstance(columns, Mapping):
+        columns = getattr(metric, "column_patterns", {})
+    return cast("Mapping[str, ColumnInfo]", columns)
