@@ -4,66 +4,147 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_class, get_method, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from cfg_lab import Prompt, analysis
+import cfg_lab
+from cfg_lab import Prompt, Request, analysis
+from cfg_lab.decoding.identity import canonical
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.metrics import needs_whole_cell
 from cfg_lab.options import CONFIG, option_names
+from cfg_lab.study.build import canonical_config
+from cfg_lab.study.cell import Cell, Study
 from tests.texts import text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
 GROUPS += ["guidance/schedule", "guidance/adaptive", "guidance/modifiers", "guidance/stopping"]
 LISTS = ("metrics", "guidance/modifiers")  # groups of which several options can be chosen
 OPTIONS = [(group, option) for group in GROUPS for option in option_names(group)]
+REQUIRED: dict[tuple[str, str], list[str]] = {
+    ("prompts", "file"): ["prompts.path=prompts.csv"],
+    ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
+    ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
+    ("negatives", "base"): ["negatives.models.base.name=m"],
+    ("negatives", "experts"): ["negatives.models.expert.name=m", "negatives.models.anti_expert.name=n"],
+    ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],
+    ("metrics", "evaluate"): ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
+}
+"""Overrides that give a value to every argument without one."""
+
+
+def composed(group: str, option: str) -> Any:
+    """The config node of an option, with all values."""
+    choice = f"[{option}]" if group in LISTS else option
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep", overrides=[f"{group}={choice}", *REQUIRED.get((group, option), [])])
+    OmegaConf.resolve(config)
+    node: Any = OmegaConf.select(config, group.replace("/", "."))
+    return node[option] if group in LISTS else node
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "prompts.csv"
-    path.write_text("text\nHi\n")
-    fill: dict[tuple[str, str], list[str]] = {
-        ("prompts", "file"): [f"prompts.path={path}"],
-        ("prompts", "dataset"): [f"prompts.name={tmp_path}", "prompts.split=train"],
-        ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
-        ("negatives", "base"): ["negatives.models.base.name=m"],
-        ("negatives", "experts"): ["negatives.models.expert.name=m", "negatives.models.anti_expert.name=n"],
-        ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],
-        ("metrics", "evaluate"): ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
-    }
-    choice = f"[{option}]" if group in LISTS else option
-    with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = compose("sweep", overrides=[f"{group}={choice}", *fill.get((group, option), [])])
-    made: Any = instantiate(OmegaConf.select(config, group.replace("/", ".")), _convert_="all")
-    assert made
+def test_every_option_describes_an_object(
+    group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    for path in ("prompts.csv", "folder/prompts.csv"):
+        Path(path).write_text("text\nHi\n")
+    node = composed(group, option)
+    built: Any = instantiate(node, _convert_="all")
+    target: Any = get_object(node._target_)
     if group == "model":
-        assert isinstance(made, partial)
-        assert made.keywords["name"]
+        assert isinstance(built, partial)
+        assert built.func is target
+        assert built.keywords["name"]
+    elif group == "prompts":
+        assert [type(prompt) for prompt in built] == [Prompt] * len(built)
+        assert built
+    else:
+        expected = target if isinstance(target, type) else get_type_hints(target)["return"]
+        assert type(built) is expected
 
 
-def test_every_argument_is_visible_with_its_default() -> None:
-    """A YAML leaf names every argument of what it calls."""
-    for group, option in OPTIONS:
-        choice = f"[{option}]" if group in LISTS else option
-        with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            config = compose("sweep", overrides=[f"{group}={choice}"])
-        node: Any = OmegaConf.select(config, group.replace("/", "."))
-        leaf = node[option] if group in LISTS else node
-        target = leaf._target_
-        call: Any = get_class(target) if target.split(".")[-1][0].isupper() else get_method(target)
-        arguments = inspect.signature(call).parameters
-        if any(one.kind == one.VAR_KEYWORD for one in arguments.values()):  # presets pass the rest on
-            rest = set(inspect.signature(ClassifierFreeGuidance).parameters) - {"scale", "normalise_weights"}
-            arguments = {*arguments} - {"arguments"} | rest
-        missing = {*arguments} - set(leaf)
-        assert not missing, f"conf/{group}/{option}.yaml does not show {missing}"
+def calls(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every call in a config node, itself included, under the path of its key."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from calls(value, f"{path}.{key}")
+
+
+def parameters_of(target: str) -> dict[str, inspect.Parameter]:
+    """The parameters of what a config calls. A preset of a rule passes further arguments on to it."""
+    parameters = dict(inspect.signature(get_object(target)).parameters)
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        del parameters["arguments"]
+        rule = dict(inspect.signature(ClassifierFreeGuidance).parameters)
+        del rule["normalise_weights"]  # each preset decides it
+        parameters = rule | parameters
+    return parameters
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_argument_is_visible(group: str, option: str) -> None:
+    for path, call in calls(OmegaConf.to_container(composed(group, option)), option):
+        missing = parameters_of(call["_target_"]).keys() - call.keys()
+        if path != option and call["_target_"] == "hydra.utils.get_method":
+            continue  # a function by its name
+        assert not missing or call.get("_partial_"), f"conf/{group}: {path} does not show {missing}"
+
+
+NAMED_DIFFERENCES = {
+    # Options of guidance that are named for the part in which they differ from cfg.
+    **{
+        f"guidance/{option}": {part}
+        for part, options in {
+            "schedule": ("interval", "linear", "cosine", "decay", "warm_up"),
+            "adaptive": ("by_entropy", "by_divergence", "by_jsd", "entropy_gate", "kl_budget"),
+            "stopping": ("adaptive_stop",),
+            "modifiers": ("plausible", "rescale", "apg", "zero_star"),
+        }.items()
+        for option in options
+    },
+    # A linear schedule that rises instead of falling.
+    "guidance/schedule/warm_up": {"start", "end", "steps"},
+}
+"""Options, and the arguments in which their values may differ from the defaults of what they call."""
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_values_equal_the_defaults_of_what_is_called(group: str, option: str) -> None:
+    """A sweep and a line of Python that name nothing do the same."""
+    given = {override.partition("=")[0].split(".")[-1] for override in REQUIRED.get((group, option), [])}
+    allowed = NAMED_DIFFERENCES.get(f"{group}/{option}", set()) | given
+    for path, call in calls(OmegaConf.to_container(composed(group, option)), option):
+        for name, parameter in parameters_of(call["_target_"]).items():
+            if parameter.default is inspect.Parameter.empty or name not in call or name in allowed:
+                continue
+            if path != option and (call.get("_partial_") or path.partition(".")[2] in allowed):
+                continue  # a model or a part that the option is named for
+            value, default = canonical_config(call[name]), canonical(parameter.default)
+            if isinstance(value, dict):  # modifiers by name
+                value = list(value.values())
+            assert value == default, f"conf/{group}: {path}.{name} is {value}, but the default is {default}"
+
+
+def test_plain_settings_equal_the_defaults_in_python() -> None:
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep")
+    for call in (Cell, Study, cfg_lab.generate):
+        for name, parameter in inspect.signature(call).parameters.items():
+            if name in ("seed", "samples", "max_new_tokens", "top", "max_rows"):
+                assert parameter.default == config[name], f"{call.__name__}({name}=…)"
+    assert inspect.signature(Request).parameters["max_new_tokens"].default == config.max_new_tokens
 
 
 JUDGED = sorted({*option_names("metrics")} - {"classifier", "evaluate", "evaluator"})
