@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cfg_lab import analysis
-from cfg_lab.study.formats import interval, short
+from cfg_lab.study.formats import interval, three_digits
 
 METRICS = Path(__file__).parent.parent / "metrics"
 
@@ -62,7 +62,7 @@ def _card(metric: str, card: Mapping[str, Any]) -> str:
     plain = {key: value for key, value in card.items() if isinstance(value, str | int | float)}
     listed = "".join(
         f"<dt>{escape(key.replace('_', ' '))}</dt>"
-        f"<dd>{escape(short(value) if isinstance(value, float) else str(value))}</dd>"
+        f"<dd>{escape(three_digits(value) if isinstance(value, float) else str(value))}</dd>"
         for key, value in plain.items()
     )
     held_out: Any = card.get("held_out")
@@ -93,6 +93,7 @@ def _row(name: str, values: Mapping[str, Any]) -> str:
     of_accuracy, of_auc = (around, "") if "accuracy" in values else ("", around)
     return (
         f"<tr><th scope='row'>{escape(str(name))}</th>"
-        f"<td class='n'>{short(number('accuracy'))}{of_accuracy}</td>"
-        f"<td class='n'>{short(number('auc'))}{of_auc}</td><td class='n'>{short(number('n'))}</td></tr>"
+        f"<td class='n'>{three_digits(number('accuracy'))}{of_accuracy}</td>"
+        f"<td class='n'>{three_digits(number('auc'))}{of_auc}</td>"
+        f"<td class='n'>{three_digits(number('n'))}</td></tr>"
     )
