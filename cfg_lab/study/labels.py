@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cfg_lab.analysis.frame import written
+from cfg_lab.analysis.frame import varying, written
 
 
 def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
@@ -28,15 +28,14 @@ def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, st
 def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Mapping[str, str]]:
     """For each row of a summary, the settings that the last sweep of the folder varied.
 
-    If these do not tell all cells apart, the labels have every setting that differs between the cells.
+    If these do not tell all cells apart, the labels have the settings that differ between the cells.
 
     Args:
-        summary: one row per cell, the settings before the column "texts".
+        summary: one row per cell, with its settings.
         config_file: content of the folder's config.yaml, None if it has none.
     """
     last_labels: list[dict[str, Any]] = yaml.safe_load(config_file)["cells"] if config_file else []
     keys = [key for key in dict.fromkeys(key for label in last_labels for key in label) if key in summary]
-    if len(summary[keys].astype(str).drop_duplicates()) < len(summary):
-        settings = list(summary.columns[: summary.columns.get_loc("texts")])
-        keys = [key for key in settings if key != "cell" and summary[key].astype(str).nunique() > 1]
+    if not keys or summary[keys].astype(str).duplicated().any():
+        keys = varying(summary)
     return [{key: written(row[key]) for key in keys} for _, row in summary.iterrows()]
