@@ -87,7 +87,7 @@ def run_in_jobs_or_exit(
         study.store.check_writable()
         console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'job')}", highlight=False)
         launch()
-        write_provenance(study)  # in place of that of the job which was last
+        write_provenance(study)  # replaces the files that the last job wrote
         return _show(study, tracker, console, page=configs[0].report)
 
 
