@@ -1,18 +1,24 @@
-"""The main command, `python -m cfg_lab.sweep`: a grid of Hydra overrides, decoded as one batch.
+"""The main command, `python -m cfg_lab.sweep`: decode and score a grid of Hydra overrides.
 
-Hydra's sweeper expands `a=1,2 b=x,y`. The launcher in hydra_plugins hands all points of the grid to
-`run_or_exit` at once.
+The sweeper in hydra_plugins expands `a=1,2 b=x,y` to cells. Hydra's launcher then decides where they run:
+
+- `batch`, the default, decodes all cells as one batch in this process: `run_or_exit`.
+- Any other launcher runs each cell as a job of its own: `run_job`. Once all jobs have ended, this process
+  shows the results: `run_in_jobs_or_exit`.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
 
-from cfg_lab.errors import TrackingError
+from cfg_lab.errors import InputError, TrackingError
 from cfg_lab.options import CONFIG
 from cfg_lab.study.console import (
     errors_in_a_sentence,
@@ -21,59 +27,138 @@ from cfg_lab.study.console import (
     print_paths,
     show_warnings,
 )
+from cfg_lab.study.formats import count
+
+if TYPE_CHECKING:
+    from cfg_lab.study.cell import Study
+    from cfg_lab.track import Tracker
 
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
 def main(config: DictConfig) -> None:
-    """One cell alone: what launchers other than ours call, such as hydra/launcher=basic."""
-    run_or_exit([config], [[]])
+    """Run one cell by itself. Only sweepers other than ours call this."""
+    run_or_exit([_with_choices(config)], [[]])
 
 
 def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Run the cells; errors a user can mend are said in a sentence."""
+    """As `run`, but print an error that the user can correct as one sentence, and exit with status 2."""
     with errors_in_a_sentence():
         return run(configs, overrides)
 
 
 def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Decode, score and keep every cell, show a table, and return its rows.
+    """Decode and score all cells as one batch, and show the results.
 
     Args:
-        configs: of each cell, composed.
-        overrides: of each cell, "key=value"; those that differ between cells label them.
-    """
-    from cfg_lab.study.build import build_study, labels_of
-    from cfg_lab.study.config import build
-    from cfg_lab.study.run import run_study
-    from cfg_lab.study.scoring import first_columns
-    from cfg_lab.track.mirror import mirror
+        configs: for each cell, its composed config.
+        overrides: for each cell, its overrides "key=value". Those that differ between cells label them.
 
+    Returns:
+        The rows of the summary, one per cell.
+    """
+    from cfg_lab.study.run import run_study
+
+    console = _console()
+    study, tracker = _study_and_tracker(configs, overrides)
+    console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'cell')}", highlight=False)
+    run_study(study, console)
+    return _show(study, tracker, console, page=configs[0].report)
+
+
+def run_in_jobs_or_exit(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], launch: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """As `run_or_exit`, but each cell is decoded and scored by a job of its own.
+
+    Args:
+        configs: for each cell, its composed config.
+        overrides: for each cell, its overrides "key=value".
+        launch: runs `run_job` for every cell. Returns when all jobs have ended, raises if one has failed.
+
+    Returns:
+        The rows of the summary, one per cell.
+    """
+    from cfg_lab.study.run import write_provenance
+
+    with errors_in_a_sentence():
+        console = _console()
+        study, tracker = _study_and_tracker(configs, overrides)
+        study.store.check_version()
+        study.store.check_writable()
+        console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'job')}", highlight=False)
+        launch()
+        write_provenance(study)  # replaces the files that the last job wrote
+        return _show(study, tracker, console, page=configs[0].report)
+
+
+def run_job(config: DictConfig, command: str) -> None:
+    """Decode and score one cell: the task of one job of a launcher.
+
+    Args:
+        config: the config of the cell, without the node `hydra`.
+        command: the command line of the sweep that the job belongs to.
+    """
+    from cfg_lab.decoding.model import NotANumberError
+    from cfg_lab.study.build import build_study
+    from cfg_lab.study.run import run_study
+
+    try:
+        run_study(build_study([_with_choices(config)], [{}], command), _console())
+    except NotANumberError as error:
+        raise InputError(str(error)) from error  # a NotANumberError cannot be sent to another process
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # the traceback itself is lost between processes
+        raise
+
+
+def _with_choices(config: DictConfig) -> DictConfig:
+    """The config of a job with the names of its options, which Hydra has removed from it."""
+    with open_dict(config):
+        config.hydra = {"runtime": {"choices": HydraConfig.get().runtime.choices}}
+    return config
+
+
+def _console() -> Console:
     console = open_console()
     show_warnings(console)
-    study = build_study(configs, labels_of(overrides))
-    tracker = build(configs[0], "tracking")
-    console.print(f"[bold]{study.name}[/]: {len(study.cells)} cells", highlight=False)
-    summary = run_study(study, console)
-    rows = cast("list[dict[str, Any]]", summary.to_dict("records"))
-    labels = [cell.label for cell in study.cells]
-    console.print(fitting_table(labels, rows, first_columns(study.metrics), console))
-    root = study.store.root
-    page = None
-    if configs[0].report:
-        from cfg_lab.report.write import report
+    return console
 
-        page = report(root)
+
+def _study_and_tracker(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]
+) -> tuple[Study, Tracker]:
+    from cfg_lab.study.build import build_study
+    from cfg_lab.study.config import build
+    from cfg_lab.study.labels import labels_of_overrides
+
+    return build_study(configs, labels_of_overrides(overrides)), build(configs[0], "tracking")
+
+
+def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
+    """Write the summary and, if wanted, the page; print the table and the paths; mirror to the tracker."""
+    from cfg_lab.report.write import report
+    from cfg_lab.study.run import summary_of
+    from cfg_lab.study.scoring import main_columns
+    from cfg_lab.track.mirror import mirror
+
+    rows = cast("list[dict[str, Any]]", summary_of(study).to_dict("records"))
+    labels = [cell.label for cell in study.cells]
+    console.print(fitting_table(labels, rows, main_columns(study.metrics), console))
+    root = study.store.root
+    path_of_page = report(root) if page else None
     try:
-        mirror(study.store, tracker, console, page)
+        mirror(study.store, tracker, console, path_of_page)
     except TrackingError as error:
-        again = (
-            "the results are on disk all the same; try again with: "
-            f"python -m cfg_lab.track {root} {tracker.retry_hint}"
-        )
-        console.print(f"{error}; {again}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        for line in (
+            str(error),
+            "The results are on disk all the same.",
+            f"To try again: python -m cfg_lab.track {root} {tracker.retry_hint}",
+        ):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     paths = {"results": root, "summary": root / "summary.parquet"}
     runs = tracker.local_path(root)
-    print_paths(console, paths | ({tracker.name: runs} if runs else {}) | ({"page": page} if page else {}))
+    paths |= {tracker.name: runs} if runs else {}
+    print_paths(console, paths | ({"page": path_of_page} if path_of_page else {}))
     return rows
 
 

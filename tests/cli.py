@@ -1,10 +1,12 @@
-"""Running sweeps as a user does: in a process of their own, or for speed in this one."""
+"""Running sweeps as a user does: in a process of their own, or in this process, which is faster."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +24,37 @@ QUICK = [
     "max_new_tokens=8",
     "samples=2",
 ]
+"""Overrides that make a study small."""
 
 
 def command(*arguments: str) -> list[str]:
+    """The command line of a sweep, as a list."""
     return [sys.executable, "-m", "cfg_lab.sweep", *arguments]
 
 
 def environment(**changes: str) -> dict[str, str]:
+    """Environment variables for a command: a terminal of 160 columns, and no network."""
     return {**os.environ, "COLUMNS": "160", "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", **changes}
 
 
 def shell(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """Run a sweep in a process of its own, and return its output and exit status."""
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, env=environment(), check=False, **kwargs
     )
 
 
+def wait_until(event: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 300) -> None:
+    """Wait for an event that a running process brings about. Fail if the process ends before."""
+    deadline = time.monotonic() + seconds
+    while not event():
+        assert process.poll() is None, "the process ended before the event"
+        assert time.monotonic() < deadline, f"the event did not happen within {seconds} s"
+        time.sleep(0.005)
+
+
 def sweep(*arguments: str) -> list[dict[str, Any]]:
-    """A sweep in this process: Hydra's grammar and composition, then the lab's own `run`."""
+    """Run a sweep in this process: Hydra's grammar and composition, then the lab's own `run`."""
     jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(arguments)), None)[0]
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         configs = [compose("sweep", overrides=job, return_hydra_config=True) for job in jobs]
@@ -47,6 +62,7 @@ def sweep(*arguments: str) -> list[dict[str, Any]]:
 
 
 def prompts_file(folder: Path, count: int = 3) -> str:
+    """Write a file of prompts with negatives, and return its path."""
     path = folder / "prompts.jsonl"
     path.write_text(
         "".join(
@@ -57,7 +73,7 @@ def prompts_file(folder: Path, count: int = 3) -> str:
 
 
 def on(folder: Path, model: Path, name: str = "study") -> list[str]:
-    """Overrides that put a small study on a small model."""
+    """Overrides of a small study on a small model. Its results go to folder/results/name."""
     return [
         f"model.name={model}",
         "prompts=file",

@@ -1,4 +1,4 @@
-"""Every experiment that is a sweep has its config, and runs."""
+"""Every experiment names its command, and every experiment with a config runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.cli import QUICK, shell
 FOLDER = CONFIG.parent / "experiments"
 
 
-def test_every_experiment_says_what_it_found() -> None:
+def test_every_experiment_names_its_command() -> None:
     for folder in (path for path in FOLDER.iterdir() if path.is_dir()):
-        written = (folder / "README.md").read_text()
-        named = f"experiments/{folder.name}/", f"experiments.{folder.name}", f"+experiment={folder.name}"
-        assert any(name in written for name in named), f"{folder} does not say its command"
+        readme = (folder / "README.md").read_text()
+        commands = f"experiments/{folder.name}/", f"experiments.{folder.name}", f"+experiment={folder.name}"
+        assert any(command in readme for command in commands), f"{folder}/README.md names no command"
     assert {*option_names("experiment")} <= {path.name for path in FOLDER.iterdir()}
 
 

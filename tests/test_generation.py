@@ -1,11 +1,13 @@
-"""One text: a str that knows how it came about."""
+"""Generating one text: a str with its tokens and trace."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from cfg_lab import BeamSearch, Completion, Decoder, Generated, Greedy, Request,
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance, UnionGuidance
 from cfg_lab.models import LanguageModel
+from cfg_lab.study.cell import Cell
 from cfg_lab.study.notebook_html import completion_html
 from tests.test_report import outline
 
@@ -39,19 +42,21 @@ def test_generate_is_as_short_as_the_article(model: LanguageModel) -> None:
         generate(model, " ")
 
 
-def test_a_text_is_a_str_and_what_is_made_of_it_a_plain_one(text: Generated, model: LanguageModel) -> None:
+def test_a_text_is_a_str_and_what_is_derived_from_it_a_plain_one(
+    text: Generated, model: LanguageModel
+) -> None:
     plain = model.decode(text.completion.tokens)
     assert isinstance(text, str)
     assert text == plain
     assert hash(text) == hash(plain)
     assert {plain: 1}[text] == 1
     assert f"{text}" == plain
-    for made in (text[1:], text.upper(), text + "", str(text), text.strip()):
-        assert type(made) is str
+    for derived in (text[1:], text.upper(), text + "", str(text), text.strip()):
+        assert type(derived) is str
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda text: pickle.loads(pickle.dumps(text))])
-def test_copies_know_as_much(text: Generated, again: object) -> None:
+def test_copies_have_the_same_tokens_and_trace(text: Generated, again: object) -> None:
     other = again(text)  # pyright: ignore[reportCallIssue]
     assert type(other) is Generated
     assert other == text
@@ -64,14 +69,15 @@ def test_each_token_has_a_piece_and_what_else_was_likely(text: Generated, model:
     tokens, trace = text.completion.tokens, text.completion.trace
     assert text.pieces == tuple(map(model.piece, tokens))
     assert set(text.alternatives) == {"guided", "positive", "negative"}
-    for kept in text.alternatives.values():
-        assert [len(step) for step in kept] == [3] * len(tokens)
+    for steps in text.alternatives.values():
+        assert [len(step) for step in steps] == [3] * len(tokens)
     for step, numbers in zip(text.alternatives["guided"], trace.alternatives, strict=True):
-        assert [one["piece"] for one in step] == [model.piece(token) for token, _ in numbers.guided]
-        assert [one["log_prob"] for one in step] == sorted((one["log_prob"] for one in step), reverse=True)
+        assert [token["piece"] for token in step] == [model.piece(token) for token, _ in numbers.guided]
+        log_probs = [token["log_prob"] for token in step]
+        assert log_probs == sorted(log_probs, reverse=True)
 
 
-def test_what_is_kept_beside_changes_no_text(text: Generated, model: LanguageModel) -> None:
+def test_storing_alternatives_changes_no_text(text: Generated, model: LanguageModel) -> None:
     bare = generate(model, "Hi", negative="boring", scale=2, max_new_tokens=8, top=0)
     assert bare == text
     assert not any(bare.alternatives.values())
@@ -163,11 +169,21 @@ def test_the_next_best_texts_of_a_beam(model: LanguageModel) -> None:
         assert type(other) is Generated
         assert other == model.decode(other.completion.tokens)
         outline(other._repr_html_())
-    scores = [sum(one.completion.trace.guided) / len(one.completion.tokens) for one in (best, *best.others)]
+    completions = [text.completion for text in (best, *best.others)]
+    scores = [sum(completion.trace.guided) / len(completion.tokens) for completion in completions]
     assert scores == sorted(scores, reverse=True)
 
 
 def test_a_completion_of_a_model_without_tokenizer_is_shown(model: LanguageModel) -> None:
     (completion,) = Decoder(model).decode([Request(positive=(1, 2), max_new_tokens=3)])
     assert isinstance(completion, Completion)
-    outline(completion_html(completion))
+    html = completion_html(completion)
+    outline(html)
+    assert html.count('role="tooltip"') == len(completion.tokens) == 3
+
+
+def test_the_defaults_are_those_of_a_cell() -> None:
+    parameters = inspect.signature(generate).parameters
+    defaults = {field.name: field.default for field in fields(Cell)}
+    for name in ("max_new_tokens", "seed", "top"):
+        assert parameters[name].default == defaults[name]

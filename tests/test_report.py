@@ -494,7 +494,7 @@ def test_the_record_says_how_to_repeat_it() -> None:
         "deadbeef",
         "torch 2.13.0",
         "seed: 0",
-        "18 texts, 8,000 tokens in 40 s, 200 tokens/s, 60 rows a step",
+        "18 texts, 8,000 tokens in 40 s, 200 tokens/s, 60 rows per step",
         "240 rows of negatives saved, peak memory 1.65 GB",
         prompts_fingerprint(frame),
     ):

@@ -1,4 +1,4 @@
-"""Results are a frame that a notebook shows by its cells, until something is made of them."""
+"""Results are a frame. A notebook shows their cells; frames derived from them are plain."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def test_results_are_shown_as_their_summary(results: Results) -> None:
     assert html.startswith(results_html(analysis.summary(results)))
     assert "4 cells; mean [95 % interval] n" in html
     assert (
-        "24 texts, one a row; columns prompt_id, prompt, prompt_negative, sample, completion, cell, " in html
+        "24 texts, one per row; columns prompt_id, prompt, prompt_negative, sample, completion, cell, "
+        in html
     )
     assert "6 trace_…, 3 alternatives_…" in html
-    said = html[html.index("<p>") :]
-    assert f"{len(analysis.metrics_of(results))} metrics" in said
-    assert "guidance.scale" not in said
+    sentence = html[html.index("<p>") :]
+    assert f"{len(analysis.metrics_of(results))} metrics" in sentence
+    assert "guidance.scale" not in sentence
 
 
-MADE: list[Callable[[pd.DataFrame], Any]] = [
+DERIVED: list[Callable[[pd.DataFrame], Any]] = [
     lambda frame: frame[:],
     lambda frame: frame.iloc[:3],
     lambda frame: frame.loc[frame["sample"] == 0],
@@ -63,9 +64,9 @@ MADE: list[Callable[[pd.DataFrame], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("make", MADE)
-def test_what_is_made_of_results_is_a_plain_frame(results: Results, make: Any) -> None:
-    assert type(make(results)) is pd.DataFrame
+@pytest.mark.parametrize("derive", DERIVED)
+def test_what_is_derived_from_results_is_a_plain_frame(results: Results, derive: Any) -> None:
+    assert type(derive(results)) is pd.DataFrame
     assert type(results) is Results
 
 
@@ -83,19 +84,19 @@ def test_results_are_exported(results: Results, tmp_path: Path) -> None:
     assert list(again.columns) == list(results.columns)
     assert again["text"].tolist() == results["text"].tolist()
     assert [list(row) for row in again["tokens"]] == [list(row) for row in results["tokens"]]
-    one, other = again["alternatives_guided"].iloc[0][0][0], results["alternatives_guided"].iloc[0][0][0]
-    assert one == other
+    column = "alternatives_guided"
+    assert again[column].iloc[0][0][0] == results[column].iloc[0][0][0]
     pd.testing.assert_frame_equal(analysis.summary(again), analysis.summary(results))
 
 
-def test_a_metric_of_ones_own_is_one_of_them(results: Results) -> None:
-    own = pickle.loads(pickle.dumps(results))
-    own["capitals"] = own["text"].str.count("[A-Z]")
-    assert type(own) is Results
-    assert ">capitals</th>" in own._repr_html_()
+def test_a_column_that_a_user_adds_is_shown_as_a_metric(results: Results) -> None:
+    extended = pickle.loads(pickle.dumps(results))
+    extended["capitals"] = extended["text"].str.count("[A-Z]")
+    assert type(extended) is Results
+    assert ">capitals</th>" in extended._repr_html_()
 
 
-def test_results_whose_cells_were_taken_out_are_shown_as_a_frame(results: Results) -> None:
+def test_results_without_the_column_cell_are_shown_as_a_frame(results: Results) -> None:
     bare = pickle.loads(pickle.dumps(results))
     bare.drop(columns="cell", inplace=True)
     assert "95 % interval" not in bare._repr_html_()

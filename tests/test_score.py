@@ -1,4 +1,4 @@
-"""Metrics are added to a finished sweep, and nothing is decoded again."""
+"""Scoring a finished sweep with more metrics decodes nothing again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cfg_lab
-from cfg_lab import models
+from cfg_lab import models, options
 from cfg_lab.errors import InputError
 from cfg_lab.score import run
 from cfg_lab.study.store import Store
@@ -35,27 +35,28 @@ def results(swept: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(swept, tmp_path / "study"))
 
 
-def shards(root: Path) -> dict[Path, int]:
+def files(root: Path) -> dict[Path, int]:
+    """The Parquet files of a results folder, with the times of their last change."""
     return {path: path.stat().st_mtime_ns for path in root.glob("[cs]*/*.parquet")}
 
 
 @pytest.mark.parametrize("column", ["perplexity_n", "text", "seed", "a.b"])
-def test_a_column_may_not_have_a_name_that_results_use(column: str, results: Path, tmp_path: Path) -> None:
-    module = tmp_path / "own.py"
+def test_a_column_with_a_name_that_results_use_is_refused(column: str, results: Path, tmp_path: Path) -> None:
+    module = tmp_path / "users_metric.py"
     module.write_text(
         "import datasets\nimport evaluate\n\n\n"
-        "class Own(evaluate.Metric):\n"
+        "class UsersMetric(evaluate.Metric):\n"
         "    def _info(self):\n"
         "        features = datasets.Features({'predictions': datasets.Value('string')})\n"
         "        return evaluate.MetricInfo(description='', citation='', features=features)\n\n"
         "    def _compute(self, predictions):\n"
         f"        return {{{column!r}: 1.0}}\n"
     )
-    before = shards(results)
-    own = [f"metrics.evaluate.module={module}", f"metrics.evaluate.column={column}"]
+    before = files(results)
+    arguments = [f"metrics.evaluate.module={module}", f"metrics.evaluate.column={column}"]
     with pytest.raises(InputError, match=f"EvaluateModule gives a column '{re.escape(column)}'"):
-        run(str(results), ["metrics=[evaluate]", *own])
-    assert shards(results) == before
+        run(str(results), ["metrics=[evaluate]", *arguments])
+    assert files(results) == before
 
 
 def test_a_metric_is_added_and_again_is_nothing(
@@ -65,12 +66,12 @@ def test_a_metric_is_added_and_again_is_nothing(
         raise AssertionError("the generator was loaded")
 
     monkeypatch.setattr(models, "load_model", refuse)
-    before, frame = shards(results), cfg_lab.load_results(results)
+    before, frame = files(results), cfg_lab.load_results(results)
     rows = run(str(results), ["metrics=[guided_likelihood,readability]"])
     after = cfg_lab.load_results(results)
     assert after["guided_log_prob"].notna().all()
     pd.testing.assert_frame_equal(after[frame.columns], frame, check_frame_type=False)
-    added = set(shards(results)) - set(before)
+    added = set(files(results)) - set(before)
     assert {path.parent.name for path in added} == {"scores"}
     summary = pd.read_parquet(results / "summary.parquet")
     for row in rows:
@@ -78,14 +79,49 @@ def test_a_metric_is_added_and_again_is_nothing(
         assert row["guided_log_prob"] == pytest.approx(values.mean())
         assert row["perplexity"] > 1  # earlier metrics stay
     assert summary["guided_log_prob_n"].tolist() == [6] * 4
-    shown = capsys.readouterr().out
-    assert "guided_log_prob" in shown
-    assert "negatives" in shown
+    printed = capsys.readouterr().out
+    assert "guided_log_prob" in printed
+    assert "negatives" in printed
 
-    done = shards(results)
+    scored = files(results)
     run(str(results), ["metrics=[guided_likelihood,readability]"])
-    assert shards(results) == done
+    assert files(results) == scored
     assert "every text has these scores already" in capsys.readouterr().out
+
+
+def rows_of_table(printed: str, columns: int) -> list[list[str]]:
+    """The first columns of each row of a printed table."""
+    lines = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line[1 : columns + 1]] for line in lines if line[1].strip()]
+
+
+def test_the_tables_of_sweep_and_score_have_the_same_labels(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a number stands in a column with fractions."""
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,1.5,2", "negatives=empty,own", "metrics=[length]")
+    of_sweep = rows_of_table(capsys.readouterr().out, 3)
+    run(str(tmp_path / "results" / "study"), ["metrics=[length]"])
+    of_score = rows_of_table(capsys.readouterr().out, 3)
+    assert sorted(of_sweep) == sorted(of_score)
+    assert {scale for scale, _, _ in of_score} == {"1", "1.5", "2"}
+    (tmp_path / "results" / "study" / "config.yaml").unlink()  # labels from the settings that differ
+    run(str(tmp_path / "results" / "study"), ["metrics=[length]"])
+    assert sorted(sorted(row) for row in rows_of_table(capsys.readouterr().out, 3)) == sorted(
+        sorted(row) for row in of_sweep
+    )
+
+
+def test_a_renamed_key_is_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = {"metrics.old": "metrics.new", "guidance.strength": "guidance.scale"}
+    monkeypatch.setattr(options, "RENAMED_KEYS", renamed, raising=False)
+    for override in ("metrics.old=1", "+metrics.old.part=1"):
+        with pytest.raises(InputError, match=r"key metrics\.old was renamed; use metrics\.new instead"):
+            run(str(results), ["metrics=[length]", override])
+    with pytest.raises(InputError, match=r"guidance\.strength was renamed; use guidance\.scale"):
+        run(str(results), ["guidance.strength=2"])
+    with pytest.raises(InputError, match=r"Could not override 'metrics\.older'"):
+        run(str(results), ["metrics.older=1"])
 
 
 def test_at_scale_1_the_guided_likelihood_is_the_perplexity(results: Path) -> None:
@@ -108,15 +144,15 @@ def test_a_metric_of_sets_has_its_number_as_mean_and_is_scored_once(results: Pat
         for _, samples in cell.groupby("prompt_id"):
             assert samples["self_bleu"].between(0, 1).all()
     # the two cells of scale 1 hold the same texts, and share their scores
-    kept = [text for text, _ in store.scored() if "@" in text]
-    assert len(kept) == 3 * 6
-    before = shards(results)
+    ids = [text for text, _ in store.scored() if "@" in text]
+    assert len(ids) == 3 * 6
+    before = files(results)
     run(str(results), ["metrics=[self_bleu]"])
-    assert shards(results) == before
+    assert files(results) == before
 
 
 def test_another_text_in_the_set_scores_the_set_anew(results: Path) -> None:
-    """A cell that was half decoded has other numbers of sets when it is whole."""
+    """Metrics of a set change when a cell that was decoded in part is decoded completely."""
     (shard,) = (results / "completions").glob("*.parquet")
     whole = pq.read_table(shard)
     pq.write_table(whole.slice(0, len(whole) - 1), shard)
@@ -154,7 +190,7 @@ def test_the_cells_phrases_are_what_a_metric_sees(tmp_path: Path, tiny_folder: P
     seen = cells.groupby("negatives")["prompt_negative"].agg(set)
     assert seen["custom"] == {"ugly:0.8, low"}
     assert len(seen["own"]) == 3
-    # the same texts beside other phrases have scores of their own
+    # an equal text has other scores for other phrases
     assert cells["completion"].nunique() == 6
     assert cells["score_id"].nunique() == 12
 
@@ -170,7 +206,7 @@ def test_results_from_before_the_new_columns(results: Path) -> None:
     assert frame["exact_match"].isna().all()
 
 
-def test_a_warning_is_said_once_for_all_cells(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_printed_once_for_all_cells(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = run(str(results), ["metrics=[mauve]"])
     assert all(math.isnan(row["mauve"]) and row["mauve_n"] == 0 for row in rows)
     assert capsys.readouterr().out.count("warning: mauve is not computed: 6 texts and 0 references") == 1
@@ -187,10 +223,10 @@ BAD = {
 
 @pytest.mark.parametrize("argument", BAD)
 def test_bad_input_is_named_and_nothing_is_written(results: Path, argument: str) -> None:
-    before = shards(results)
+    before = files(results)
     with pytest.raises(InputError, match=BAD[argument]):
         run(str(results), [argument])
-    assert shards(results) == before
+    assert files(results) == before
 
 
 def test_folders_without_results(results: Path, tmp_path: Path) -> None:

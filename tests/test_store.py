@@ -1,7 +1,8 @@
-"""Shards are whole or not there; what is finished is never lost."""
+"""Files of a results folder are complete or absent; what is finished is never lost."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from cfg_lab.study.store import Store
 
 
 def row(number: int) -> dict[str, Any]:
+    """A row of completions with made-up values."""
     values: dict[str, Any] = {
         field.name: [1, 2] if pa.types.is_list(field.type) and field.type.value_type == pa.int32() else None
         for field in COMPLETION_SCHEMA
@@ -34,8 +36,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert list(read.loc["id1", "tokens"]) == [1, 2]
 
 
-def test_the_same_shard_twice_is_one(tmp_path: Path) -> None:
-    """Two sweeps that decode the same text keep it once."""
+def test_a_text_that_two_sweeps_decoded_is_read_once(tmp_path: Path) -> None:
     first, second = Store(tmp_path), Store(tmp_path)
     first.add_completions([row(1), row(2)])
     second.add_completions([row(2), row(3)])
@@ -52,11 +53,11 @@ def test_the_score_written_last_counts(tmp_path: Path) -> None:
     assert store.scored() == {("a", "old"), ("a", "new")}
 
 
-@pytest.mark.parametrize("left", [0, 10, 400])
-def test_a_shard_cut_short_is_named_and_the_rest_is_there(tmp_path: Path, left: int) -> None:
+@pytest.mark.parametrize("size", [0, 10, 400])
+def test_a_file_cut_short_is_named_and_the_others_are_read(tmp_path: Path, size: int) -> None:
     store = Store(tmp_path)
     damaged, whole = store.add_completions([row(1)]), store.add_completions([row(2)])
-    damaged.write_bytes(damaged.read_bytes()[:left])
+    damaged.write_bytes(damaged.read_bytes()[:size])
     with pytest.raises(StoreError, match=rf"{damaged.name} is damaged or cut short .* delete this file"):
         store.completion_ids()
     damaged.unlink()
@@ -64,8 +65,8 @@ def test_a_shard_cut_short_is_named_and_the_rest_is_there(tmp_path: Path, left: 
     assert store.completion_ids() == {"id2"}
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """A real one: the kernel refuses to write more than so many bytes a file."""
+def test_a_full_disk_is_named_and_leaves_no_incomplete_file(tmp_path: Path) -> None:
+    """The kernel refuses to write more than 1,000 bytes per file, as a full disk would."""
     code = f"""
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -86,6 +87,29 @@ except StoreError as error:
     assert "What was finished before is kept: make room" in done.stderr
     assert Store(tmp_path).completion_ids() == {"id1"}
     assert len(list((tmp_path / "completions").iterdir())) == 1
+
+
+def test_processes_that_write_one_file_at_once_leave_a_complete_one(tmp_path: Path) -> None:
+    """Jobs of one sweep write the same config.yaml. A reader sees one of them, never a mixture."""
+    code = """
+import json, sys
+from cfg_lab.study.store import Store
+store = Store(sys.argv[1])
+for number in range(150):
+    store.write_text("config.yaml", json.dumps([sys.argv[2]] * (500 + number)))
+"""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name])
+        for name in ("first", "second", "third")
+    ]
+    reads: set[str] = set()
+    while any(writer.poll() is None for writer in writers):
+        if content := Store(tmp_path).read_text("config.yaml"):
+            (name,) = set(json.loads(content))
+            reads.add(name)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert reads <= {"first", "second", "third"}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

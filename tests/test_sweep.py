@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import random
+import shlex
 import signal
 import subprocess
-import time
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import cfg_lab
 from cfg_lab.errors import InputError
+from cfg_lab.options import CONFIG
+from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.store import Store
-from tests.cli import command, environment, on, shell, sweep
+from tests.cli import command, environment, on, shell, sweep, wait_until
 
 GRID = ["guidance.scale=1,2,3", "negatives=empty,own"]
 
 
 def texts(path: Path) -> pd.DataFrame:
+    """The texts of a results folder with what names them, in an order of their own."""
     frame = cfg_lab.load_results(path)
     keys = ["negatives", "guidance.scale", "prompt_id", "sample"]
     return frame.sort_values(keys)[[*keys, "completion", "text", "finish_reason"]].reset_index(drop=True)
@@ -37,6 +42,19 @@ def test_help_config_and_a_mistyped_key() -> None:
     assert mistyped.returncode == 1
     assert "Key 'scal' is not in struct" in mistyped.stderr
     assert "Could not find 'negatives/owm'" in shell("negatives=owm").stderr
+
+
+def test_every_command_in_the_help_text_makes_the_cells_it_means() -> None:
+    """A comma in a value that is not quoted for Hydra too would make two cells."""
+    template = yaml.safe_load((CONFIG / "sweep.yaml").read_text())["hydra"]["help"]["template"]
+    lines = [line.strip() for line in template.splitlines() if "-m cfg_lab.sweep" in line]
+    cells: list[int] = []
+    for line in lines:
+        overrides = OverridesParser.create().parse_overrides(shlex.split(line)[3:])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        cells.append(len(jobs))
+    assert cells == [4 * 2, 2, 1]
+    assert overrides[-1].value() == "ugly:0.8, deformed:0.5"
 
 
 def test_a_sweep_and_the_same_again(tmp_path: Path, tiny_folder: Path) -> None:
@@ -114,7 +132,7 @@ def test_schedules_and_modifiers_compose_with_any_rule(tmp_path: Path, tiny_fold
     assert ended["negatives_saved"] > 0
 
 
-def test_what_decoding_took_is_kept_and_said(
+def test_what_decoding_cost_is_stored_and_printed(
     tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = [*on(tmp_path, tiny_folder), "guidance=interval", "guidance.schedule.end=2"]
@@ -123,10 +141,8 @@ def test_what_decoding_took_is_kept_and_said(
     frame = cfg_lab.load_results(root)
     (cost,) = Store(root).costs()
     assert (cost["texts"], cost["tokens"]) == (len(frame), frame["tokens"].map(len).sum())
-    spared = [
-        sum(row["tokens_read_in_full"][1:]) - sum(row["tokens_read"][1:]) for _, row in frame.iterrows()
-    ]
-    assert cost["negative_rows_saved"] == sum(spared) > 0
+    saved = [sum(row["tokens_read_in_full"][1:]) - sum(row["tokens_read"][1:]) for _, row in frame.iterrows()]
+    assert cost["negative_rows_saved"] == sum(saved) > 0
     assert 0 < cost["steps"] < cost["rows"] <= sum(map(sum, frame["tokens_read"]))
     assert cost["seconds"] > 0
     assert cost["peak_memory"] > 5e7  # no Python with torch is smaller
@@ -134,31 +150,32 @@ def test_what_decoding_took_is_kept_and_said(
     sweep(*study)  # nothing is left to do
     assert Store(root).costs() == [cost]
     sweep(*study, "samples=3")
-    assert all(one["command"].startswith("python -m cfg_lab.sweep") for one in Store(root).costs())
-    assert [one["texts"] for one in Store(root).costs()] == [6, 3]
+    costs = Store(root).costs()
+    assert all(cost["command"].startswith("python -m cfg_lab.sweep") for cost in costs)
+    assert [cost["texts"] for cost in costs] == [6, 3]
 
 
-def test_beams_keep_the_next_best(tmp_path: Path, tiny_folder: Path) -> None:
+def test_a_beam_search_stores_the_next_best_texts(tmp_path: Path, tiny_folder: Path) -> None:
     sweep(*on(tmp_path, tiny_folder), "sampling=beam", "sampling.n_best=3", "guidance.scale=2")
     frame = cfg_lab.load_results(tmp_path / "results" / "study")
     assert len(frame) == 3
     assert set(map(len, frame["others"])) == {2}
 
 
-def test_what_else_was_likely_is_kept(tmp_path: Path, tiny_folder: Path) -> None:
+def test_the_likeliest_tokens_of_each_step_are_stored(tmp_path: Path, tiny_folder: Path) -> None:
     for top in (3, 0):
         sweep(*on(tmp_path, tiny_folder, f"top{top}"), "guidance.scale=1,2", f"top={top}")
-    kept = cfg_lab.load_results(tmp_path / "results" / "top3")
-    for _, row in kept.iterrows():
+    with_alternatives = cfg_lab.load_results(tmp_path / "results" / "top3")
+    for _, row in with_alternatives.iterrows():
         assert len(row["pieces"]) == len(row["tokens"]) == len(row["alternatives_guided"])
         for step in row["alternatives_guided"]:
             assert len(step) == 3
             assert step[0]["log_prob"] >= step[1]["log_prob"]
         counts = set(map(len, row["alternatives_negative"]))
         assert counts == {0 if row["guidance.scale"] == 1 else 3}
-    none = cfg_lab.load_results(tmp_path / "results" / "top0")
-    assert list(none["text"]) == list(kept["text"])
-    assert set(map(len, none["alternatives_guided"])) == {0}
+    without = cfg_lab.load_results(tmp_path / "results" / "top0")
+    assert list(without["text"]) == list(with_alternatives["text"])
+    assert set(map(len, without["alternatives_guided"])) == {0}
 
 
 def test_a_larger_grid_decodes_only_what_is_new(tmp_path: Path, tiny_folder: Path) -> None:
@@ -180,50 +197,89 @@ def test_a_scale_of_2_and_of_2_0_are_one_cell(tmp_path: Path, tiny_folder: Path)
 
 
 def test_killed_at_any_point_and_run_again_it_ends_the_same(tmp_path: Path, tiny_folder: Path) -> None:
-    """SIGKILL, at points spread over the whole run, several times in the same folder."""
-    work = [*GRID, "samples=60", "max_new_tokens=16", "max_rows=48"]  # several shards
-    started = time.monotonic()
-    assert shell(*on(tmp_path, tiny_folder, "whole"), *work).returncode == 0
-    duration = time.monotonic() - started
+    """SIGKILL before decoding, twice during decoding, and during scoring, in the same folder."""
+    work = [*GRID, "samples=60", "max_new_tokens=16", "max_rows=48"]  # several files of completions
+    decoded_texts = (1 + 2 * 2) * 3 * 60  # both cells of scale 1 have the same texts
     arguments = [*on(tmp_path, tiny_folder, "killed"), *work]
-    chance = random.Random(0)
-    for part in (0.55, 0.7, 0.8, 0.9, 0.97):
+    root = tmp_path / "results" / "killed"
+
+    def kill_after_new_file(folder: str) -> None:
+        before = set(root.glob(f"{folder}/[!.]*.parquet"))
         process = subprocess.Popen(
             command(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(duration * part * chance.uniform(0.95, 1.05))
-        process.kill()
-        process.wait()
+        try:
+            wait_until(lambda: not before >= set(root.glob(f"{folder}/[!.]*.parquet")), process)
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL  # it had not ended by itself
+
+    kill_after_new_file("cells")
+    assert len(Store(root).completion_ids()) == 0
+    for files in (1, 2):
+        kill_after_new_file("completions")
+        assert 256 * files <= len(Store(root).completion_ids()) < decoded_texts
+    assert not list(root.glob("scores/*.parquet"))
+    kill_after_new_file("scores")
+    assert len(Store(root).completion_ids()) == decoded_texts
+    assert not (root / "summary.parquet").exists()
+
     assert shell(*arguments).returncode == 0
-    results = tmp_path / "results"
-    pd.testing.assert_frame_equal(texts(results / "killed"), texts(results / "whole"))
-    assert len(texts(results / "whole")) == 6 * 3 * 60
+    sweep(*on(tmp_path, tiny_folder, "whole"), *work)
+    whole = tmp_path / "results" / "whole"
+    pd.testing.assert_frame_equal(texts(root), texts(whole))
+    assert len(texts(whole)) == 6 * 3 * 60
+    summaries = [pd.read_parquet(folder / "summary.parquet").sort_values("cell") for folder in (root, whole)]
+    pd.testing.assert_frame_equal(*(summary.reset_index(drop=True) for summary in summaries))
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
-    arguments = [*on(tmp_path, tiny_folder), "samples=400", "max_new_tokens=150", "max_rows=8"]
+def test_an_interruption_loses_no_finished_text(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = 0
+    advance = ProgressBar.advance
+
+    def interrupt_at_7(bar: ProgressBar, done: int, *, saved: int = 0, note: str | None = None) -> None:
+        nonlocal finished
+        finished += note is not None and note.endswith("/12 texts")
+        if finished == 7:
+            raise KeyboardInterrupt
+        advance(bar, done, saved=saved, note=note)
+
+    monkeypatch.setattr(ProgressBar, "advance", interrupt_at_7)
+    arguments = [*on(tmp_path, tiny_folder), "guidance.scale=1,2", "max_rows=4"]
+    with pytest.raises(KeyboardInterrupt):
+        sweep(*arguments)
+    root = tmp_path / "results" / "study"
+    assert len(Store(root).completion_ids()) == 7
+    monkeypatch.undo()
+    sweep(*arguments)
+    assert [cost["texts"] for cost in Store(root).costs()] == [7, 5]
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_continue(tmp_path: Path, tiny_folder: Path) -> None:
+    arguments = [*on(tmp_path, tiny_folder), "samples=400", "max_new_tokens=20", "max_rows=32"]
+    root = tmp_path / "results" / "study"
     process = subprocess.Popen(
         command(*arguments),
         env=environment(),
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         # What a shell runs in the background ignores Ctrl-C, and so would all that is started from there.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        root = tmp_path / "results" / "study"
-        deadline = time.monotonic() + 120
-        while not (root / "cells").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(2)
+        wait_until(lambda: any(root.glob("completions/[!.]*.parquet")), process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "the same command goes on from there" in errors
+    assert "Finished texts and scores are stored." in errors
+    assert "Run the same command again to continue." in errors
     assert "Traceback" not in errors
-    assert len(cfg_lab.load_results(root)) > 0
+    assert 256 <= len(cfg_lab.load_results(root)) < 3 * 400
 
 
 def test_two_sweeps_in_one_folder_at_once(tmp_path: Path, tiny_folder: Path) -> None:
@@ -237,7 +293,7 @@ def test_two_sweeps_in_one_folder_at_once(tmp_path: Path, tiny_folder: Path) -> 
     pd.testing.assert_frame_equal(texts(results / "study"), texts(results / "alone"))
 
 
-def test_greedy_has_one_sample_whatever_is_asked(tmp_path: Path, tiny_folder: Path) -> None:
+def test_greedy_decoding_makes_one_sample(tmp_path: Path, tiny_folder: Path) -> None:
     (row,) = sweep(*on(tmp_path, tiny_folder), "sampling=greedy", "samples=5")
     assert row["texts"] == 3
 

@@ -19,7 +19,7 @@ def canonical(value: Any) -> Any:
             for field in fields(value)
             if field.compare and not _is_default(field, getattr(value, field.name))
         }
-        return [type(value).__name__, changed]
+        return [class_name(type(value)), changed]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, tuple | list):
@@ -29,6 +29,18 @@ def canonical(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return repr(value)
+
+
+def class_name(called: Any) -> str:
+    """The name of a class or function in ids: without its module if it belongs to this package.
+
+    It can then move to another module and keep its ids. Names within the package are unique. Two classes from
+    elsewhere can have the same name, so theirs includes the module.
+    """
+    package = called.__module__.partition(".")[0]
+    if package == __name__.partition(".")[0]:
+        return called.__qualname__
+    return f"{called.__module__}.{called.__qualname__}"
 
 
 def _is_default(field: Any, value: Any) -> bool:

@@ -13,7 +13,7 @@ from cfg_lab.report.cards import meaning_html
 from cfg_lab.report.findings import Change, Finding, Verdict
 from cfg_lab.report.roles import Roles
 from cfg_lab.report.sentences import Scope
-from cfg_lab.study.formats import count, interval, joined, p_value, short, signed
+from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 WORDS: dict[Verdict, str] = {
     "better": "shown, better",
@@ -110,7 +110,7 @@ def _row(change: Change) -> str:
         f"<td><span class='tag {verdict}'>{WORDS[verdict]}</span></td>"
         f"<td class='n'>{signed(change.difference)} <small>{interval(change.low, change.high)}</small></td>"
         f"<td aria-hidden='true'>{_whisker(change)}</td>"
-        f"<td class='n'>{short(change.base)}</td><td class='n'>{short(change.mean)}</td>"
+        f"<td class='n'>{three_digits(change.base)}</td><td class='n'>{three_digits(change.mean)}</td>"
         f"<td class='n'>{signed(change.effect)}</td>"
         f"<td class='n'>{escape(p_value(change.p_holm))}</td></tr>"
     )

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any, cast
 
 from cfg_lab.metrics.known_columns import column_info
-from cfg_lab.study.formats import interval, short
+from cfg_lab.study.formats import interval, three_digits
 
 
 def meanings_html(metrics: Sequence[str]) -> str:
@@ -38,7 +38,7 @@ def _card_html(metric: str, card: Mapping[str, Any]) -> str:
     plain = {key: value for key, value in card.items() if isinstance(value, str | int | float)}
     items = "".join(
         f"<dt>{escape(key.replace('_', ' '))}</dt>"
-        f"<dd>{escape(short(value) if isinstance(value, float) else str(value))}</dd>"
+        f"<dd>{escape(three_digits(value) if isinstance(value, float) else str(value))}</dd>"
         for key, value in plain.items()
     )
     held_out: Any = card.get("held_out")
@@ -70,6 +70,7 @@ def _row_html(name: str, values: Mapping[str, Any]) -> str:
     accuracy_ends, auc_ends = (ends, "") if "accuracy" in values else ("", ends)
     return (
         f"<tr><th scope='row'>{escape(str(name))}</th>"
-        f"<td class='n'>{short(number('accuracy'))}{accuracy_ends}</td>"
-        f"<td class='n'>{short(number('auc'))}{auc_ends}</td><td class='n'>{short(number('n'))}</td></tr>"
+        f"<td class='n'>{three_digits(number('accuracy'))}{accuracy_ends}</td>"
+        f"<td class='n'>{three_digits(number('auc'))}{auc_ends}</td>"
+        f"<td class='n'>{three_digits(number('n'))}</td></tr>"
     )

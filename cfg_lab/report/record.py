@@ -51,7 +51,7 @@ def read_record(store: Store) -> Record:
         config=config,
         environment=_mapping(json.loads, environment),
         costs=_costs(store),
-        planned=store.planned(),
+        planned=store.planned_text_count(),
     )
 
 

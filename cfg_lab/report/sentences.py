@@ -10,7 +10,7 @@ from cfg_lab import analysis
 from cfg_lab.analysis.stats.estimates import MANY_SIGNS
 from cfg_lab.analysis.stats.resampling import EXACT
 from cfg_lab.report.findings import Change, Finding, Rival
-from cfg_lab.study.formats import count, interval, joined, p_value, short, signed
+from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ def headline(finding: Finding, scope: Scope) -> str:
     if change is None:
         if len(scope.labels) == 1:
             return (
-                f"{metric} is <b>{short(finding.best_mean)}</b> in the only cell. There is nothing to "
+                f"{metric} is <b>{three_digits(finding.best_mean)}</b> in the only cell. There is nothing to "
                 "compare it with."
             )
         return (
-            f"{scope.label(finding.best)} has the {most} {metric}, <b>{short(finding.best_mean)}</b>. "
+            f"{scope.label(finding.best)} has the {most} {metric}, <b>{three_digits(finding.best_mean)}</b>. "
             "What guidance brought cannot be said: these results hold no unguided cell to compare with "
             "(add <code>guidance.scale=1</code> to the sweep)."
         )
     if not finding.beats_unguided:
         return _unguided_is_best(finding, change, scope, most)
     against = (
-        f"{scope.label(change.cell)} has the {most} {metric}: {short(change.mean)} against "
-        f"{short(change.base)} without guidance, {_estimate(change)}"
+        f"{scope.label(change.cell)} has the {most} {metric}: {three_digits(change.mean)} against "
+        f"{three_digits(change.base)} without guidance, {_estimate(change)}"
     )
     how = escape(p_value(change.p_holm))
     match change.verdict:
@@ -72,8 +72,8 @@ def headline(finding: Finding, scope: Scope) -> str:
         case _:
             return (
                 f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> "
-                f"The {most} is {scope.label(change.cell)} at {short(change.mean)} against "
-                f"{short(change.base)} without guidance, {_estimate(change)}; {how} after correction."
+                f"The {most} is {scope.label(change.cell)} at {three_digits(change.mean)} against "
+                f"{three_digits(change.base)} without guidance, {_estimate(change)}; {how} after correction."
                 f"{_settled(change)}"
             )
 
@@ -118,7 +118,7 @@ def rivals(finding: Finding, scope: Scope) -> str:
 def _rival(rival: Rival, scope: Scope) -> str:
     change = rival.change
     other = f"<b>{escape(rival.setting)} {escape(rival.value)}</b>"
-    begin = f"With {other} instead, all else the same, {escape(change.metric)} is {short(change.base)}"
+    begin = f"With {other} instead, all else the same, {escape(change.metric)} is {three_digits(change.base)}"
     how = f"{escape(p_value(change.p_holm))} after correction"
     to_it = f"{begin}; the difference to it, {_estimate(change)}"
     if change.difference == 0:
@@ -210,7 +210,7 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
 
 def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str) -> str:
     metric, how = escape(finding.metric), escape(p_value(change.p_holm))
-    nearest = f"{scope.label(change.cell)} is at {short(change.mean)}"
+    nearest = f"{scope.label(change.cell)} is at {three_digits(change.mean)}"
     if finding.best_mean != change.base:  # another model or sampling, say, is better without guidance
         found = {
             "better": f"shown better, {how} after correction.",
@@ -218,13 +218,13 @@ def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str)
             "unknown": _unknown(scope),
         }.get(change.verdict, f"not shown, {how} after correction.{_settled(change)}")
         return (
-            f"The {most} {metric}, {short(finding.best_mean)}, is <b>without guidance</b>, in "
+            f"The {most} {metric}, {three_digits(finding.best_mean)}, is <b>without guidance</b>, in "
             f"{scope.label(finding.best or 0)}. The best guided cell, {nearest} against "
-            f"{short(change.base)} in its own unguided texts, {_estimate(change)}: {found}"
+            f"{three_digits(change.base)} in its own unguided texts, {_estimate(change)}: {found}"
         )
     begin = (
         f"<b>No guided cell beats unguided decoding on {metric}</b>, which is at "
-        f"{short(finding.best_mean)}; the best guided cell, {nearest}, {_estimate(change)}"
+        f"{three_digits(finding.best_mean)}; the best guided cell, {nearest}, {_estimate(change)}"
     )
     if change.verdict == "worse":
         return f"{begin}. Guidance makes it <b>worse</b>: {how} after correction."
@@ -241,7 +241,7 @@ def _estimate(change: Change) -> str:
 def _moved(change: Change) -> str:
     """ "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
-        f"{escape(change.metric)} from {short(change.base)} to {short(change.mean)} "
+        f"{escape(change.metric)} from {three_digits(change.base)} to {three_digits(change.mean)} "
         f"({signed(change.difference)} {interval(change.low, change.high)}, {escape(p_value(change.p_holm))})"
     )
 

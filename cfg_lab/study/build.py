@@ -1,17 +1,11 @@
-"""From composed Hydra configs to a study: its cells, and what names each of them."""
+"""From composed Hydra configs to a study: its cells, their ids, their settings and their provenance."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from datetime import UTC, datetime
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -20,44 +14,63 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from cfg_lab.analysis.frame import PLAIN_SETTINGS, SETTING_GROUPS
-from cfg_lab.decoding.identity import canonical
+from cfg_lab.decoding.identity import canonical, class_name
 from cfg_lab.errors import InputError
 from cfg_lab.options import option_names
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
+from cfg_lab.study.provenance import command_line, environment_file
 from cfg_lab.study.store import IDENTITY_VERSION, Store
 
 SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_GROUPS, "stop"))
-"""Settings of a cell that are one number each."""
+"""Settings of a cell that are one number each: seed, samples, max_new_tokens, top."""
 
-SHARED = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
-"""Keys that belong to the whole sweep and cannot vary within it."""
+SWEEP_KEYS = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
+"""Config keys that must have the same value in all cells of a sweep."""
+
+_HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_"})
 
 
-def build_study(configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]]) -> Study:
-    """The study that composed configs describe, one cell each. Equal parts of configs become one object.
+def build_study(
+    configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]], command: str | None = None
+) -> Study:
+    """The study that composed configs describe, with one cell per config.
 
     Args:
-        labels: for each cell, the settings that tell it from the others.
+        configs: for each cell its config, with the node `hydra.runtime.choices`.
+        labels: for each cell, the overrides that tell it from the others.
+        command: the command line to store; None is that of this process.
+
+    Raises:
+        InputError: a value in a config is wrong.
     """
     first = configs[0]
     varied = {key.partition(".")[0] for label in labels for key in label}
-    for key in SHARED:
+    for key in SWEEP_KEYS:
         if key in varied:
             raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
-    parts: dict[str, Any] = {}
+    command = command_line() if command is None else command
+    shared: dict[str, Any] = {}
     return Study(
         name=str(first.name),
-        cells=[_cell(config, label, parts) for config, label in zip(configs, labels, strict=True)],
+        cells=[_cell(config, label, shared) for config, label in zip(configs, labels, strict=True)],
         metrics=list(build(first, "metrics").values()) if first.get("metrics") else [],
         store=Store(Path(str(first.results_root)) / str(first.name)),
         max_rows=first.max_rows,
-        command=_command(),
-        record={"config.yaml": _config_record(first, labels), "environment.json": _environment()},
+        command=command,
+        provenance={
+            "config.yaml": _config_file(first, labels, command),
+            "environment.json": environment_file(),
+        },
     )
 
 
-def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -> Cell:
+def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) -> Cell:
+    """The cell of a config.
+
+    Args:
+        shared: objects by their key. Cells whose configs have an equal node share one object.
+    """
     for group in SETTING_GROUPS:
         if not OmegaConf.is_dict(config.get(group)):
             raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got nothing")
@@ -66,34 +79,35 @@ def _cell(config: DictConfig, label: Mapping[str, str], parts: dict[str, Any]) -
     }
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
-        plain["guidance"]["scale"] = int(scale)  # 2.0 is the cell of 2
+        plain["guidance"]["scale"] = int(scale)  # results show the cell of 2.0 as that of 2
     settings = _settings(config, plain)
-    # With the option's name: who compares two options expects two cells, also where they come to the same.
+    # The option's name is part of the key: a sweep over two options has two cells, even if both describe
+    # equal objects.
     keys = {
         group: json.dumps([group, settings[group], canonical_config(node)]) for group, node in plain.items()
     }
     for group, key in keys.items():
-        if key not in parts:
-            parts[key] = build(config, group)
+        if key not in shared:
+            shared[key] = build(config, group)
     single_values = {key: config[key] for key in SINGLE_VALUES}
     stop = tuple(config.stop)
     return Cell(
-        identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop]),
+        identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings,
         label=label,
         model_key=keys["model"],
-        **{group: parts[key] for group, key in keys.items()},
+        **{group: shared[key] for group, key in keys.items()},
         **single_values,
         stop=stop,
     )
 
 
 def canonical_config(node: Any) -> Any:
-    """The part of a config node that decides the texts: equal data for nodes that describe equal objects.
+    """What a config node says about texts, as JSON data. Nodes that describe equal objects give equal data.
 
-    A call (`_target_`) is reduced to the name of what it calls and the arguments that differ from their
-    defaults. So a cell keeps its id when a YAML file gains a key with the default value, and when a class
-    moves to another module.
+    A node with a `_target_` is reduced to the name of the class or function and the arguments that differ
+    from their defaults. A cell therefore keeps its id when a YAML file gains a key with the default value,
+    when keys change their order, and when a class of this package moves to another module.
     """
     if isinstance(node, list):
         return [canonical_config(item) for item in cast("list[Any]", node)]
@@ -105,38 +119,51 @@ def canonical_config(node: Any) -> Any:
     target = values.get("_target_")
     arguments = {
         str(key): canonical_config(value)
-        # The order of arguments has no effect; that of other mappings may: modifiers act in this order.
+        # The order of arguments has no effect. That of other mappings may: modifiers act in their order.
         for key, value in (values.items() if target is None else sorted(values.items()))
-        if not str(key).startswith("_")
+        if key not in _HYDRA_KEYS
     }
     if target is None:
         return arguments
-    defaults = _defaults(get_object(target))
-    changed = {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name))}
-    return [target.rpartition(".")[2], changed]
+    try:
+        called = get_object(target)
+        defaults = _defaults(called)
+    except (ImportError, ValueError, TypeError):  # `build` says what is wrong with it
+        return [str(target), arguments]
+    changed = {
+        name: value
+        for name, value in arguments.items()
+        if name not in defaults or not _is_default(value, defaults[name])
+    }
+    return [class_name(called), changed]
 
 
-def _defaults(call: Any) -> dict[str, Any]:
-    """Default of every argument of a call. Arguments in `**arguments` go to the class of its result."""
-    parameters = inspect.signature(call).parameters.values()
+def _defaults(called: Any) -> dict[str, Any]:
+    """The default of every argument of a call. Arguments in `**arguments` go to the class of its result."""
+    parameters = inspect.signature(called).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        result = get_type_hints(call).get("return")
+        result = get_type_hints(called).get("return")
         defaults = {**_defaults(result), **defaults} if isinstance(result, type) else defaults
     return defaults
 
 
-def _equal(value: Any, default: Any) -> bool:
-    """Whether canonical data describe a default value, which may be an object: `Constant()`."""
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether canonical data describe the default value of a parameter. The default can be an object."""
     if isinstance(value, dict):  # modifiers by name, whose default is a tuple
-        return list(cast("dict[str, Any]", value).values()) == canonical(default)
-    if is_dataclass(default) and isinstance(value, list):
+        value = list(cast("dict[str, Any]", value).values())
+    if is_dataclass(default):
         return value == canonical(default)
-    return type(default) in (str, bool, int, float, type(None), tuple) and value == canonical(default)
+    comparable = type(default) in (str, bool, int, float, type(None), tuple)
+    return comparable and json.dumps(value) == json.dumps(canonical(default))  # for Python, True equals 1
 
 
 def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's config as flat columns: the chosen options, and every plain value under its dotted key."""
+    """A cell's config as flat columns: the names of the chosen options, and all plain values.
+
+    Args:
+        plain: for each group of SETTING_GROUPS, its node as plain data.
+    """
     choices: Mapping[str, str] = config.hydra.runtime.choices
     settings: dict[str, Any] = {group: choices[group] for group in SETTING_GROUPS}
     for group in SETTING_GROUPS:
@@ -151,54 +178,22 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every plain value under its dotted key, lists of plain values as JSON."""
+    """Pairs of dotted key and value for every plain value of a node. Lists of plain values become JSON."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _flat(f"{prefix}.{key}", cast("dict[str, Any]", value))
         elif isinstance(value, list):
             values = cast("list[Any]", value)
-            if not any(isinstance(one, dict | list) for one in values):
+            if not any(isinstance(item, dict | list) for item in values):
                 yield f"{prefix}.{key}", json.dumps(values)
         elif not str(key).startswith("_"):
             yield f"{prefix}.{key}", value
 
 
-def labels_of(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """Those overrides of each cell that differ between cells."""
-    parsed = [
-        dict(override.lstrip("+~").split("=", 1) for override in some if "=" in override)
-        for some in overrides
-    ]
-    varying = [key for key in parsed[0] if len({cell.get(key) for cell in parsed}) > 1]
-    return [{key: cell[key] for key in varying if key in cell} for cell in parsed]
-
-
-def _config_record(config: DictConfig, labels: Sequence[Mapping[str, str]]) -> str:
+def _config_file(config: DictConfig, labels: Sequence[Mapping[str, str]], command: str) -> str:
+    """The content of config.yaml: command, labels of the cells, and the whole config of the first cell."""
     keys = [str(key) for key in config if key != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     return yaml.safe_dump(
-        {"command": _command(), "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
-    )
-
-
-def _command() -> str:
-    """The line that runs this, as a shell takes it."""
-    return shlex.join(["python", "-m", "cfg_lab.sweep", *sys.argv[1:]])
-
-
-def _environment() -> str:
-    """What a reader needs to repeat the numbers: versions, revision, machine."""
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return json.dumps(
-        {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "git_revision": revision.stdout.strip() or None,
-            "packages": dict(sorted((one.metadata["Name"], one.version) for one in distributions())),
-        },
-        indent=1,
+        {"command": command, "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
     )

@@ -1,4 +1,4 @@
-"""What a study is: cells that are run together."""
+"""A study and its cells: what is decoded with which settings, how it is scored, and where results go."""
 
 from __future__ import annotations
 
@@ -20,15 +20,27 @@ from cfg_lab.study.store import Store
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One point of the grid: everything that is held fixed while prompts and samples vary.
+    """One point of the grid: all settings, for every prompt and sample.
 
     Attributes:
-        identity: a text that names what decides the cell's texts. Cells with equal identities are the same.
-        settings: the plain values of the config, {"guidance.scale": 1.5, …}; columns of the results.
+        identity: a text that names everything that decides the cell's texts. Equal identities, equal texts.
+        settings: the config's plain values under dotted keys, {"guidance.scale": 1.5, …}. They become
+            columns of the results.
         label: the settings that tell the cell from the other cells of its study.
-        model: loads the model. Cells of one study with equal `model_key` share it.
+        model_key: a text that names the model. The cells of a study with equal keys share one model.
+        model: function that loads the model.
+        prompts: the prompts of the cell.
+        negatives: makes the negative branches of each prompt.
+        guidance: the rule that combines the branches.
+        sampling: how tokens are chosen.
+        seed: seed of the sampling noise, at least 0.
+        samples: number of texts per prompt, at least 1. Greedy decoding and beam search make one.
+        max_new_tokens: largest number of new tokens of a text, at least 1.
         stop: strings that end a text.
-        top: number of likeliest tokens to keep for each step and distribution.
+        top: number of likeliest tokens to store for each step and distribution, at least 0.
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     identity: str
@@ -40,11 +52,11 @@ class Cell:
     negatives: Negative
     guidance: Guidance
     sampling: Sampler | BeamSearch
-    seed: int
-    samples: int
-    max_new_tokens: int
+    seed: int = 0
+    samples: int = 2
+    max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
-    top: int = 0
+    top: int = 5
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0), ("top", 0)):
@@ -60,14 +72,19 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
-    """Cells that are run together, and where their texts and scores go.
+    """Cells that are decoded as one batch, the metrics that score them, and the folder of their results.
 
     Attributes:
-        name: name of the study; trackers group its runs under it.
-        cells: in the order of the table.
-        max_rows: number of rows of the decoder's batch.
-        record: files to keep with the results, name -> content.
+        name: name of the study. Trackers group its runs under it.
+        cells: the cells in the order of the table.
+        metrics: the metrics that score each text.
+        store: the results folder.
+        max_rows: number of rows of the decoder's batch, at least 1.
+        provenance: files to write to the results folder, {name: content}: config.yaml, environment.json.
         command: the command line that runs the study.
+
+    Raises:
+        InputError: max_rows is out of range.
     """
 
     name: str
@@ -75,7 +92,7 @@ class Study:
     metrics: Sequence[Metric]
     store: Store
     max_rows: int = 128
-    record: Mapping[str, str] = field(default_factory=dict[str, str])
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     command: str = ""
 
     def __post_init__(self) -> None:

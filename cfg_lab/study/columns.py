@@ -1,7 +1,7 @@
-"""The columns of a results folder. Each is defined here once, with what is written and what it means.
+"""The columns of the files in a results folder. Each column is defined here once.
 
-The store takes its file schemas from here. Scoring turns the same rows back into texts. `load_results`, the
-page and the trackers get the columns that are marked as shown.
+The store takes the schemas of its files from here. Scoring turns the rows of these files back into texts.
+`load_results`, the page and the trackers see the columns that are marked as shown.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a results file.
+    """One column of a file in a results folder.
 
     Attributes:
-        name: as in the file and in the frame of `load_results`.
-        type: Arrow type.
-        value: gives the value of a row from what the row is made of.
-        shown: whether `load_results` has the column.
+        name: name in the file and in the frame of `load_results`.
+        type: Arrow type of its values.
+        value: function that computes the value of a row from the row's source: a PlannedText for cells, a
+            Decoded for completions.
+        shown: whether `load_results` returns the column.
     """
 
     name: str
@@ -45,17 +46,17 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def row(columns: tuple[Column, ...], source: Any) -> dict[str, Any]:
-    """One row of a file: the value of every column."""
+    """One row of a file: for each column its name and the value computed from the source."""
     return {column.name: column.value(source) for column in columns}
 
 
-# Cells: one row per text that a cell asks for.
+# Cells: one row per text of the cell, decoded or not.
 
 _PROMPT_COLUMNS = {"id": "prompt_id", "text": "prompt"}
 
 
 def prompt_column(field: str) -> str:
-    """The column that holds a field of the prompt, such as "prompt_negative"."""
+    """Name of the column that holds a field of the prompt: "prompt_negative" for "negative"."""
     return _PROMPT_COLUMNS.get(field, f"prompt_{field}")
 
 
@@ -85,12 +86,14 @@ CELL_SCHEMA = _schema(CELL_COLUMNS)
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded text with everything its row is made of.
+    """A decoded text: the source of a row of completions.
 
     Attributes:
-        models: the models of the request's contexts, the positive's first.
+        planned: the text as it was planned, with prompt and request.
+        completion: tokens and trace.
+        models: the model of each of the request's contexts; that of the positive context comes first.
         text: the new text, cut before a stop string.
-        other_texts: the next best texts of a beam search.
+        other_texts: the next best texts of a beam search, best first.
     """
 
     planned: PlannedText
@@ -117,7 +120,7 @@ COMPLETION_COLUMNS = (
     Column("model_name", pa.string(), lambda decoded: decoded.models[0].name),
     Column("model_fingerprint", pa.string(), lambda decoded: decoded.models[0].fingerprint),
     Column("positive_ids", _TOKENS, lambda decoded: decoded.completion.request.positive),
-    # Of the negatives that ran at some step: empty lists mean plain decoding.
+    # Only negatives that ran at some step: an empty list means decoding without guidance.
     Column(
         "negative_ids",
         pa.list_(_TOKENS),
@@ -163,7 +166,7 @@ COMPLETION_COLUMNS = (
 COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 
 OLD_NAMES = {"processed": "tokens_read", "asked": "tokens_read_in_full"}
-"""KVBuffer of older files by their present names."""
+"""Names of columns in older files, and their present names."""
 
 SCORE_SCHEMA = pa.schema(
     [("text", pa.string()), ("scorer", pa.string()), ("column", pa.string()), ("value", pa.float64())]
@@ -171,16 +174,16 @@ SCORE_SCHEMA = pa.schema(
 """Scores: one row per text, metric and column of the metric."""
 
 HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if not column.shown)
-"""KVBuffer that `load_results` leaves out."""
+"""Names of the columns that `load_results` leaves out."""
 
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
-    """The text that metrics score, from its rows in the cell's file and in the completions' files."""
+    """The text that metrics score, from its row in the cell's file and its row of completions."""
     tokens = tuple(map(int, completion["tokens"]))
-    stopped = completion["stop_token"]
-    if stopped is None or stopped != stopped:  # older files have no such column
-        stopped = completion["finish_reason"] == "stop"
-    length = len(tokens) - bool(stopped)
+    ends_with_stop_token = completion["stop_token"]
+    if ends_with_stop_token is None or ends_with_stop_token != ends_with_stop_token:  # None or NaN: old files
+        ends_with_stop_token = completion["finish_reason"] == "stop"
+    length = len(tokens) - bool(ends_with_stop_token)
     prompt: dict[str, Any] = {}
     for field in fields(Prompt):
         value = cell[prompt_column(field.name)]
@@ -200,5 +203,5 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
 
 
 def _integers(stored: Any) -> tuple[int, ...]:
-    """Older files have no such column: then nothing."""
+    """A list column as a tuple. Empty for None: older files do not have the column."""
     return () if stored is None else tuple(map(int, stored))

@@ -1,12 +1,12 @@
-"""Hydra configs: composing the sweep's config, and making the objects that a config describes.
+"""Hydra configs: composing the config of a sweep, and creating the objects that a config describes.
 
-Imports no torch, so that commands which need no model start at once.
+This module does not import torch, so commands that need no model start fast.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -14,16 +14,40 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
+from cfg_lab import options
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG, option_names
 
 
-def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:
-    """The sweep's config with overrides of one group.
+def check_renamed_keys(overrides: Sequence[str]) -> None:
+    """Check that no override uses a config key that has been renamed.
+
+    Args:
+        overrides: as on the command line, such as "guidance.scale=2" or "+experiment=rules".
 
     Raises:
-        InputError: an override belongs to another group, or is wrong.
+        InputError: a key has been renamed; the message names the new key.
     """
+    renamed: Mapping[str, str] = getattr(options, "RENAMED_KEYS", {})
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].partition("@")[0]
+        for old, new in renamed.items():
+            if key == old or key.startswith(f"{old}."):
+                raise InputError(f"the config key {old} was renamed; use {new} instead (got {override!r})")
+
+
+def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:
+    """The config of a sweep, with overrides of one group applied.
+
+    Args:
+        group: the only group that may be overridden, such as "metrics".
+        overrides: in Hydra's grammar.
+        program: name of the command, for the error message.
+
+    Raises:
+        InputError: an override belongs to another group, uses a renamed key, or is wrong.
+    """
+    check_renamed_keys(overrides)
     for override in overrides:
         if not override.lstrip("+~").startswith((f"{group}=", f"{group}.")):
             raise InputError(f"{program} takes {group}=… and {group}.…=… only; got {override!r}")
@@ -31,16 +55,16 @@ def compose_group(group: str, overrides: Sequence[str], program: str) -> DictCon
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             return compose("sweep", overrides=list(overrides))
     except HydraException as error:
-        said = re.split("Config search path|Available options", str(error))[0].strip()
-        said = said.removeprefix("In 'sweep': ").rstrip(".")
-        raise InputError(f"{said} ({group} can be {', '.join(option_names(group))})") from error
+        reason = re.split("Config search path|Available options", str(error))[0].strip()
+        reason = reason.removeprefix("In 'sweep': ").rstrip(".")
+        raise InputError(f"{reason} ({group} can be {', '.join(option_names(group))})") from error
 
 
 def build(config: DictConfig, key: str) -> Any:
-    """The object that a config node describes.
+    """The object that the config node `key` describes with its `_target_` and arguments.
 
     Raises:
-        InputError: a value in the node is wrong or missing.
+        InputError: a value in the node is wrong or missing. The message names its key.
     """
     try:
         built = instantiate(config[key], _convert_="all")

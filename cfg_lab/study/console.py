@@ -1,4 +1,4 @@
-"""Where programs speak to people."""
+"""Console output of the commands: tables, warnings, paths and errors."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from cfg_lab.errors import InputError, StoreError, TrackingError
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """The terminal, or plain lines where there is none: in a pipe and in a notebook.
+    """A console on stdout or stderr. In a pipe and in a notebook it prints plain lines.
 
-    A notebook's `!` looks like a terminal but keeps every movement of a bar as a line, and what comes from
-    stderr a notebook shows as an alarm: so there all goes to stdout.
+    A command that a notebook runs with `!` always prints to stdout, because a notebook shows stderr as an
+    error. It prints plain lines, because a notebook keeps every redrawing of a progress bar as one more line.
     """
-    notebook = "JPY_PARENT_PID" in os.environ  # what a kernel starts with
+    notebook = "JPY_PARENT_PID" in os.environ  # a notebook's kernel sets it
     return Console(
         stderr=stderr and not notebook, force_jupyter=False, force_terminal=False if notebook else None
     )
 
 
 def show_warnings(console: Console) -> None:
-    """Warnings as a sentence of the program, not as a line of its code; each once."""
-    said: set[str] = set()
+    """From now on, print each Python warning once, as a sentence without file name and line of code."""
+    printed: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        if str(message) in said:
+        if str(message) in printed:
             return
-        said.add(str(message))
+        printed.add(str(message))
         console.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
 
     warnings.showwarning = show
@@ -47,11 +47,12 @@ def fitting_table(
     columns: Sequence[str],
     console: Console,
 ) -> Table:
-    """A row a cell, with as many of the summary's columns as the terminal is wide enough for, at least one.
+    """A table with one row per cell and as many metrics as fit the console's width, at least one.
 
     Args:
-        labels: of each cell, what tells it from the others.
-        rows: of the summary, a cell each.
+        labels: for each cell, the settings that tell it from the others.
+        rows: for each cell, its row of the summary.
+        columns: names of the metrics' columns, the most important first.
     """
     unbounded = console.options.update(width=10_000)
     shown = len(columns)
@@ -66,8 +67,7 @@ def fitting_table(
 def _table(
     labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
 ) -> Table:
-    """Labels, n, and mean and interval of the first `shown` columns."""
-    left = f"; {', '.join(columns[shown:])}: see summary.parquet" if columns[shown:] else ""
+    """The table with labels, n, and mean and interval of the first `shown` columns."""
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
         table.add_column(key.removeprefix("guidance."))
@@ -78,7 +78,9 @@ def _table(
         table.add_row(
             *label.values(), str(row["texts"]), *(_estimate(row, column) for column in columns[:shown])
         )
-    table.caption = f"mean over n texts, [95 % interval] over prompts{left}"
+    table.caption = "mean over n texts, [95 % interval] over prompts"
+    if hidden := columns[shown:]:
+        table.caption += f"\nsummary.parquet also has {', '.join(hidden)}"
     return table
 
 
@@ -88,15 +90,18 @@ def _estimate(row: Mapping[str, Any], column: str) -> str:
 
 
 def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
-    """Where things are, of those that are there."""
-    for what, path in paths.items():
+    """Print the paths that exist, one per line, each after its name."""
+    for name, path in paths.items():
         if path.exists():
-            console.print(f"{what:8} {path}", highlight=False, soft_wrap=True)
+            console.print(f"{name:8} {path}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def errors_in_a_sentence() -> Generator[None]:
-    """Errors a user can mend are said without a traceback, and end the program."""
+    """Print errors that a user can correct as one sentence without a traceback, and exit with status 2.
+
+    Ctrl-C exits with status 130. Other errors pass through.
+    """
     from cfg_lab.decoding.model import NotANumberError
 
     errors = open_console(stderr=True)
@@ -107,5 +112,6 @@ def errors_in_a_sentence() -> Generator[None]:
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        errors.print("\nstopped. What was finished is kept; the same command goes on from there.")
+        errors.print("\nStopped. Finished texts and scores are stored.", highlight=False)
+        errors.print("Run the same command again to continue.", highlight=False)
         sys.exit(130)

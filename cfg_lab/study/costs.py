@@ -1,4 +1,4 @@
-"""What decoding took: time, work and memory of one run of a sweep on one model."""
+"""What decoding cost: time, work and memory of one run of a sweep on one model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cfg_lab.study.formats import count, short
+from cfg_lab.study.formats import count, three_digits
 
 if TYPE_CHECKING:  # costs are read without torch
     from cfg_lab.decoding.completion import Completion
@@ -20,20 +20,24 @@ def _now() -> str:
 
 @dataclass(kw_only=True)
 class DecodingCost:
-    """Counts up while a model decodes. What an interrupted run had not finished counts as time only.
+    """Counts what one model's decoding costs while it runs.
+
+    If a run is interrupted, its unfinished texts count in `seconds`, `steps` and `rows` only.
 
     Attributes:
-        model, device: what decoded, and on what.
-        command: the line that asked for it, "" where it is not known.
-        started: ISO 8601, UTC.
-        texts: finished.
-        tokens: of these texts, new ones.
-        seconds: since it started, prefilling and the writing of shards included.
-        steps: of the decoder, each one forward of a batch.
-        rows: of all these batches; a row that several texts share counts once.
-        negative_rows_saved: rows of negatives that schedules and adaptive stops spared these texts.
-        peak_memory: bytes; the largest the process has been (CPU) or has allocated on the device (CUDA).
-        clock: when it started, of time.monotonic.
+        model: name of the model.
+        device: device that the model ran on, such as "cpu".
+        command: command line of the sweep, "" if unknown.
+        started: start of decoding, ISO 8601, UTC.
+        texts: number of finished texts.
+        tokens: number of new tokens in the finished texts.
+        seconds: time since the start. Includes prefill and writing files.
+        steps: number of decoder steps. Each is one forward pass of a batch.
+        rows: number of rows in all these batches. A row that several texts share counts once.
+        negative_rows_saved: rows that the finished texts did not need because a schedule or an early stop
+            ended their negative branches.
+        peak_memory: bytes. On CPU the largest size of the process, on CUDA the largest allocation.
+        clock: start of decoding on the clock of `time.monotonic`, in seconds. Not stored.
     """
 
     model: str
@@ -55,21 +59,29 @@ class DecodingCost:
         self.tokens += len(completion.tokens)
         self.negative_rows_saved += sum(completion.tokens_read_in_full[1:]) - sum(completion.tokens_read[1:])
 
-    def record(self, *, steps: int, rows: int, peak_memory: int) -> dict[str, Any]:
-        """What has been counted, as plain values under the attributes' names, the clock apart."""
+    def values(self, *, steps: int, rows: int, peak_memory: int) -> dict[str, Any]:
+        """The counts so far as plain values, one for each of COST_FIELDS."""
         self.steps, self.rows, self.peak_memory = steps, rows, peak_memory
         self.seconds = round(time.monotonic() - self.clock, 3)
-        return {name: getattr(self, name) for name in FIELDS}
+        return {name: getattr(self, name) for name in COST_FIELDS}
 
 
-FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "clock")
-"""Of a record."""
+COST_FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "clock")
+"""Names of the values that the store keeps of a `DecodingCost`."""
 
 
 def total(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Records of `DecodingCost` together, with their rates; nothing where nothing was decoded."""
-    counted = ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
-    sums = {name: sum(cost[name] for cost in costs) for name in counted}
+    """Sums and rates over several costs. Empty if nothing was decoded.
+
+    Args:
+        costs: mappings with the keys COST_FIELDS, as `Store.costs` returns them.
+
+    Returns:
+        The sums of texts, tokens, seconds, steps, rows and negative_rows_saved; the rates
+        tokens_per_second and rows_per_step; and the largest peak_memory.
+    """
+    summed = ("texts", "tokens", "seconds", "steps", "rows", "negative_rows_saved")
+    sums = {name: sum(cost[name] for cost in costs) for name in summed}
     if not sums["steps"]:
         return {}
     return {
@@ -81,15 +93,15 @@ def total(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def in_words(costs: Sequence[Mapping[str, Any]]) -> str:
-    """Records together: "320 texts, 19,203 tokens in 84 s, 229 tokens/s, …"."""
+    """Several costs as one line: "320 texts, 19,203 tokens in 84 s, 229 tokens/s, …"."""
     if not (sums := total(costs)):
         return "nothing was decoded"
     texts, tokens = count(int(sums["texts"]), "text"), count(int(sums["tokens"]), "token")
-    parts = [
+    phrases = [
         f"{texts}, {tokens} in {sums['seconds']:,.0f} s",
-        f"{short(sums['tokens_per_second'])} tokens/s",
-        f"{short(sums['rows_per_step'])} rows a step",
+        f"{three_digits(sums['tokens_per_second'])} tokens/s",
+        f"{three_digits(sums['rows_per_step'])} rows per step",
         f"{sums['negative_rows_saved']:,} rows of negatives saved" if sums["negative_rows_saved"] else "",
         f"peak memory {sums['peak_memory'] / 1e9:.2f} GB",
     ]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, phrases))

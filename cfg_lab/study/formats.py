@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them, and as JSON carries them."""
+"""Numbers and lists as text for readers, and numbers for JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 MINUS = "\N{MINUS SIGN}"
 
 
-def short(value: float) -> str:
-    """Three significant digits: 0.932, 4.61, 1,240; a dash for what is not known."""
+def three_digits(value: float) -> str:
+    """A number with three significant digits: "0.932", "4.61", "1,240". A dash for NaN and infinities."""
     if not math.isfinite(value):
         return "\N{EM DASH}"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -18,19 +18,19 @@ def short(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """With its sign, a difference: +0.093, −1.2."""
-    return ("+" if value > 0 else "") + short(value)
+    """A difference with its sign and three significant digits: "+0.093", "−1.2"."""
+    return ("+" if value > 0 else "") + three_digits(value)
 
 
 def interval(low: float, high: float) -> str:
-    """ "[0.01, 0.18]"; "[no interval]" where none can be given."""
+    """An interval as text: "[0.01, 0.18]". "[no interval]" if an end is NaN or infinite."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "[no interval]"
-    return f"[{short(low)}, {short(high)}]"
+    return f"[{three_digits(low)}, {three_digits(high)}]"
 
 
 def p_value(p: float) -> str:
-    """ "p = 0.012", "p < 0.001"."""
+    """A p value as text: "p = 0.012", "p < 0.001". "p unknown" for NaN."""
     if not math.isfinite(p):
         return "p unknown"
     if p < 0.001:
@@ -39,18 +39,18 @@ def p_value(p: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """ "1 cell", "2 cells", "1,200 texts"."""
+    """A number with its noun, in the plural where needed: "1 cell", "2 cells", "1,200 texts"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def joined(words: Iterable[str], last: str = "and") -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """A list as text: "a", "a and b", "a, b and c". `last` is the word before the final item."""
     *first, final = list(words) or [""]
     return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def compact(value: Any, digits: int = 5) -> float | None:
-    """A JSON number of so many significant digits; None for NaN, infinities and what is no number."""
+    """A number rounded to `digits` significant digits for JSON. None for NaN, infinities and non-numbers."""
     try:
         number = float(value)
     except (TypeError, ValueError):

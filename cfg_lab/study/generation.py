@@ -1,4 +1,4 @@
-"""One text, for notebooks and first tries."""
+"""Generating one text, for notebooks and first experiments."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cfg_lab.study.notebook_html import token_html
 
 
 class Generated(str):
-    """A text that knows how it came about; a notebook shows what guidance did at each of its tokens.
+    """A generated text: a str with its tokens and trace. A notebook colours its tokens by what guidance did.
 
-    What is made of it (a slice, an upper-case copy) is a plain str.
+    Whatever is derived from it (a slice, an upper-case copy) is a plain str.
 
     Attributes:
         completion: tokens, trace and finish reason.
-        pieces: the text of each token, a stop token included.
-        alternatives: for "guided", "positive" and "negative", of each token the likeliest ones, as
-            {"token": id, "piece": text, "log_prob": nats}.
+        pieces: the text of each token; the last can be a stop token, which the str does not contain.
+        alternatives: for each of "guided", "positive" and "negative", and for each token, the likeliest
+            tokens as {"token": id, "piece": text, "log_prob": nats}.
         others: the next best texts of a beam search with n_best above 1, best first.
     """
 
@@ -36,7 +36,7 @@ class Generated(str):
 
     @classmethod
     def of(cls, completion: Completion, model: LanguageModel) -> Self:
-        """The text of a completion of this model."""
+        """The text of a completion that this model decoded."""
         text = cls(model.decode(completion.tokens))
         text.completion = completion
         text.pieces = tuple(map(model.piece, completion.tokens))
@@ -58,38 +58,41 @@ def generate(
     template: str = "default",
     mode: Mode = "joined",
     sampling: Sampler | BeamSearch | None = None,
-    max_new_tokens: int = 128,
+    max_new_tokens: int = 64,
     seed: int = 0,
     system: str | None = None,
     top: int = 5,
 ) -> Generated:
-    """The model's text for a prompt, guided away from a negative prompt.
+    """Generate a text for a prompt, guided away from a negative prompt.
 
     Args:
-        model: from `load_model` or `cfg_lab.models.from_transformers`.
-        prompt: an instruction for a chat model, else a text to continue.
-        negative: weighted phrases, "boring:0.8, cliche"; None is plain guidance, away from the empty prompt.
-        scale: guidance scale of classifier-free guidance; 1 is off, higher is stronger, None is 1.5.
-        guidance: another rule, such as `cfg_lab.guidance.UnionGuidance(scale=2)`; has its own scale.
-        template, mode: how phrases become negative contexts, see `cfg_lab.negatives.PhraseNegative`.
-        sampling: None is nucleus sampling, temperature 0.8 and top_p 0.95; `Greedy()` takes the likeliest
-            token, `BeamSearch()` looks for the likeliest text.
-        seed: the same seed gives the same text.
+        model: a model from `load_model` or `cfg_lab.models.from_transformers`.
+        prompt: an instruction for a chat model, a text to continue for other models.
+        negative: weighted phrases such as "boring:0.8, cliche"; None guides away from the empty prompt.
+        scale: scale of classifier-free guidance. 1 is off, larger is stronger. None is 1.5.
+        guidance: another rule with its own scale, such as `cfg_lab.guidance.UnionGuidance(scale=2)`.
+        template: how phrases become a negative context, see `cfg_lab.negatives.PhraseNegative`.
+        mode: one negative context for all phrases or one for each, see `cfg_lab.negatives.PhraseNegative`.
+        sampling: how tokens are chosen. `Greedy()` takes the likeliest token, `BeamSearch()` searches for
+            the likeliest text. None is nucleus sampling with temperature 0.8 and top_p 0.95.
+        max_new_tokens: largest number of new tokens, at least 1.
+        seed: seed of the sampling noise. Equal seeds and arguments give equal texts.
         system: system message, for chat models.
-        top: how many of the likeliest tokens to keep of each step and distribution; 0 keeps none.
+        top: number of likeliest tokens to keep for each step and distribution; 0 keeps none.
 
     Raises:
-        InputError: an argument is wrong; says which, and what would be right.
+        InputError: an argument is wrong. The message says what would be right.
     """
     if not prompt.strip():
         raise InputError(f"prompt must not be empty, got {prompt!r}")
-    asked = Prompt(id="prompt", text=prompt, negative=negative, system=system)
-    chosen = (
+    negatives = (
         NamedNegative(variant="empty") if negative is None else PhraseNegative(template=template, mode=mode)
     )
     request = Request(
         positive=model.encode(prompt, system),
-        negatives=chosen.branches(asked, model),
+        negatives=negatives.branches(
+            Prompt(id="prompt", text=prompt, negative=negative, system=system), model
+        ),
         guidance=_rule(scale, guidance),
         sampling=sampling or Sampling(temperature=0.8, top_p=0.95),
         max_new_tokens=max_new_tokens,
@@ -102,6 +105,7 @@ def generate(
 
 
 def _rule(scale: float | None, guidance: Guidance | None) -> Guidance:
+    """The guidance rule that the two arguments of `generate` describe; only one of them may be given."""
     if guidance is None:
         return ClassifierFreeGuidance(scale=1.5 if scale is None else scale)
     if isinstance(guidance, type) or not hasattr(guidance, "guide"):

@@ -1,4 +1,4 @@
-"""Results as HTML fragments for notebooks: no script, a style of their own, nothing fetched."""
+"""Texts and results as HTML for notebooks. The HTML has its own style, no script, and loads nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
 from cfg_lab.decoding.trace import DISTRIBUTIONS
-from cfg_lab.study.formats import count, interval, short, signed
+from cfg_lab.study.formats import count, interval, signed, three_digits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from cfg_lab.decoding.completion import Completion
 
 LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0)
-"""Nats by which guidance moved a token, from which on each of five steps of colour is used."""
+"""Lower limits of the five levels of colour: the absolute change of a token's log-prob, in nats."""
 
 _ALPHA = (0, 0.1, 0.2, 0.3, 0.42, 0.55)
-_UP, _DOWN = "28,112,180", "205,95,20"  # blue and orange: apart for every common colour blindness
+_UP, _DOWN = "28,112,180", "205,95,20"  # blue and orange differ for every common colour blindness
 
-# A card has its own place below the text: beside its token a notebook would cut it off at the output's edge.
+# A token's card appears below the text: beside the token, a notebook would cut it off at the output's edge.
 _STYLE = """
 .cfg-lab-t{position:relative;max-width:70em}
 .cfg-lab-t>div{line-height:2;white-space:pre-wrap;overflow-wrap:anywhere}
@@ -46,19 +46,20 @@ def token_html(
     trace: Mapping[str, Sequence[float]],
     alternatives: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]] | None = None,
 ) -> str:
-    """A text with each token coloured by how far guidance moved it, its numbers on hover and focus.
+    """A text as HTML, each token coloured by how much guidance changed its log-prob.
 
-    Colour and underline show log-prob under the guided minus under the positive branch: blue and a solid line
-    where guidance made the token likelier, orange and a dotted line where it made it less likely.
+    The change is the token's log-prob under the guided distribution minus that under the positive one. A
+    token that guidance made likelier is blue with a solid underline. A token that guidance made less likely
+    is orange with a dotted underline. Hover or keyboard focus shows the token's numbers.
 
     Args:
         pieces: the text of each token.
-        trace: `completion.trace.columns`, or some of them; each as long as pieces. NaN is not shown.
-        alternatives: for "positive", "guided" and "negative", of each token the likeliest ones, as
-            {"piece": str, "log_prob": float}.
+        trace: columns of `completion.trace.columns`, each with one value per token. NaN is not shown.
+        alternatives: for each of "guided", "positive" and "negative", and for each token, the likeliest
+            tokens as {"piece": text, "log_prob": nats}.
 
     Raises:
-        ValueError: a column of the trace is not as long as the pieces.
+        ValueError: a column of the trace does not have one value per piece.
     """
     for name, values in trace.items():
         if len(values) != len(pieces):
@@ -68,43 +69,42 @@ def token_html(
 
 
 def completion_html(completion: Completion) -> str:
-    """The token view of a completion, which knows no text: each token is shown by its id."""
+    """The HTML of `token_html` for a completion without a tokenizer: token ids in place of text."""
     pieces = [f"{token} " for token in completion.tokens]
     return token_html(pieces, completion.trace.columns, completion.trace.alternatives_as_text(str))
 
 
 def row_html(row: Mapping[str, Any]) -> str:
-    """The token view of one text of a sweep.
+    """The HTML of `token_html` for one text of a sweep.
 
     Args:
-        row: of results from `cfg_lab.load_results`, such as `results.iloc[0]`.
+        row: a row of `cfg_lab.load_results`, such as `results.iloc[0]`.
 
     Raises:
-        ValueError: the row has no token pieces; it is of a sweep from before they were kept.
+        ValueError: the row has no token pieces, because its sweep was made by an older version of the lab.
     """
     columns = {str(name): value for name, value in row.items()}
     if columns.get("pieces") is None:
-        raise ValueError("this row has no 'pieces', the texts of its tokens; sweeps keep them by now")
+        raise ValueError("this row has no 'pieces', the texts of its tokens; run its sweep again to get them")
     trace, alternatives = (
         {name.removeprefix(kind): column for name, column in columns.items() if name.startswith(kind)}
         for kind in ("trace_", "alternatives_")
     )
-    return token_html(
-        columns["pieces"], trace, {name: kept for name, kept in alternatives.items() if kept is not None}
-    )
+    stored = {name: tokens for name, tokens in alternatives.items() if tokens is not None}
+    return token_html(columns["pieces"], trace, stored)
 
 
 def results_html(summary: pd.DataFrame) -> str:
-    """A summary as a table: a row a cell, of each metric the mean, its 95 % interval and n.
+    """A summary as an HTML table with one row per cell. Each metric has its mean, 95 % interval and n.
 
     Args:
-        summary: as `cfg_lab.analysis.summary` gives it: a metric m has columns m, m_low, m_high and m_n;
-            the other columns are shown as they are.
+        summary: a frame from `cfg_lab.analysis.summary`. A metric m has columns m, m_low, m_high and m_n.
+            The other columns are shown as they are.
     """
     columns = [str(name) for name in summary.columns]
     metrics = [name for name in columns if {f"{name}_low", f"{name}_high", f"{name}_n"} <= set(columns)]
-    parts = {f"{name}{end}" for name in metrics for end in ("_low", "_high", "_n")}
-    shown = [name for name in columns if name not in parts]
+    interval_columns = {f"{name}{ending}" for name in metrics for ending in ("_low", "_high", "_n")}
+    shown = [name for name in columns if name not in interval_columns]
     head = "".join(f'<th scope="col" style="text-align:left">{escape(name)}</th>' for name in shown)
     body = "".join(
         "<tr>"
@@ -123,12 +123,12 @@ def results_html(summary: pd.DataFrame) -> str:
 
 
 def level(moved: float) -> int:
-    """The step of colour of a move in nats: 0 (hardly any) to 5."""
-    return sum(abs(moved) >= least for least in LEVELS) if math.isfinite(moved) else 0
+    """The level of colour for a change of log-prob in nats: 0 for none to 5 for the strongest."""
+    return sum(abs(moved) >= limit for limit in LEVELS) if math.isfinite(moved) else 0
 
 
 def visible(piece: str) -> str:
-    """A piece on one line: control characters as signs, the empty one as ∅."""
+    """A piece of text on one line: control characters become visible signs, an empty piece becomes ∅."""
     return (
         "".join({"\n": "↵", "\t": "⇥"}.get(c, "·" if ord(c) < 32 or ord(c) == 127 else c) for c in piece)
         or "∅"
@@ -141,45 +141,52 @@ def _token(
     trace: Mapping[str, Sequence[float]],
     alternatives: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
 ) -> str:
+    """The HTML of one token with its card."""
     numbers = {name: float(values[index]) for name, values in trace.items()}
     moved = numbers.get("guided", math.nan) - numbers.get("positive", math.nan)
-    step = level(moved)
-    look = ""
-    if step:
+    colour_level = level(moved)
+    style = ""
+    if colour_level:
         colour, line = (_UP, "solid") if moved > 0 else (_DOWN, "dotted")
-        look = (
-            f' style="background:rgba({colour},{_ALPHA[step]});'
-            f'text-decoration:underline {line} rgb({colour}) {0.5 + step / 2}px"'
+        style = (
+            f' style="background:rgba({colour},{_ALPHA[colour_level]});'
+            f'text-decoration:underline {line} rgb({colour}) {0.5 + colour_level / 2}px"'
         )
-    first = [visible(piece), f"{signed(moved)} nats" if math.isfinite(moved) else ""]
-    first += [
-        f"{name} {short(value)}"
+    first_line = [visible(piece), f"{signed(moved)} nats" if math.isfinite(moved) else ""]
+    first_line += [
+        f"{name} {three_digits(value)}"
         for name, value in numbers.items()
         if name not in DISTRIBUTIONS and math.isfinite(value)
     ]
-    lines = ["   ".join(filter(None, first))]
+    lines = ["   ".join(filter(None, first_line))]
     for name in DISTRIBUTIONS:
-        kept = alternatives.get(name, ())
-        lines.append(_branch(name, numbers.get(name, math.nan), kept[index] if index < len(kept) else ()))
+        steps = alternatives.get(name, ())
+        likeliest = steps[index] if index < len(steps) else ()
+        lines.append(_distribution_line(name, numbers.get(name, math.nan), likeliest))
     body = escape(piece).replace("\n", "↵\n") if piece else "∅"
     card = escape("\n".join(filter(None, lines)))
-    token = f'<span tabindex="0"{look}>{body}<span role="tooltip" hidden>{card}</span></span>'
+    token = f'<span tabindex="0"{style}>{body}<span role="tooltip" hidden>{card}</span></span>'
     return token.replace("\x00", "·")
 
 
-def _branch(name: str, log_prob: float, likeliest: Sequence[Mapping[str, Any]]) -> str:
-    """A line of what a branch says; "" where it says nothing."""
-    own = f"{short(log_prob)} ({100 * math.exp(log_prob):.3g} %)" if math.isfinite(log_prob) else ""
-    tops = ", ".join(
-        f"{visible(str(one['piece']))} {100 * math.exp(float(one['log_prob'])):.2g} %" for one in likeliest
+def _distribution_line(name: str, log_prob: float, likeliest: Sequence[Mapping[str, Any]]) -> str:
+    """A card's line about one distribution: the token's log-prob in it, and its likeliest tokens.
+
+    "" if neither is known.
+    """
+    token = f"{three_digits(log_prob)} ({100 * math.exp(log_prob):.3g} %)" if math.isfinite(log_prob) else ""
+    tokens = ", ".join(
+        f"{visible(str(alternative['piece']))} {100 * math.exp(float(alternative['log_prob'])):.2g} %"
+        for alternative in likeliest
     )
-    said = "   ".join(part for part in (own, f"likeliest: {tops}" if tops else "") if part)
-    return f"{name} {said}" if said else ""
+    line = "   ".join(filter(None, [token, f"likeliest: {tokens}" if tokens else ""]))
+    return f"{name} {line}" if line else ""
 
 
 def _value(row: Mapping[str, Any], name: str, metrics: Sequence[str]) -> str:
+    """The HTML of one value of the summary."""
     value = row[name]
     if name not in metrics:
-        return escape(short(value) if isinstance(value, float) else str(value))
-    around = interval(float(row[f"{name}_low"]), float(row[f"{name}_high"]))
-    return f"<b>{short(float(value))}</b> <small>{around} n={int(row[f'{name}_n'])}</small>"
+        return escape(three_digits(value) if isinstance(value, float) else str(value))
+    estimate = interval(float(row[f"{name}_low"]), float(row[f"{name}_high"]))
+    return f"<b>{three_digits(float(value))}</b> <small>{estimate} n={int(row[f'{name}_n'])}</small>"

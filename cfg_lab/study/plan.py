@@ -1,4 +1,4 @@
-"""Every text that a cell asks for."""
+"""Planning: every text of a cell, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from cfg_lab.study.stop_strings import StopStrings
 
 
 def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedText]:
-    """Every text of a cell, checked against the model.
+    """The texts of a cell: one per prompt and sample, each checked against the model's limits.
+
+    Args:
+        cell: the cell to plan.
+        model: the cell's model.
+        max_rows: number of rows of the decoder's batch.
 
     Raises:
-        InputError: a prompt does not fit, or its negative cannot be made. The message names the prompt.
+        InputError: a prompt does not fit into the model or the batch, or its negative cannot be made. The
+            message names the prompt.
     """
     # Without random sampling there is one sample, whatever `samples` says: copies are no evidence.
     samples = cell.samples if cell.sampling.random else 1
@@ -51,7 +57,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
 
 
 def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
-    """The prompt with the cell's negative phrases in place of its own."""
+    """The prompt as it is stored and scored. If the cell has negative phrases, they replace the prompt's."""
     if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
         return replace(prompt, negative=negatives.phrases)
     return prompt

@@ -1,4 +1,4 @@
-"""One text of a cell, before it is decoded."""
+"""One text of a cell before it is decoded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from cfg_lab.prompts import Prompt
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlannedText:
-    """One text of a cell: its prompt, the request that makes it, and the id of its completion.
+    """One text of a cell before it is decoded.
 
-    `prompt.negative` is what the text is steered away from: the cell's phrases where the cell has some.
+    Attributes:
+        prompt: the prompt. Its `negative` is the cell's phrases if the cell has some.
+        request: what the decoder is asked for.
+        completion_id: id of the completion, from `Request.id`.
     """
 
     prompt: Prompt
@@ -22,7 +25,11 @@ class PlannedText:
 
     @property
     def score_id(self) -> str:
-        """The id that scores are kept under. The same text with another reference or negative has another."""
+        """The id under which scores are stored.
+
+        Scores can depend on the prompt's reference and negative, so an equal completion has another score id
+        if one of these differs.
+        """
         compared_with = (self.prompt.reference, self.prompt.negative)
         if compared_with == (None, None):
             return self.completion_id

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left, or a line now and then where there is no terminal."""
+"""Progress of long work: a bar in a terminal, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+_SECONDS_BETWEEN_LINES = 30
+
 
 class _Rate(ProgressColumn):
+    """Units per second."""
+
     def render(self, task: Task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.0f} {task.fields['unit']}/s", style="cyan")
 
 
 class ProgressBar:
-    """A progress bar as a context manager.
+    """Shows the progress of work inside a `with` block.
+
+    In a terminal it is a bar with rate and time left. Elsewhere it prints a line at the start, a line every
+    30 seconds, and a line at the end that says how much was done and how long it took.
 
     Args:
-        what: "decoding".
-        total: units of work; may be corrected downwards as it goes.
-        unit: "tokens".
+        console: where to print.
+        activity: what is being done, such as "decoding".
+        total: number of units of work. `advance` can lower it.
+        unit: name of the units in the plural, such as "tokens".
     """
 
-    def __init__(self, console: Console, what: str, total: int, unit: str) -> None:
-        self.console, self.what, self.unit = console, what, unit
-        self.begun = self.said = time.monotonic()
+    def __init__(self, console: Console, activity: str, total: int, unit: str) -> None:
+        self.console, self.activity, self.unit = console, activity, unit
+        self.start_time = self.last_line_time = time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -38,35 +46,47 @@ class ProgressBar:
             disable=not console.is_terminal,
             speed_estimate_period=60,
         )
-        self.task = self.progress.add_task(what, total=total, unit=unit, note="")
+        self.task = self.progress.add_task(f"{activity:8}", total=total, unit=unit, note="")
 
     def __enter__(self) -> ProgressBar:
         self.progress.start()
-        if not self.console.is_terminal:
-            self._say("")
+        self._print_line("")
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.progress.stop()
+        end = "in" if error is None else "stopped after"
+        self._print_line(f" {end} {time.monotonic() - self.start_time:.1f} s")
 
     def advance(self, done: int, *, saved: int = 0, note: str | None = None) -> None:
-        """`done` units more are done; `saved` ones turned out not to be needed."""
+        """Count finished units.
+
+        Args:
+            done: number of units that were finished since the last call.
+            saved: number of units that turned out to be unnecessary; the total gets smaller by them.
+            note: text to show beside the bar from now on; None leaves it as it is.
+        """
         task = self.progress.tasks[0]
         total = (task.total or 0) - saved
         self.progress.update(
             self.task, advance=done, total=total, note=task.fields["note"] if note is None else note
         )
         now = time.monotonic()
-        if not self.console.is_terminal and now - self.said > 30:
-            self.said = now
-            rate = task.completed / (now - self.begun)
+        if now - self.last_line_time > _SECONDS_BETWEEN_LINES:
+            self.last_line_time = now
+            rate = task.completed / (now - self.start_time)
             left = (total - task.completed) / rate if rate else 0
-            self._say(f", {rate:.0f} a second, about {left:.0f} s left")
+            self._print_line(f", {rate:.0f} per second, about {left:.0f} s left")
 
-    def _say(self, speed: str) -> None:
+    def _print_line(self, ending: str) -> None:
+        """Print how much is done, unless a bar in a terminal shows it."""
+        if self.console.is_terminal:
+            return
         task = self.progress.tasks[0]
-        self.console.print(
-            f"{self.what} {task.completed:,.0f}/{task.total:,.0f} {self.unit}{speed}", highlight=False
-        )
+        done = f"{self.activity} {task.completed:,.0f}/{task.total:,.0f} {self.unit}"
+        self.console.print(f"{done}{ending}", highlight=False)

@@ -14,44 +14,55 @@ from cfg_lab.analysis.frame import settings_of
 from cfg_lab.study.declared_columns import declare_stored_columns
 from cfg_lab.study.formats import count
 from cfg_lab.study.notebook_html import results_html
-from cfg_lab.study.store import Store, join
+from cfg_lab.study.store import Store, join_completions_and_scores
 
 
 class Results(pd.DataFrame):
-    """A row a text. A notebook shows its cells, with means and intervals; what is made of it (a slice, a
-    query, a copy) is a plain DataFrame and shown as one."""
+    """Results of a sweep, one row per text. A notebook shows its cells with means and intervals.
+
+    Whatever pandas makes of it (a slice, a query, a copy) is a plain DataFrame and is shown as one.
+    """
 
     @property
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return pd.DataFrame
 
     def _repr_html_(self) -> str:
-        if not {"cell", "prompt_id", "prompt", "sample"} <= set(self.columns):  # they were taken out in place
+        if not {"cell", "prompt_id", "prompt", "sample"} <= set(
+            self.columns
+        ):  # columns were dropped in place
             return self.copy().to_html(max_rows=10, notebook=True)
-        columns = escape(", ".join(_folded(self)))
-        return f"{results_html(summary(self))}<p>{count(len(self), 'text')}, one a row; columns {columns}</p>"
+        columns = escape(", ".join(_column_kinds(self)))
+        texts = count(len(self), "text")
+        return f"{results_html(summary(self))}<p>{texts}, one per row; columns {columns}</p>"
 
 
 def load_results(path: str | Path) -> Results:
-    """Results of a sweep: a row for each cell, prompt and sample.
+    """Load the results of a sweep: one row per cell, prompt and sample.
 
-    KVBuffer: `cell`; the settings as configs name them ("model", "negatives", "guidance.scale", "seed", …);
-    `prompt_id`, `prompt`, `prompt_negative` (the phrases to steer away from), `sample`; all fields of the
-    completion (`text`, `finish_reason`, `tokens`, the `trace_…` lists); and a column a metric, NaN where
-    unscored.
+    Columns:
+        cell: id of the cell.
+        model, negatives, guidance.scale, seed, …: the settings, named as in the config.
+        prompt_id, prompt, prompt_negative: the prompt, and the phrases that its text is steered away from.
+        sample: number of the sample, from 0.
+        text, finish_reason, tokens, trace_…, …: all fields of the completion.
+        perplexity, …: one column per metric's column, NaN where a text has no score.
+
+    Args:
+        path: the results folder.
 
     Raises:
-        InputError: the folder holds no results, or none of their texts is decoded yet.
-        StoreError: a file in it is damaged; names the file.
+        InputError: the folder has no results, or none of its texts is decoded yet.
+        StoreError: a file is damaged; the message names it.
     """
     store = Store(path)
-    cells, _ = store.begun()
+    cells, _ = store.cells_and_decoded()
     declare_stored_columns(store)
-    return Results(join(store, cells))
+    return Results(join_completions_and_scores(store, cells))
 
 
-def _folded(results: pd.DataFrame) -> list[str]:
-    """Names of the columns, kinds of which there are many as one with their number."""
+def _column_kinds(results: pd.DataFrame) -> list[str]:
+    """Names of the columns. Kinds with many columns are given by their number: "12 settings"."""
     settings, metrics = set(settings_of(results)), set(metrics_of(results))
 
     def kind(name: str) -> str:
@@ -59,7 +70,7 @@ def _folded(results: pd.DataFrame) -> list[str]:
             return "settings"
         if name in metrics:
             return "metrics"
-        return next((f"{one}…" for one in ("trace_", "alternatives_") if name.startswith(one)), name)
+        return next((f"{prefix}…" for prefix in ("trace_", "alternatives_") if name.startswith(prefix)), name)
 
     kinds = Counter(kind(name) for name in map(str, results.columns))
     return [f"{number} {name}" if number > 1 else name for name, number in kinds.items()]

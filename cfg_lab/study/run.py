@@ -1,4 +1,4 @@
-"""Running a study: plan every text, decode what is missing, score it, store it, summarise it."""
+"""Running a study: plan every text, decode the missing ones, score them, and summarise the cells."""
 
 from __future__ import annotations
 
@@ -19,21 +19,29 @@ from cfg_lab.study.costs import DecodingCost, in_words
 from cfg_lab.study.plan import plan
 from cfg_lab.study.planned_text import PlannedText
 from cfg_lab.study.progress import ProgressBar
-from cfg_lab.study.scoring import prepare, score_missing, summarise
+from cfg_lab.study.scoring import prepare_metrics, score_missing, summarise
 from cfg_lab.study.stop_strings import StopStrings
+
+_ROWS_PER_FILE = 256
+"""Largest number of decoded texts in one file."""
+
+_SECONDS_BETWEEN_WRITES = 15
+"""Decoded texts are written at least this often."""
 
 Plans = Mapping[Cell, Sequence[PlannedText]]
 
 
-def run_study(study: Study, console: Console) -> pd.DataFrame:
-    """Run a study to its end and return its summary, one row per cell.
+def run_study(study: Study, console: Console) -> None:
+    """Decode and score every text of a study that is not in its results folder yet.
 
-    Everything is checked before anything is written. What is stored already is not done again.
+    Everything is checked before anything is written.
 
     Raises:
         InputError: something in the study is wrong; nothing was written.
-        StoreError, NotANumberError: what was finished before is kept.
+        StoreError: a file cannot be read or written; what was finished before is kept.
+        NotANumberError: the model's logits are not numbers; what was finished before is kept.
     """
+    study.store.check_version()
     loaders = {cell.model_key: cell.model for cell in study.cells}
     models = {key: load() for key, load in loaders.items()}
     plans: dict[Cell, list[PlannedText]] = {}
@@ -41,32 +49,46 @@ def run_study(study: Study, console: Console) -> pd.DataFrame:
         plans |= {
             cell: list(plan(cell, model, study.max_rows)) for cell in study.cells if cell.model_key == key
         }
-    study.store.check_version()
     study.store.check_writable()
     missing = _missing(study, plans)
-    requested = len({text.completion_id for planned in plans.values() for text in planned})
-    if existing := requested - sum(map(len, missing.values())):
-        console.print(f"{existing} of {requested} texts are in {study.store.root} already", highlight=False)
+    text_count = len({text.completion_id for texts in plans.values() for text in texts})
+    if decoded_count := text_count - sum(map(len, missing.values())):
+        console.print(
+            f"{decoded_count} of {text_count} texts are in {study.store.root} already", highlight=False
+        )
     if any(missing.values()):
-        prepare(study.metrics)
-    for name, content in study.record.items():
-        study.store.write_text(name, content)
-    for cell, planned in plans.items():
-        study.store.write_cell(cell.id, cell.settings, [row(CELL_COLUMNS, text) for text in planned])
+        prepare_metrics(study.metrics)
+    write_provenance(study)
+    for cell, texts in plans.items():
+        study.store.write_cell(cell.id, cell.settings, [row(CELL_COLUMNS, text) for text in texts])
 
     _decode(study, models, missing, console)
     score_missing(study.store, study.metrics, console, {cell.id for cell in study.cells})
+
+
+def write_provenance(study: Study) -> None:
+    """Write config.yaml and environment.json to the results folder."""
+    for name, content in study.provenance.items():
+        study.store.write_text(name, content)
+
+
+def summary_of(study: Study) -> pd.DataFrame:
+    """Write summary.parquet for all cells of the results folder, and return the rows of the study's cells."""
     summary = summarise(study.store).set_index("cell")
     return summary.loc[[cell.id for cell in study.cells]].reset_index()
 
 
 def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
-    """For each model, the texts that are not decoded yet: each once, however many cells contain it."""
-    done = study.store.completion_ids()
+    """For each model key, the texts that are not decoded yet by their completion id.
+
+    A text that belongs to several cells is in it once.
+    """
+    decoded_ids = study.store.completion_ids()
     missing: dict[str, dict[str, PlannedText]] = {}
-    for cell, planned in plans.items():
-        unique = missing.setdefault(cell.model_key, {})
-        unique.update({text.completion_id: text for text in planned if text.completion_id not in done})
+    for cell, texts in plans.items():
+        missing.setdefault(cell.model_key, {}).update(
+            {text.completion_id: text for text in texts if text.completion_id not in decoded_ids}
+        )
     return missing
 
 
@@ -76,15 +98,15 @@ def _decode(
     missing: Mapping[str, Mapping[str, PlannedText]],
     console: Console,
 ) -> None:
-    """Decode what is missing: all cells of a model in one batch, one model after another."""
-    total = sum(text.request.max_new_tokens for unique in missing.values() for text in unique.values())
+    """Decode the missing texts: one model after another, all cells of a model in one batch."""
+    total = sum(text.request.max_new_tokens for texts in missing.values() for text in texts.values())
     if not total:
         return
     costs: list[dict[str, Any]] = []
     with ProgressBar(console, "decoding", total, "tokens") as bar:
-        for key, unique in missing.items():
-            if unique:
-                costs.append(_decode_model(study, models[key], list(unique.values()), bar))
+        for key, texts in missing.items():
+            if texts:
+                costs.append(_decode_model(study, models[key], list(texts.values()), bar))
             models[key].unload()
     console.print(f"decoded  {in_words(costs)}", highlight=False)
 
@@ -92,41 +114,42 @@ def _decode(
 def _decode_model(
     study: Study, model: LanguageModel, missing: Sequence[PlannedText], bar: ProgressBar
 ) -> dict[str, Any]:
-    """Decode the missing texts of one model, store them, and return the record of what it cost."""
+    """Decode the missing texts of one model, store them, and return the values of the `DecodingCost`."""
     planned = {id(text.request): text for text in missing}
     other_models: dict[str, LanguageModel] = {}
     for cell in study.cells:
         other_models.update(cell.negatives.other_models())
-    pending: list[dict[str, Any]] = []  # rows that are not written yet
-    last_write = time.monotonic()
+    unwritten: list[dict[str, Any]] = []
+    last_write_time = time.monotonic()
     cost = DecodingCost(model=model.name, device=str(model.device), command=study.command)
     decoder = Decoder(model, study.max_rows, other_models)
 
-    def write_pending() -> dict[str, Any]:
-        if pending:
-            study.store.add_completions(pending)
-            pending.clear()
+    def write() -> dict[str, Any]:
+        if unwritten:
+            study.store.add_completions(unwritten)
+            unwritten.clear()
         memory = peak_memory(model.device)
-        record = cost.record(steps=decoder.steps, rows=decoder.rows, peak_memory=memory)
-        study.store.write_cost(record)
-        return record
+        cost_values = cost.values(steps=decoder.steps, rows=decoder.rows, peak_memory=memory)
+        study.store.write_cost(cost_values)
+        return cost_values
 
     try:
         for completion in decoder.decode([text.request for text in missing], on_step=bar.advance):
             cost.add(completion)
             decoded = _decoded(planned[id(completion.request)], completion, model, other_models)
-            pending.append(row(COMPLETION_COLUMNS, decoded))
+            unwritten.append(row(COMPLETION_COLUMNS, decoded))
             unused = completion.request.max_new_tokens - completion.steps
             bar.advance(0, saved=unused, note=f"{cost.texts}/{len(missing)} texts")
-            if len(pending) >= 256 or time.monotonic() - last_write > 15:
-                write_pending()
-                last_write = time.monotonic()
+            waited = time.monotonic() - last_write_time
+            if len(unwritten) >= _ROWS_PER_FILE or waited > _SECONDS_BETWEEN_WRITES:
+                write()
+                last_write_time = time.monotonic()
     except NotANumberError as error:
         prompt = planned[id(error.request)].prompt
         raise NotANumberError(f"{model.name} (prompt {prompt.id})", error.request, error.step) from error
     finally:
-        record = write_pending()  # also after an interruption
-    return record
+        cost_values = write()  # also after an interruption
+    return cost_values
 
 
 def _decoded(
@@ -135,6 +158,7 @@ def _decoded(
     model: LanguageModel,
     other_models: Mapping[str, LanguageModel],
 ) -> Decoded:
+    """A completion with its texts and models, from which its row in the store is made."""
     stop = completion.request.stop_when
 
     def text_of(completion: Completion) -> str:

@@ -1,6 +1,6 @@
-"""Scoring what is decoded: what a metric has not scored yet, from the store alone; then means and intervals.
+"""Scoring stored texts: find what a metric has not scored yet, score it, and summarise the cells.
 
-Knows no model, so a finished sweep is scored again without one.
+Needs no generator: metrics see what the store holds.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ from cfg_lab.metrics.text import Text
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, text_of
 from cfg_lab.study.declared_columns import declare_stored_columns, write_declared_columns
 from cfg_lab.study.progress import ProgressBar
-from cfg_lab.study.store import Store, join, together_ids
+from cfg_lab.study.store import Store, join_completions_and_scores, set_score_ids
 
-TAKEN = {"cell", "texts", *PLAIN_SETTINGS, *CELL_SCHEMA.names, *COMPLETION_SCHEMA.names}
-"""KVBuffer of results and their summary that are no metrics."""
+RESERVED_COLUMNS = {"cell", "texts", *PLAIN_SETTINGS, *CELL_SCHEMA.names, *COMPLETION_SCHEMA.names}
+"""Names that results and their summary use for columns which are not metrics."""
 
-_AT_ONCE = 32
-"""Texts a call of a metric that scores texts alone: enough for a batch, few enough to lose to a kill."""
+_TEXTS_PER_CALL = 32
+"""Batch size of metrics that score each text by itself: small, so that a crash loses little work."""
+
+_SCORES_PER_FILE = 2048
+"""Scores are written once there are this many."""
+
+_SECONDS_BETWEEN_WRITES = 15
+"""Scores are written at least this often."""
 
 
-def prepare(metrics: Sequence[Metric]) -> None:
-    """Load what metrics need, so that what cannot be had is known before hours of decoding.
+def prepare_metrics(metrics: Sequence[Metric]) -> None:
+    """Load what metrics need, so that a missing model or package is noticed before hours of decoding.
 
     Raises:
         InputError: something is missing, a metric gives other columns than it declares, or a metric's column
@@ -45,21 +51,27 @@ def prepare(metrics: Sequence[Metric]) -> None:
                 f"{', '.join(scored) or 'none'}; they must be equal and in the same order"
             )
         for column in declared:
-            if column in TAKEN or "." in column or column.endswith(("_low", "_high", "_n")):
+            if column in RESERVED_COLUMNS or "." in column or column.endswith(("_low", "_high", "_n")):
                 raise InputError(
                     f"metrics: {type(metric).__name__} gives a column {column!r}; results use that name "
                     "themselves, as they do what ends in _low, _high or _n"
                 )
 
 
-def first_columns(metrics: Sequence[Metric]) -> list[str]:
-    """Of each metric, the column that stands for it."""
+def main_columns(metrics: Sequence[Metric]) -> list[str]:
+    """For each metric its first column, which stands for the metric in tables."""
     return [next(iter(columns_of(metric))) for metric in metrics]
 
 
 @dataclass(frozen=True, eq=False)
-class _Unit:
-    """One call of a metric: rows of the store's cells, and the ids their scores are kept under."""
+class _ScoringCall:
+    """One call of a metric.
+
+    Attributes:
+        metric: the metric.
+        rows: rows of `Store.cells()`, one per text to score.
+        ids: for each row, the id under which its scores are stored.
+    """
 
     metric: Metric
     rows: pd.DataFrame
@@ -69,76 +81,84 @@ class _Unit:
 def score_missing(
     store: Store, metrics: Sequence[Metric], console: Console, cells: Collection[str] | None = None
 ) -> int:
-    """Score the decoded texts that a metric has not scored yet, and keep the scores.
+    """Score the decoded texts that a metric has not scored yet, and store the scores.
 
     Args:
-        cells: ids of those to score; None is all of the store.
+        store: the results folder.
+        metrics: the metrics to score with.
+        console: where to show progress.
+        cells: ids of the cells to score; None is all cells of the folder.
 
     Returns:
-        How many scores were missing, counted in texts a metric.
+        Number of texts that were scored, summed over metrics.
     """
     write_declared_columns(store, metrics)
     rows = store.cells(cells)
     rows = rows[rows["completion"].isin(store.completion_ids())]
-    units = list(_missing(store, metrics, rows))
-    total = sum(len(unit.ids) for unit in units)
+    calls = list(_missing_calls(store, metrics, rows))
+    total = sum(len(call.ids) for call in calls)
     if not total:
         return 0
-    stored = store.completions().set_index("id")
-    found: list[dict[str, Any]] = []  # not written yet
-    written = time.monotonic()
-    with ProgressBar(console, "scoring ", total, "texts") as bar:
+    completions = store.completions().set_index("id")
+    unwritten: list[dict[str, Any]] = []
+    last_write_time = time.monotonic()
+    with ProgressBar(console, "scoring", total, "texts") as bar:
         try:
-            for unit in units:
-                columns = unit.metric.score(_texts(unit.rows, stored))
-                found += [
-                    {"text": text, "scorer": scorer_key(unit.metric), "column": column, "value": value}
+            for call in calls:
+                columns = call.metric.score(_texts(call.rows, completions))
+                unwritten += [
+                    {"text": text, "scorer": scorer_key(call.metric), "column": column, "value": value}
                     for column, values in columns.items()
-                    for text, value in zip(unit.ids, values, strict=True)
+                    for text, value in zip(call.ids, values, strict=True)
                 ]
-                bar.advance(len(unit.ids), note=type(unit.metric).__name__)
-                if len(found) >= 2048 or time.monotonic() - written > 15:
-                    store.add_scores(found)
-                    found, written = [], time.monotonic()
+                bar.advance(len(call.ids), note=type(call.metric).__name__)
+                waited = time.monotonic() - last_write_time
+                if len(unwritten) >= _SCORES_PER_FILE or waited > _SECONDS_BETWEEN_WRITES:
+                    store.add_scores(unwritten)
+                    unwritten, last_write_time = [], time.monotonic()
         finally:
-            if found:  # also where it was interrupted
-                store.add_scores(found)
+            if unwritten:  # also after an interruption
+                store.add_scores(unwritten)
     return total
 
 
-def _missing(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_Unit]:
+def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_ScoringCall]:
+    """The calls that give every metric's missing scores. Equal texts are scored once."""
     scored = store.scored()
-    alone = rows.drop_duplicates("score_id")
-    rows = rows.assign(together=together_ids(rows))
+    distinct = rows.drop_duplicates("score_id")
+    rows = rows.assign(set_score_id=set_score_ids(rows))
     for metric in metrics:
         key = scorer_key(metric)
         if needs_whole_cell(metric):
-            seen: set[str] = set()  # cells of the same texts are scored once
+            yielded_ids: set[str] = set()  # cells with the same texts share their scores
             for _, cell in rows.groupby("cell", sort=False):
-                ids = [str(one) for one in cell["together"]]
-                if not seen.issuperset(ids) and any((one, key) not in scored for one in ids):
-                    yield _Unit(metric, cell, ids)
-                seen.update(ids)
+                ids = [str(text_id) for text_id in cell["set_score_id"]]
+                if not yielded_ids.issuperset(ids) and any((text_id, key) not in scored for text_id in ids):
+                    yield _ScoringCall(metric, cell, ids)
+                yielded_ids.update(ids)
         else:
-            left = alone[[(str(one), key) not in scored for one in alone["score_id"]]]
-            for begin in range(0, len(left), _AT_ONCE):
-                part = left.iloc[begin : begin + _AT_ONCE]
-                yield _Unit(metric, part, [str(one) for one in part["score_id"]])
+            missing = distinct[[(str(text_id), key) not in scored for text_id in distinct["score_id"]]]
+            for start in range(0, len(missing), _TEXTS_PER_CALL):
+                batch = missing.iloc[start : start + _TEXTS_PER_CALL]
+                yield _ScoringCall(metric, batch, [str(text_id) for text_id in batch["score_id"]])
 
 
-def _texts(rows: pd.DataFrame, stored: pd.DataFrame) -> list[Text]:
-    cells: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
-    completions: list[dict[str, Any]] = stored.loc[rows["completion"]].reset_index().to_dict("records")  # pyright: ignore[reportAssignmentType]
-    return [text_of(cell, completion) for cell, completion in zip(cells, completions, strict=True)]
+def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:
+    """The texts that a metric sees, from rows of cells and the completions by id."""
+    cell_rows: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    completion_rows: list[dict[str, Any]] = (
+        completions.loc[rows["completion"]].reset_index().to_dict("records")  # pyright: ignore[reportAssignmentType]
+    )
+    return [text_of(cell, completion) for cell, completion in zip(cell_rows, completion_rows, strict=True)]
 
 
 def summarise(store: Store) -> pd.DataFrame:
-    """Mean, interval and n of every metric in every cell of the store; written there too."""
+    """Write summary.parquet, and return it: one row per cell, with mean, interval and n of every metric."""
     declare_stored_columns(store)
     cells = store.cells()
-    texts = join(store, cells)
+    texts = join_completions_and_scores(store, cells)
     settings = [name for name in cells.columns if name not in {"cell", *CELL_SCHEMA.names}]
     metrics = [name for name in store.scores().columns if name in texts]
-    found = summary(texts, metrics, settings)
-    store.write_summary(found)
-    return found
+    summary_of_cells = summary(texts, metrics, settings)
+    store.write_summary(summary_of_cells)
+    return summary_of_cells

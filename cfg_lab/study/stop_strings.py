@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StopStrings:
-    """Ends a text once it contains one of the strings."""
+    """Ends a text when it contains one of several strings. Called with the text's new tokens at every step.
+
+    Attributes:
+        strings: the strings, none of them empty.
+        decode: turns token ids into text.
+    """
 
     strings: tuple[str, ...]
     decode: Callable[[Sequence[int]], str] = field(repr=False, compare=False)
@@ -21,5 +26,5 @@ class StopStrings:
         return any(string in text for string in self.strings)
 
     def cut(self, text: str) -> str:
-        """The text before the first of the strings."""
+        """The text up to the first of the strings, without it."""
         return text[: min((text.index(string) for string in self.strings if string in text), default=None)]

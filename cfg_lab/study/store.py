@@ -1,17 +1,18 @@
-"""Results on disk: shards that are whole or not there, under content-addressed ids.
+"""A results folder on disk. Files are written whole, and named by their content.
 
     results/<name>/
-        config.yaml  environment.json   what ran last in this folder
-        cells/<cell>.parquet            a cell: its settings, and which completions it is made of
-        completions/*.parquet           a unit of work each
-        scores/*.parquet                values by (text, scorer, column)
-        metrics/<scorer>.json           what metrics of the user's own declare about their columns
-        costs/*.json                    what decoding took, one a run and model
-        summary.parquet                 a row a cell
-        tracked/<cell>                  what the tracker was shown last
+        config.yaml, environment.json   config, command, versions and machine of the last run
+        cells/<cell>.parquet            one file per cell: its settings, and one row per text
+        completions/*.parquet           decoded texts, one row each
+        scores/*.parquet                values by text, metric and column
+        metrics/<scorer>.json           what metrics of your own declare about their columns
+        costs/*.json                    cost of decoding, one file per run and model
+        summary.parquet                 one row per cell
+        tracked/<run>                   what each destination of a tracker has of the run
 
-A file is written beside its place, fsynced and renamed, so a killed sweep loses at most the unit in flight,
-and sweeps in one folder at once do each other no harm: they write different files, or the same content.
+Every file is first written under a temporary name, then fsynced and renamed. A killed sweep therefore loses
+at most the work that it had not written yet. Several sweeps can use one folder at the same time: they write
+different files, or the same content.
 """
 
 from __future__ import annotations
@@ -31,20 +32,28 @@ import pyarrow.parquet as pq
 
 from cfg_lab.errors import InputError, StoreError
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, HIDDEN, OLD_NAMES, SCORE_SCHEMA
-from cfg_lab.study.costs import FIELDS
+from cfg_lab.study.costs import COST_FIELDS
 
 IDENTITY_VERSION = 2
-"""Part of every cell's identity; raised when equal configs come to mean other texts or other ids."""
+"""Version of the cells' ids. Raise it when a config gets another id, or when the texts of an id change.
+
+The texts of an id change when a default of a class in a config changes, because ids leave out arguments that
+have their default value.
+"""
 
 
 class Store:
-    """One results folder. Nothing is created before the first write."""
+    """Reads and writes one results folder. The folder is created by the first write."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
     def check_writable(self) -> None:
-        """Raise InputError unless the folder exists or can be made, and files can be written in it."""
+        """Create the folder if needed, and delete temporary files that killed sweeps left in it.
+
+        Raises:
+            InputError: the folder cannot be created, or files cannot be written to it.
+        """
         probe = self.root / f".{secrets.token_hex(4)}.tmp"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -55,18 +64,25 @@ class Store:
                 f"results_root/name is {str(self.root)!r}, where nothing can be written ({error.strerror}); "
                 "choose another results_root"
             ) from error
-        for stale in self.root.rglob(".*.tmp"):  # left by sweeps that were killed
-            if time.time() - stale.stat().st_mtime > 3600:
-                stale.unlink(missing_ok=True)
+        for temporary_file in self.root.rglob(".*.tmp"):
+            if time.time() - temporary_file.stat().st_mtime > 3600:  # a younger one may be in use
+                temporary_file.unlink(missing_ok=True)
 
     def check_version(self) -> None:
-        """Raise InputError where cells come from a version of the lab that named the same cells otherwise.
+        """Check that new cells can be added to the cells in the folder. Writes nothing.
 
-        Such a folder can be read, scored, shown and tracked as before. A sweep would decode its texts again
-        and put every cell beside itself.
+        A folder with cells of another IDENTITY_VERSION can still be loaded, scored, reported and tracked. A
+        sweep into it is refused: it would decode the same texts again under other ids.
+
+        Raises:
+            InputError: the folder has cells of another version.
+            StoreError: a cell's file is damaged.
         """
-        for path in self._shards("cells"):
-            metadata = pq.read_schema(path).metadata or {}
+        for path in self._files("cells"):
+            try:
+                metadata = pq.read_schema(path).metadata or {}
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(path, error) from error
             if metadata.get(b"identity_version") != str(IDENTITY_VERSION).encode():
                 raise InputError(
                     f"name={self.root.name!r}: {self.root} holds results of another version of the lab; "
@@ -76,29 +92,31 @@ class Store:
     # Writing
 
     def add_completions(self, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep finished completions, rows of the schema COMPLETION_SCHEMA."""
+        """Write a file of decoded texts. Rows have the columns of COMPLETION_SCHEMA."""
         return self._add("completions", COMPLETION_SCHEMA, rows)
 
     def add_scores(self, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep scores, rows of the schema SCORE_SCHEMA."""
+        """Write a file of scores. Rows have the columns of SCORE_SCHEMA."""
         return self._add("scores", SCORE_SCHEMA, rows)
 
     def write_cell(self, cell: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep what a cell is made of, rows of the schema CELL_SCHEMA."""
+        """Write a cell: its settings, and one row with the columns of CELL_SCHEMA per text."""
         metadata = {"settings": json.dumps(settings), "identity_version": str(IDENTITY_VERSION)}
         schema = CELL_SCHEMA.with_metadata(metadata)
         path = self.root / "cells" / f"{cell}.parquet"
         return self._write(path, pa.Table.from_pylist(list(rows), schema=schema))
 
     def write_summary(self, summary: pd.DataFrame) -> Path:
+        """Write summary.parquet."""
         table = pa.Table.from_pandas(summary, preserve_index=False)
         return self._write(self.root / "summary.parquet", table)
 
     def write_text(self, name: str, text: str) -> Path:
+        """Write a text file. `name` is its path inside the folder."""
         return self._write(self.root / name, text.encode())
 
     def write_cost(self, cost: Mapping[str, Any]) -> Path:
-        """Keep what decoding took so far, fields of `cfg_lab.costs.DecodingCost`; again for the same run."""
+        """Write the values of a `DecodingCost`. A later call of the same run replaces the file."""
         run = blake2b(f"{cost['started']} {cost['model']} {os.getpid()}".encode(), digest_size=8).hexdigest()
         return self.write_text(f"costs/{run}.json", json.dumps(cost, indent=1))
 
@@ -108,7 +126,7 @@ class Store:
         return self._write(self.root / folder / f"{name}.parquet", table)
 
     def _write(self, path: Path, content: pa.Table | bytes) -> Path:
-        """Whole or not at all."""
+        """Write a file completely or not at all."""
         draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +140,7 @@ class Store:
             draft.rename(path)
             folder = os.open(path.parent, os.O_RDONLY)
             try:
-                os.fsync(folder)  # the new name survives a power cut too
+                os.fsync(folder)  # the new name survives a power failure too
             finally:
                 os.close(folder)
         except OSError as error:
@@ -136,30 +154,34 @@ class Store:
     # Reading
 
     def read_text(self, name: str) -> str | None:
-        """What `write_text` wrote, None if nothing."""
+        """The content of a text file, None if there is no such file."""
         path = self.root / name
         return path.read_text() if path.is_file() else None
 
     def costs(self) -> list[dict[str, Any]]:
-        """What decoding took: a record a run and model, in the order in which they were started."""
+        """What decoding cost: the values of one `DecodingCost` per run and model, the oldest first.
+
+        Raises:
+            StoreError: a file is damaged.
+        """
         costs: list[dict[str, Any]] = []
         for path in (self.root / "costs").glob("[!.]*.json"):
             try:
-                record = json.loads(path.read_text())
-                costs.append({name: record[name] for name in FIELDS})
+                cost = json.loads(path.read_text())
+                costs.append({name: cost[name] for name in COST_FIELDS})
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error
         return sorted(costs, key=lambda cost: str(cost["started"]))
 
-    def planned(self) -> int:
-        """How many texts all cells ask for."""
-        return sum(pq.read_metadata(path).num_rows for path in self._shards("cells"))
+    def planned_text_count(self) -> int:
+        """Number of texts that the cells consist of, decoded or not."""
+        return sum(pq.read_metadata(path).num_rows for path in self._files("cells"))
 
-    def begun(self) -> tuple[pd.DataFrame, pd.Series[bool]]:
-        """Rows of all cells, and which of them are decoded.
+    def cells_and_decoded(self) -> tuple[pd.DataFrame, pd.Series[bool]]:
+        """The rows of `cells`, and for each row whether its text is decoded.
 
         Raises:
-            InputError: the folder holds no results, or nothing of them is decoded yet.
+            InputError: the folder has no cells, or none of their texts is decoded yet.
         """
         cells = self.cells()
         if cells.empty:
@@ -170,36 +192,43 @@ class Store:
         return cells, decoded
 
     def completion_ids(self) -> set[str]:
-        """Ids of everything that is already decoded."""
+        """Ids of all decoded texts."""
         return {
             str(value) for value in self._read("completions", COMPLETION_SCHEMA, ["id"])["id"].to_pylist()
         }
 
     def completions(self) -> pd.DataFrame:
-        """A row a completion, each id once."""
+        """All decoded texts, one row per id, with the columns of COMPLETION_SCHEMA."""
         table = (
             self._read("completions", COMPLETION_SCHEMA).to_pandas().reindex(columns=COMPLETION_SCHEMA.names)
         )
         return table.drop_duplicates("id", ignore_index=True)
 
     def scored(self) -> set[tuple[str, str]]:
-        """(text, scorer) pairs that have scores."""
+        """Pairs of text id and scorer key that have scores."""
         table = self._read("scores", SCORE_SCHEMA, ["text", "scorer"])
         texts, scorers = (map(str, table[name].to_pylist()) for name in ("text", "scorer"))
         return set(zip(texts, scorers, strict=True))
 
     def scores(self) -> pd.DataFrame:
-        """A row a text, a column a score; where several scorers gave a column, the one written last."""
+        """All scores, one row per text id and one column per metric's column.
+
+        If several scorers gave the same column for a text, the value that was written last counts.
+        """
         table = self._read("scores", SCORE_SCHEMA).to_pandas()
         latest = table.drop_duplicates(["text", "column"], keep="last")
         return latest.pivot(index="text", columns="column", values="value")
 
-    def cells(self, wanted: Iterable[str] | None = None) -> pd.DataFrame:
-        """A row a text of each cell, the cell's settings as columns."""
-        chosen = None if wanted is None else set(wanted)
+    def cells(self, ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """The cells with one row per text: the columns of CELL_SCHEMA, `cell`, and the cell's settings.
+
+        Args:
+            ids: ids of the cells to read; None reads all.
+        """
+        requested = None if ids is None else set(ids)
         frames: list[pd.DataFrame] = []
-        for path in self._shards("cells"):
-            if chosen is not None and path.stem not in chosen:
+        for path in self._files("cells"):
+            if requested is not None and path.stem not in requested:
                 continue
             table = self._table(path)
             settings: dict[str, Any] = json.loads(table.schema.metadata[b"settings"])
@@ -212,13 +241,13 @@ class Store:
         )
 
     def _read(self, folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        tables = [self._table(path, columns) for path in self._shards(folder)]
+        tables = [self._table(path, columns) for path in self._files(folder)]
         empty = schema.empty_table() if columns is None else schema.empty_table().select(columns)
-        # KVBuffer that older files do not have are null.
+        # Columns that older files do not have are null.
         return pa.concat_tables([empty, *tables], promote_options="default")
 
-    def _shards(self, folder: str) -> list[Path]:
-        """Oldest first, so that what was written last wins."""
+    def _files(self, folder: str) -> list[Path]:
+        """The Parquet files of a subfolder, the oldest first."""
         return sorted(
             (self.root / folder).glob("[!.]*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name)
         )
@@ -229,31 +258,45 @@ class Store:
             renamed = table.rename_columns([OLD_NAMES.get(name, name) for name in table.column_names])
             return renamed.replace_schema_metadata(table.schema.metadata)
         except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"{path} is damaged or cut short ({str(error).splitlines()[0]}). Nothing else is lost: "
-                "delete this file and run the same command again, which makes anew only what it held"
-            ) from error
+            raise _damaged(path, error) from error
 
 
-def join(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells with their completions and scores; rows not decoded yet are left out."""
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path} is damaged or cut short ({str(error).splitlines()[0]}). Nothing else is lost: "
+        "delete this file and run the same command again, which makes anew only what it held"
+    )
+
+
+def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows of cells that are decoded, with the columns of their completions and their scores.
+
+    Args:
+        cells: rows of `store.cells()`.
+    """
     joined = cells.merge(store.completions(), left_on="completion", right_on="id")
     scores = store.scores()
-    alone = scores.reindex(joined["score_id"]).reset_index(drop=True)
-    together = scores.reindex(together_ids(joined)).reset_index(drop=True)
-    return joined.drop(columns=list(HIDDEN)).join(alone.combine_first(together), rsuffix="_metric")
+    single = scores.reindex(joined["score_id"]).reset_index(drop=True)
+    of_sets = scores.reindex(set_score_ids(joined)).reset_index(drop=True)
+    return joined.drop(columns=list(HIDDEN)).join(single.combine_first(of_sets), rsuffix="_metric")
 
 
-def together_ids(rows: pd.DataFrame) -> pd.Series[str]:
-    """What the scores of texts beside the others of their cell are kept under: one id a row.
+def set_score_ids(rows: pd.DataFrame) -> pd.Series[str]:
+    """The ids under which metrics that score all texts of a cell at once store their values, one per row.
 
-    Content-addressed: equal texts of equal prompts make equal ids, and another text in the cell makes others.
+    An id depends on every text of the cell: it changes when a text is added to the cell or replaced. Cells
+    with the same prompts and texts have the same ids, and so share their scores.
+
+    Args:
+        rows: rows of `Store.cells()`.
     """
-    found: list[pd.Series[str]] = []
+    ids_by_cell: list[pd.Series[str]] = []
     for _, cell in rows.groupby("cell", sort=False):
         prompts, ids = cell["prompt_id"].astype(str), cell["score_id"].astype(str)
         lines = prompts + "|" + ids
-        whole = blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
-        own = [blake2b(f"{prompt}|{whole}".encode(), digest_size=8).hexdigest() for prompt in prompts]
-        found.append(ids + "@" + pd.Series(own, cell.index))
-    return pd.concat(found).reindex(rows.index) if found else pd.Series(dtype=str)
+        cell_hash = blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
+        suffixes = [
+            blake2b(f"{prompt}|{cell_hash}".encode(), digest_size=8).hexdigest() for prompt in prompts
+        ]
+        ids_by_cell.append(ids + "@" + pd.Series(suffixes, cell.index))
+    return pd.concat(ids_by_cell).reindex(rows.index) if ids_by_cell else pd.Series(dtype=str)

@@ -1,9 +1,10 @@
-"""A Hydra launcher that runs all points of a sweep as one study, and a sweeper that hands it all of them."""
+"""The lab's Hydra plugins: a sweeper that expands the grid, and a launcher that runs it as one batch."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,15 +17,19 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+# What needs torch is imported inside functions: `--help` does not need it.
+
 
 class BatchLauncher(Launcher):
-    """Composes every job of the sweep before any is run, and runs them together."""
+    """Decodes all cells of a sweep as one batch in this process."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Store what `launch` needs. Hydra calls this once, before `launch`."""
         self.loader, self.config = hydra_context.config_loader, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from cfg_lab.sweep import run_or_exit  # torch and all: not for --help
+        """Run the whole sweep. The value of each job is its row of the summary."""
+        from cfg_lab.sweep import run_or_exit
 
         configs = compose(self.loader, self.config, job_overrides)
         rows = run_or_exit(configs, job_overrides)
@@ -35,32 +40,83 @@ class BatchLauncher(Launcher):
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own grid, in one piece, and without writing or composing anything before the launcher does."""
+    """Expands the values on the command line to a grid, and gives the launcher all of its cells at once.
+
+    Hydra's own sweeper writes files and composes every config before it launches; this one does neither.
+    """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Create the launcher. Hydra calls this once, before `sweep`.
+
+        The task of the launcher's jobs is to decode and score one cell. The task that Hydra passes would also
+        write the page and log to the tracker, once per cell.
+        """
+        from cfg_lab.study.provenance import command_line
+        from cfg_lab.sweep import run_job
+
+        job = partial(run_job, command=command_line())
+        super().setup(hydra_context=hydra_context, task_function=job, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep of these command-line overrides. A job that fails ends the command."""
+        from cfg_lab.study.config import check_renamed_keys
+        from cfg_lab.study.console import errors_in_a_sentence
+
         assert self.launcher is not None
         assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = parser.parse_overrides(arguments)
-        # The default study's scales are for its rule: who chooses another says which, or takes its own.
-        chosen = {override.key_or_group for override in given}
-        defaults = [line for line in self._parse_config() if line.split(".")[0] not in chosen]
-        overrides = [*parser.parse_overrides(defaults), *given]
-        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
-        return [self.launcher.launch(jobs, initial_job_idx=0)]
+        assert self.config is not None
+        with errors_in_a_sentence():
+            check_renamed_keys(arguments)
+        loader = self.hydra_context.config_loader
+        jobs = self._jobs(arguments, OverridesParser.create(config_loader=loader))
+        if isinstance(self.launcher, BatchLauncher):
+            return self.launcher.launch(jobs, initial_job_idx=0)
+
+        from cfg_lab.sweep import run_in_jobs_or_exit
+
+        configs = compose(loader, self.config, jobs)
+        return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
+
+    def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
+        """The overrides of each cell: those of the command line, and the default study's for other keys."""
+        overrides = parser.parse_overrides(arguments)
+        # The default study's scales are for its rule. A command line that chooses another rule says which
+        # scales to use, or gets the rule's own.
+        given_keys = {override.key_or_group for override in overrides}
+        defaults = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
+        (jobs,) = self.split_arguments([*parser.parse_overrides(defaults), *overrides], max_batch_size=None)
+        return jobs
+
+
+def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
+    """Run all jobs, and raise the exception of the first that failed."""
+    for job in launcher.launch(jobs, initial_job_idx=0):
+        # `job.return_value` would raise the exception too, but first print a line of its own.
+        result: Any = job._return_value  # pyright: ignore[reportPrivateUsage]
+        if isinstance(result, Exception):
+            result.add_note(f"in the job with the overrides {' '.join(job.overrides or [])}")
+            raise result
 
 
 def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
-    """The config of each job.
+    """Compose the config of each job.
 
-    Hydra takes some 60 ms to compose one. Jobs that differ only in plain values share its work: the first is
-    composed, and the others are copies of it (pickled: 8 times as fast as deepcopy) with their values set.
+    Hydra takes about 60 ms to compose one config. Jobs that differ only in plain values share this work: the
+    first is composed, and the others are copies of it with their values set. The copies are made by pickle,
+    which is 8 times as fast as deepcopy.
+
+    Args:
+        loader: Hydra's config loader.
+        config: the config of the sweep.
+        jobs: for each job, its overrides.
     """
     parser = OverridesParser.create(config_loader=loader)
     lines = sorted({line for job in jobs for line in job})
     overrides = dict(zip(lines, parser.parse_overrides(lines), strict=True))
     groups: Collection[str] = config.hydra.runtime.choices
-    plain = {line: one for line, one in overrides.items() if _is_plain(one, groups, config)}
+    plain = {
+        line: override for line, override in overrides.items() if _sets_plain_value(override, groups, config)
+    }
     composed: dict[tuple[str, ...], bytes] = {}
     configs: list[DictConfig] = []
     for number, job in enumerate(jobs):
@@ -77,8 +133,8 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
     return configs
 
 
-def _is_plain(override: Override, groups: Collection[str], config: DictConfig) -> bool:
-    """Whether it sets a value that is there already, "guidance.scale=2", and chooses no option."""
+def _sets_plain_value(override: Override, groups: Collection[str], config: DictConfig) -> bool:
+    """Whether an override only sets an existing key to a plain value, such as "guidance.scale=2"."""
     return (
         override.type == OverrideType.CHANGE
         and override.package is None
@@ -90,12 +146,17 @@ def _is_plain(override: Override, groups: Collection[str], config: DictConfig) -
     )
 
 
-_HERE = "hydra_plugins.cfg_lab_launcher.batch"
+_MODULE = "hydra_plugins.cfg_lab_launcher.batch"
 _store = ConfigStore.instance().store
-_store(group="hydra/launcher", name="batch", node={"_target_": f"{_HERE}.BatchLauncher"}, provider="cfg_lab")
+_store(
+    group="hydra/launcher",
+    name="batch",
+    node={"_target_": f"{_MODULE}.BatchLauncher"},
+    provider="cfg_lab",
+)
 _store(
     group="hydra/sweeper",
     name="grid",
-    node={"_target_": f"{_HERE}.GridSweeper", "max_batch_size": None, "params": {}},
+    node={"_target_": f"{_MODULE}.GridSweeper", "max_batch_size": None, "params": {}},
     provider="cfg_lab",
 )

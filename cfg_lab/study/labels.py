@@ -1,0 +1,41 @@
+"""Labels of cells: the settings that tell a cell from the other cells, as the rows of a table show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cfg_lab.analysis.frame import varying, written
+
+
+def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """For each cell of a sweep, the overrides that differ between cells: {"guidance.scale": "2"}.
+
+    Args:
+        overrides: for each cell, its overrides in the form "key=value".
+    """
+    parsed = [
+        dict(override.lstrip("+~").split("=", 1) for override in cell_overrides if "=" in override)
+        for cell_overrides in overrides
+    ]
+    varying = [key for key in parsed[0] if len({values.get(key) for values in parsed}) > 1]
+    return [{key: values[key] for key in varying if key in values} for values in parsed]
+
+
+def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Mapping[str, str]]:
+    """For each row of a summary, the settings that the last sweep of the folder varied.
+
+    If these do not tell all cells apart, the labels have the settings that differ between the cells.
+
+    Args:
+        summary: one row per cell, with its settings.
+        config_file: content of the folder's config.yaml, None if it has none.
+    """
+    last_labels: list[dict[str, Any]] = yaml.safe_load(config_file)["cells"] if config_file else []
+    keys = [key for key in dict.fromkeys(key for label in last_labels for key in label) if key in summary]
+    if not keys or summary[keys].astype(str).duplicated().any():
+        keys = varying(summary)
+    return [{key: written(row[key]) for key in keys} for _, row in summary.iterrows()]

@@ -1,0 +1,36 @@
+"""Where results come from: the command, the packages and the machine that made them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+
+
+def command_line() -> str:
+    """The command line of this process, quoted for a shell."""
+    return shlex.join(["python", "-m", "cfg_lab.sweep", *sys.argv[1:]])
+
+
+def environment_file() -> str:
+    """The content of environment.json: start time, versions, git revision and machine, as JSON."""
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    packages = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
+    return json.dumps(
+        {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "git_revision": revision.stdout.strip() or None,
+            "packages": dict(sorted(packages.items())),
+        },
+        indent=1,
+    )
