@@ -1,8 +1,8 @@
 """Modifiers: changes to any rule's input (the negatives) or output (the guided distribution).
 
 A rule applies its modifiers in the order in which they are written. Sums over the vocabulary leave out
-impossible tokens. Log-probs are centred before projections and norms, because a constant added to them changes
-projections and norms but not the distribution.
+impossible tokens. Log-probs are centred before projections and norms: a constant added to them would change
+projections and norms, but not the distribution.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class AdaptiveProjection(Modifier):
 
 @dataclass(frozen=True)
 class ZeroStar(Modifier):
-    """Scales each negative to the positive branch's least-squares fit (CFG-Zero*, arXiv:2503.18886).
+    """Scales each negative to fit the positive branch best, by least squares (CFG-Zero*, arXiv:2503.18886).
 
     negative = negative * <positive, negative> / ||negative||^2
     """
