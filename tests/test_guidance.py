@@ -646,9 +646,9 @@ def test_renamed_keys_are_no_keys_any_more() -> None:
         nodes = [compose("sweep", overrides=[f"guidance={name}"]) for name in option_names("guidance")]
     for key, replacement in RENAMED_KEYS.items():
         if key.startswith("guidance."):
-            found = [OmegaConf.select(node, key) for node in nodes]
+            values = [OmegaConf.select(node, key) for node in nodes]
             # guidance.modifiers.rescale was a number; it is the node of a modifier now
-            assert all(value is None or OmegaConf.is_dict(value) for value in found), key
+            assert all(value is None or OmegaConf.is_dict(value) for value in values), key
             assert replacement.startswith(("guidance.", "guidance/")), replacement
 
 

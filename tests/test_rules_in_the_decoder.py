@@ -67,7 +67,7 @@ MORE_RULES: list[Rule] = [
     ClassifierFreeGuidance(scale=4, adaptive=ByDivergence()),
     ClassifierFreeGuidance(scale=2, modifiers=(ZeroStar(), Plausibility(), Rescale(share=0.3))),
 ]
-"""Rules for tests that are quick."""
+"""Further rules, for the test against brute force only."""
 
 
 def rule_label(rule: Any) -> str:

@@ -1,8 +1,8 @@
 """Modifiers: changes to any rule's input (the negatives) or output (the guided distribution).
 
-A rule applies its modifiers in the order in which they are written. Sums over the vocabulary leave out tokens
-that are impossible, and log-probs are centred before they are projected or their norm is taken: log-probs are
-defined up to a constant, projections and norms are not.
+A rule applies its modifiers in the order in which they are written. Sums over the vocabulary leave out
+impossible tokens. Log-probs are centred before projections and norms: a constant added to them would change
+projections and norms, but not the distribution.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Modifier:
 
 @dataclass(frozen=True, kw_only=True)
 class Plausibility(Modifier):
-    """Only tokens that the positive branch finds plausible are possible (Li et al. 2022, arXiv:2210.15097).
+    """Rules out tokens that are implausible under the positive branch (Li et al. 2022, arXiv:2210.15097).
 
         guided = -inf   where p < threshold * max(p),   p the positive branch's probabilities
 
@@ -61,7 +61,7 @@ class Plausibility(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class Rescale(Modifier):
-    """The guided log-probs get back the spread of the positive branch's (Lin et al. 2023, arXiv:2305.08891).
+    """Scales the guided log-probs to the spread of the positive branch's (Lin et al. 2023, arXiv:2305.08891).
 
         guided = (1 - share) * guided + share * guided * std(positive) / std(guided)
 
@@ -82,13 +82,14 @@ class Rescale(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveProjection(Modifier):
-    """Adaptive projected guidance (APG, Sadat et al. 2024, arXiv:2410.02416).
+    """Removes the part of guidance that is parallel to the positive branch, and bounds its norm.
 
         change = (guided - positive) / (scale - 1)
         change = change * min(1, norm_bound / ||change||)
         guided = positive + (scale - 1) * (orthogonal + parallel * (change - orthogonal))
 
     where `orthogonal` is the component of `change` that is orthogonal to the positive branch's log-probs.
+    Source: adaptive projected guidance (APG, Sadat et al. 2024, arXiv:2410.02416).
 
     Args:
         parallel: the share of the parallel component that is kept; 0 removes it, 1 keeps all of it.
@@ -121,7 +122,7 @@ class AdaptiveProjection(Modifier):
 
 @dataclass(frozen=True)
 class ZeroStar(Modifier):
-    """Each negative is scaled to fit the positive branch best (CFG-Zero*, arXiv:2503.18886).
+    """Scales each negative to fit the positive branch best, by least squares (CFG-Zero*, arXiv:2503.18886).
 
     negative = negative * <positive, negative> / ||negative||^2
     """

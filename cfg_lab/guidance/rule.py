@@ -25,15 +25,15 @@ def is_off(scale: float) -> bool: ...
 @overload
 def is_off(scale: Tensor) -> Tensor: ...
 def is_off(scale: float | Tensor) -> bool | Tensor:
-    """Return whether guidance is off at a scale, or at each of several: the positive branch alone decides.
+    """Return whether guidance is off at this scale; for a tensor, elementwise.
 
-    No negative runs at a step where guidance is off.
+    Where it is off, the guided distribution is the positive branch's, and no negative runs.
     """
     return scale == 1
 
 
 class Guidance(Protocol):
-    """What the decoder needs of a guidance rule. Values are frozen and hashable: they are part of ids."""
+    """What the decoder needs of a guidance rule. Frozen and hashable, for it is part of ids."""
 
     def scale_at(self, step: int) -> float:
         """Return the scale at new token `step`, counted from 0. If guidance is off, no negative runs."""
