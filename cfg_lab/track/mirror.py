@@ -221,7 +221,7 @@ def _token_rows(text: pd.Series[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _likeliest(alternatives: Any, step: int) -> str:
-    """The five likeliest tokens of a step with their log-probs in nats: "the −0.22, a −2.1"."""
+    """The five likeliest tokens of a step with their log-probs in nats: "'the' -0.22, ' a' -2.10"."""
     if alternatives is None or step >= len(alternatives):
         return ""
     return ", ".join(
