@@ -104,7 +104,7 @@ def test_contrastive_decoding_equals_brute_force(model: LanguageModel) -> None:
         guidance=ContrastiveDecoding(),
         max_new_tokens=10,
     )
-    (completion,) = Decoder(model, others={"amateur": amateur}).decode([one])
+    (completion,) = Decoder(model, other_models={"amateur": amateur}).decode([one])
     modules = {None: model.module, "amateur": amateur.module}
     assert list(completion.tokens) == reference.decode_by(one.guidance, one, modules)
 
