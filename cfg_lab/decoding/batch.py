@@ -161,7 +161,13 @@ class Batch:
 
         One group is guided and sampled before the next, so that its distributions stay in the cache.
         """
-        return [group.sample(group.guide(logits)) for group in self.groups]
+        results: list[StepResult] = []
+        for group in self.groups:
+            # The distributions of the group before are freed only after those of this one are computed.
+            # Freed earlier, their memory would go back to the system and be asked for again for every group.
+            distributions = group.guide(logits)
+            results.append(group.sample(distributions))
+        return results
 
     def record(self, results: list[StepResult]) -> None:
         """Append the chosen tokens and the numbers of their traces, and find out which texts have ended.

@@ -38,7 +38,8 @@ def guide(
         weights: [rows, branches], float32.
         scales: [rows], the scale that the rule's schedule plans for this step.
     """
-    positive, negatives = log_probs(positive), log_probs(negatives)
+    positive = log_probs(positive)
+    negatives = log_probs(negatives)
     guided = positive
     if guidance is not None:
         guided, scales = guidance.guide(positive, negatives, weights, scales)
