@@ -26,7 +26,7 @@ class Vendi:
     vendi: of the samples of each prompt, in [1, samples], given to each of them. NaN for a prompt with one
     sample.
     vendi_across: of all texts of the cell, in [1, texts], turned into jackknife pseudo-values. NaN if the
-    cell, or the cell without one prompt, has fewer than two texts.
+    cell has one text, or if leaving out one of several prompts leaves one text.
 
     Empty texts are embedded like others, and are equal to each other.
 

@@ -77,7 +77,7 @@ def scores(name: str, texts: Sequence[str], prompts: Sequence[Prompt] | None = N
 
 
 def auc(positives: np.ndarray, negatives: np.ndarray) -> Measured:
-    """Area under the ROC curve of scores of positive and negative texts, with its 95 % bootstrap interval."""
+    """Area under the ROC curve of scores of positive and negative texts, with a 95 % bootstrap interval."""
 
     def area(positives: np.ndarray, negatives: np.ndarray) -> float:
         labels = np.repeat([1, 0], [len(positives), len(negatives)])
