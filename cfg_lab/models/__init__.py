@@ -1,8 +1,8 @@
-"""Models, from any source, behind one small class. The only place that knows transformers."""
+"""Language models from any source behind one small class. Only this package imports transformers."""
 
 import warnings
 
-# Of tqdm in a notebook without ipywidgets: the progress bars it speaks of are not shown anyway.
+# tqdm warns in a notebook without ipywidgets, but its progress bars are not shown anyway.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 from cfg_lab.models.classifier import load_classifier

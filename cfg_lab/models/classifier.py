@@ -1,4 +1,4 @@
-"""Text classifiers of the Hugging Face hub."""
+"""Text classifiers, from a local folder or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from cfg_lab.errors import InputError
 
 
 def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[float]]:
-    """A `text-classification` pipeline as a function: texts -> probability of `label`, each in [0, 1].
+    """A `text-classification` pipeline as a function from texts to the probability of `label`, in [0, 1].
 
     Raises:
-        InputError: there is no such model, or it does not know the label.
+        InputError: there is no such classifier, or it does not have the label.
     """
-    from transformers import pipeline  # a second of imports: for those who use it
+    from transformers import pipeline  # takes a second to import, and few studies use it
 
     try:
         classify: Any = pipeline("text-classification", model=name, top_k=None)
@@ -28,7 +28,7 @@ def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[flo
         raise InputError(f"metrics: classifier {name!r} has no label {label!r}; it has {', '.join(labels)}")
 
     def probabilities(texts: Sequence[str]) -> list[float]:
-        answers = classify(list(texts), truncation=True)
-        return [next(one["score"] for one in answer if one["label"] == label) for answer in answers]
+        results = classify(list(texts), truncation=True)
+        return [next(entry["score"] for entry in scores if entry["label"] == label) for scores in results]
 
     return probabilities

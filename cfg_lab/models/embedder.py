@@ -13,46 +13,53 @@ from transformers import AutoModel, AutoTokenizer
 
 from cfg_lab.models.packaged import packaged_embedder
 
-_KEPT = 50_000
-"""Embeddings remembered, 77 MB: several metrics ask for the same texts."""
+_BATCH_SIZE = 32
+_CACHE_SIZE = 50_000
+"""Largest number of embeddings to remember (77 MB), because several metrics embed the same texts."""
 
 
 class Embedder:
-    """all-MiniLM-L6-v2: mean of the last hidden states, normalised (arXiv:1908.10084)."""
+    """The sentence embedding model all-MiniLM-L6-v2 (arXiv:1908.10084)."""
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModel.from_pretrained(folder).eval()
-        self._known: dict[str, np.ndarray] = {}
+        self._cache: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings [texts, 384], float32, of length 1; texts are cut at 256 tokens."""
-        if len(self._known) + len(texts) > _KEPT:
-            self._known.clear()
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known.update(zip(new, self._embed(new), strict=True))
-        found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        for place, text in enumerate(texts):
-            found[place] = self._known[text]
-        return found
+        """Embeddings [texts, 384], float32, each of length 1. Texts are cut after 256 tokens."""
+        if len(self._cache) + len(texts) > _CACHE_SIZE:
+            self._cache.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        self._cache.update(zip(new, self._embed(new), strict=True))
+        embeddings = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        for number, text in enumerate(texts):
+            embeddings[number] = self._cache[text]
+        return embeddings
 
     @torch.inference_mode()
-    def _embed(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike in length, little padding
-        found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        for begin in range(0, len(order), batch_size):
-            places = order[begin : begin + batch_size]
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        """The mean of the last hidden states of each text's tokens, divided by its length."""
+        # A batch holds texts of similar length, so that there is little padding.
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        embeddings = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        for begin in range(0, len(order), _BATCH_SIZE):
+            numbers = order[begin : begin + _BATCH_SIZE]
             batch = self.tokenizer(
-                [texts[i] for i in places], padding=True, truncation=True, max_length=256, return_tensors="pt"
+                [texts[number] for number in numbers],
+                padding=True,
+                truncation=True,
+                max_length=256,
+                return_tensors="pt",
             )
-            hidden = self.model(**batch).last_hidden_state
+            hidden = self.model(**batch).last_hidden_state  # [texts, tokens, 384]
             mask = batch["attention_mask"][..., None]
             mean = (hidden * mask).sum(1) / mask.sum(1)
-            found[places] = torch.nn.functional.normalize(mean, dim=1).numpy()
-        return found
+            embeddings[numbers] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        return embeddings
 
 
 @lru_cache(maxsize=1)
 def load_embedder() -> Embedder:
-    """The packaged embedder, fetched at first use; one for all who ask."""
+    """The packaged embedder, fetched at its first use. Every call returns the same object."""
     return Embedder(packaged_embedder())

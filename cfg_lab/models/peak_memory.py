@@ -1,4 +1,4 @@
-"""How much memory was needed at most."""
+"""The largest amount of memory that was in use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import torch
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: what the process has allocated on a CUDA device at most, elsewhere its largest resident size."""
+    """Largest memory use of this process so far, in bytes.
+
+    On a CUDA device: the memory that torch allocated there. On other devices: the resident memory.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count a parent that was larger
-        (line,) = (one for one in status.read_text().splitlines() if one.startswith("VmHWM:"))
+    if status.exists():  # after a fork, getrusage would report the peak of a larger parent process
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return 1024 * int(line.split()[1])
-    import resource  # not on every system
+    import resource  # does not exist on every system
 
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else 1024 * largest
+    return largest if sys.platform == "darwin" else 1024 * largest  # bytes on macOS, else KiB

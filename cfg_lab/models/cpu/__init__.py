@@ -1,1 +1,1 @@
-"""Faster forwards on x86 CPUs: oneDNN's packed weights, and Llama in fewer operations."""
+"""Faster forwards on x86 CPUs: linear layers packed for oneDNN, and Llama in fewer operations."""
