@@ -65,7 +65,7 @@ class Contenders:
 
     def __init__(self) -> None:
         self.lab = cfg_lab.load_model("smollm2")
-        self.plain = self.lab.load().eval()
+        self.plain = self.lab.source.load().eval()
         self.lab.module  # noqa: B018, loads it
         asked = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
         self.prompts = [self.lab.encode(prompt.text) for prompt in asked]

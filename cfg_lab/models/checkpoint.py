@@ -16,9 +16,10 @@ from transformers.utils import (
     SAFE_WEIGHTS_NAME,
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
-    cached_file,
+    hub,
 )
 
+from cfg_lab.errors import InputError
 from cfg_lab.models.fingerprint import fingerprint_of_files, fingerprint_of_parameters
 from cfg_lab.models.layer_skipping import without_layers
 
@@ -53,7 +54,6 @@ class Checkpoint:
                 self.location, config_file_name=CONFIG_NAME, _from_model_config=True
             )
 
-    @cached_property
     def fingerprint(self) -> str:
         """Hash of the weight files, the config, the dtype and the skipped layers.
 
@@ -67,9 +67,17 @@ class Checkpoint:
         return fingerprint_of_files(files, self.config, settings)
 
     def load(self) -> Any:
-        """The transformers model with its weights."""
+        """The transformers model with its weights.
+
+        Raises:
+            InputError: there are no weight files, or transformers cannot read them.
+        """
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_pretrained(self.location, config=self.config, dtype=self.dtype)
+        try:
+            model = auto.from_pretrained(self.location, config=self.config, dtype=self.dtype)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"the weights of model {self.location!r} cannot be loaded: {reason}") from error
         if self.skip_layers is not None:
             model = without_layers(model, self.skip_layers)
         return model.to(self.device)
@@ -98,5 +106,5 @@ class Checkpoint:
         if Path(self.location).is_dir():
             path = Path(self.location, name)
             return path if path.is_file() else None
-        path = cached_file(self.location, name, _raise_exceptions_for_missing_entries=False)
+        path = cast("Any", hub).cached_file(self.location, name, _raise_exceptions_for_missing_entries=False)
         return None if path is None else Path(path)

@@ -80,13 +80,14 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the model in the ids of texts: its weights, dtype, config and the decoder's first tokens."""
-        return "-".join([self.source.fingerprint, *map(str, self.start)])
+        """Identifies the weights, the dtype, the config and the decoder's first tokens in text ids."""
+        return "-".join([self.source.fingerprint(), *map(str, self.start)])
 
     @property
     def context_length(self) -> int:
         """The largest number of tokens in a context; 2**30 if the config sets no limit."""
-        return int(getattr(self.config, "max_position_embeddings", None) or 1 << 30)
+        limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return limit or 1 << 30
 
     @property
     def vocab_size(self) -> int:
@@ -102,14 +103,17 @@ class LanguageModel:
         Raises:
             InputError: the lab cannot run this model.
         """
-        module = self.source.load().eval()
-        self._parameters = sum(parameter.numel() for parameter in module.parameters())
-        self.__dict__["module"] = module  # `_prepare` may run the model
-        try:
-            self._prepare(module)
-        except InputError:
-            self.unload()
-            raise
+        # The first access is often in a decoding step. Tensors made in inference mode could not be used
+        # outside of it, so it is off here.
+        with torch.inference_mode(False):
+            module = self.source.load().eval()
+            self._parameters = sum(parameter.numel() for parameter in module.parameters())
+            self.__dict__["module"] = module  # `_prepare` may run the model
+            try:
+                self._prepare(module)
+            except InputError:
+                self.unload()
+                raise
         return module
 
     def _prepare(self, module: Any) -> None:

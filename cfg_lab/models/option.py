@@ -37,7 +37,7 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
             return getattr(import_module(module), function)(**arguments)
         if unknown := sorted(set(arguments) - set(parameters)):
             raise InputError(
-                f"conf/model/{explicit['name']}.yaml sets {', '.join(unknown)}, but a model has only the keys "
+                f"conf/model/{explicit['name']}.yaml sets {', '.join(unknown)}, but the keys of a model are "
                 f"{', '.join(parameters)}"
             )
         plain_load: Any = load

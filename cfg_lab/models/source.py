@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -32,9 +31,8 @@ class ModelSource(Protocol):
         """The device that the loaded model is on."""
         ...
 
-    @property
     def fingerprint(self) -> str:
-        """Identifies the weights, their dtype and the config: equal only where the texts are equal, too."""
+        """Identifies the weights, their dtype and the config. Equal fingerprints mean equal texts."""
         ...
 
     def load(self) -> Any:
@@ -60,7 +58,6 @@ class LoadedModel:
     def device(self) -> torch.device:
         return self.model.device
 
-    @cached_property
     def fingerprint(self) -> str:
         """Hash of the config and of every parameter."""
         return fingerprint_of_parameters(self.model)
