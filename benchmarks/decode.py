@@ -1,9 +1,9 @@
-"""How fast guided decoding is here, beside transformers and beside what the machine can do.
+"""The speed of guided decoding, compared with transformers and with the limits of the machine.
 
-    python -m benchmarks.decode [--repeats 3] [--json benchmarks/results.json] [--only one,grid,…]
+    python -m benchmarks.decode [--repeats 3] [--json benchmarks/results.json] [--only single,grid,…]
 
-Every number is a median of repeats that are interleaved between the contenders, so that a noisy minute hits
-all of them. Ratios are what counts; run it on a quiet machine.
+Every number is a median of repeats. The repeats of lab and transformers alternate, so that other work on the
+machine slows down both. Compare the ratios, not the seconds, and run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -42,36 +42,37 @@ Numbers = dict[str, Any]
 
 
 def interleaved(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turns, after one turn to warm up."""
+    """Median seconds of each function. They run alternately, and the first run of each is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(repeats + 1):
         for name, run in contenders.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             run()
             if repeat:
-                taken[name].append(time.perf_counter() - begun)
+                taken[name].append(time.perf_counter() - started)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def limits() -> Numbers:
-    """What memory and arithmetic can do: bytes and operations a second."""
+    """The machine's speed of reading memory (GB/s) and of a matrix product (GFLOP/s)."""
     numbers, matrix = torch.ones(100_000_000), torch.ones(2048, 2048)
     taken = interleaved({"read": numbers.sum, "gemm": lambda: matrix @ matrix}, 7)
     return {"read_gb_s": 0.4 / taken["read"], "gemm_gflop_s": 2 * 2.048**3 / taken["gemm"]}
 
 
 class Contenders:
-    """The model twice: as transformers runs it, and as the lab does."""
+    """SmolLM2 twice: as transformers runs it, and as the lab runs it."""
 
     def __init__(self) -> None:
         self.lab = cfg_lab.load_model("smollm2")
         self.plain = self.lab.source.load().eval()
         self.lab.module  # noqa: B018, loads it
-        asked = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
-        self.prompts = [self.lab.encode(prompt.text) for prompt in asked]
-        self.negatives = [PhraseNegative().branches(prompt, self.lab)[0].ids for prompt in asked]
+        prompts = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
+        self.prompts = [self.lab.encode(prompt.text) for prompt in prompts]
+        self.negatives = [PhraseNegative().branches(prompt, self.lab)[0].ids for prompt in prompts]
 
     def request(self, prompt: int, scale: float, **changes: Any) -> Request:
+        """A request of the prompt with this number."""
         values: Numbers = {"max_new_tokens": NEW_TOKENS, **changes}
         return Request(
             positive=self.prompts[prompt],
@@ -80,12 +81,16 @@ class Contenders:
             **values,
         )
 
-    def ours(self, requests: list[Request]) -> list[list[int]]:
-        found = {id(c.request): list(c.tokens) for c in Decoder(self.lab).decode(requests)}
-        return [found[id(request)] for request in requests]
+    def by_lab(self, requests: list[Request]) -> list[list[int]]:
+        """The new tokens of each request, decoded by the lab in one batch."""
+        tokens = {id(c.request): list(c.tokens) for c in Decoder(self.lab).decode(requests)}
+        return [tokens[id(request)] for request in requests]
 
-    def theirs(self, prompts: list[int], scale: float) -> list[list[int]]:
-        """transformers' generate on a left-padded batch, the negatives a batch of their own."""
+    def by_transformers(self, prompts: list[int], scale: float) -> list[list[int]]:
+        """The new tokens of each prompt, decoded by `generate` of transformers in one left-padded batch.
+
+        The negatives are a second left-padded batch.
+        """
         ids, mask = _left_padded([self.prompts[p] for p in prompts])
         negative_ids, negative_mask = _left_padded([self.negatives[p] for p in prompts])
         guided: Numbers = (
@@ -109,53 +114,60 @@ class Contenders:
         return out[:, ids.shape[1] :].tolist()
 
 
-def one(both: Contenders, repeats: int) -> Numbers:
-    """One prompt, guidance off and on: tokens a second."""
-    ours = {scale: (lambda scale=scale: both.ours([both.request(0, scale)])) for scale in (1, 1.5)}
-    theirs = {scale: (lambda scale=scale: both.theirs([0], scale)) for scale in (1, 1.5)}
+def single(both: Contenders, repeats: int) -> Numbers:
+    """A single prompt, guidance off and on: tokens per second."""
+    lab = {scale: (lambda scale=scale: both.by_lab([both.request(0, scale)])) for scale in (1, 1.5)}
+    plain = {scale: (lambda scale=scale: both.by_transformers([0], scale)) for scale in (1, 1.5)}
     taken = interleaved(
-        {"their off": theirs[1], "our off": ours[1], "their guided": theirs[1.5], "our guided": ours[1.5]},
+        {
+            "transformers_off": plain[1],
+            "lab_off": lab[1],
+            "transformers_guided": plain[1.5],
+            "lab_guided": lab[1.5],
+        },
         repeats,
     )
     return {
         **{f"{name}_tokens_s": NEW_TOKENS / seconds for name, seconds in taken.items()},
-        "guided_speedup": taken["their guided"] / taken["our guided"],
-        "off_speedup": taken["their off"] / taken["our off"],
-        "cost_of_guidance": taken["our guided"] / taken["our off"],
-        "tokens_equal": ours[1.5]() == theirs[1.5](),
+        "guided_speedup": taken["transformers_guided"] / taken["lab_guided"],
+        "off_speedup": taken["transformers_off"] / taken["lab_off"],
+        "cost_of_guidance": taken["lab_guided"] / taken["lab_off"],
+        "tokens_equal": lab[1.5]() == plain[1.5](),
     }
 
 
 def grid(both: Contenders, repeats: int) -> Numbers:
-    """8 prompts × 8 scales: ours in one batch of 128 rows, theirs a scale at a time in batches of 8."""
+    """8 prompts × 8 scales: the lab in one batch of 128 rows, transformers in one batch per scale."""
     requests = [both.request(prompt, scale) for scale in SCALES for prompt in range(8)]
-    found: dict[str, list[list[int]]] = {}
+    texts: dict[str, list[list[int]]] = {}
 
-    def ours() -> None:
-        found["ours"] = both.ours(requests)
+    def lab() -> None:
+        texts["lab"] = both.by_lab(requests)
 
-    def theirs() -> None:
-        found["theirs"] = [tokens for scale in SCALES for tokens in both.theirs(list(range(8)), scale)]
+    def plain() -> None:
+        texts["transformers"] = [
+            tokens for scale in SCALES for tokens in both.by_transformers(list(range(8)), scale)
+        ]
 
-    taken = interleaved({"theirs": theirs, "ours": ours}, max(1, repeats - 1))
+    taken = interleaved({"transformers": plain, "lab": lab}, max(1, repeats - 1))
     total = len(requests) * NEW_TOKENS
     return {
-        "their_tokens_s": total / taken["theirs"],
-        "our_tokens_s": total / taken["ours"],
-        "speedup": taken["theirs"] / taken["ours"],
-        "texts_equal": sum(a == b for a, b in zip(found["ours"], found["theirs"], strict=True)),
+        "transformers_tokens_s": total / taken["transformers"],
+        "lab_tokens_s": total / taken["lab"],
+        "speedup": taken["transformers"] / taken["lab"],
+        "texts_equal": sum(a == b for a, b in zip(texts["lab"], texts["transformers"], strict=True)),
         "texts": len(requests),
     }
 
 
 def step(both: Contenders, repeats: int) -> Numbers:
-    """A step of 128 rows, guidance, choice and trace included, against the matrix products alone."""
-    chance = random.Random(0)  # contexts that differ: none share rows
+    """One step of 128 rows with guidance, sampling and trace, compared with its matrix products alone."""
+    generator = random.Random(0)  # all contexts differ, so no two branches share a row
     requests = [
         Request(
-            positive=tuple(chance.choices(range(both.lab.vocab_size), k=36)),
-            negatives=(Branch(tuple(chance.choices(range(both.lab.vocab_size), k=44))),),
-            guidance=ClassifierFreeGuidance(scale=chance.choice(SCALES)),
+            positive=tuple(generator.choices(range(both.lab.vocab_size), k=36)),
+            negatives=(Branch(tuple(generator.choices(range(both.lab.vocab_size), k=44))),),
+            guidance=ClassifierFreeGuidance(scale=generator.choice(SCALES)),
             max_new_tokens=40 * (repeats + 2),
         )
         for _ in range(64)
@@ -179,8 +191,8 @@ def step(both: Contenders, repeats: int) -> Numbers:
             _ = matrix @ matrix
             gemm.append(time.perf_counter() - moments[-1])
             if number >= 10:
-                for stage, begun, ended in zip(stages, moments, moments[1:], strict=False):
-                    stages[stage].append(ended - begun)
+                for stage, started, ended in zip(stages, moments, moments[1:], strict=False):
+                    stages[stage].append(ended - started)
     flop = 2 * 128 * both.lab.parameters
     gflop_s = 2 * 2.048**3 / statistics.median(gemm)
     ms = {f"{stage}_ms": 1e3 * statistics.median(times) for stage, times in stages.items()}
@@ -194,36 +206,36 @@ def step(both: Contenders, repeats: int) -> Numbers:
 
 
 def mixed(both: Contenders, repeats: int) -> Numbers:
-    """400 guided requests with contexts of 5 to 400 tokens that end after 5 to 128: how full the batch is.
+    """How full the batch is: 400 guided requests, contexts of 5 to 400 tokens, texts of 5 to 128 tokens.
 
-    `known` ends at max_new_tokens, so the decoder knows; `surprise` ends by a stop it cannot foresee.
+    Texts end at max_new_tokens (`known`), or by a stop that the decoder cannot foresee (`surprise`).
     """
     numbers: Numbers = {}
     for name in ("known", "surprise"):
         requests = _mixed_requests(both.lab.vocab_size, name == "known")
         live: list[int] = []
         counted = Counted(both.lab, live)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         tokens = sum(len(completion.tokens) for completion in Decoder(counted, 128).decode(requests))
         numbers |= {
             f"{name}_rows_live": sum(live) / len(live) / 128,
-            f"{name}_tokens_s": tokens / (time.perf_counter() - begun),
+            f"{name}_tokens_s": tokens / (time.perf_counter() - started),
         }
     return numbers
 
 
 def _mixed_requests(vocab: int, known: bool) -> list[Request]:
-    chance = random.Random(0)
+    generator = random.Random(0)
     requests: list[Request] = []
     for number in range(400):
-        ends = chance.randint(5, 128)
+        length = generator.randint(5, 128)
         requests.append(
             Request(
-                positive=tuple(chance.choices(range(vocab), k=chance.randint(5, 400))),
-                negatives=(Branch(tuple(chance.choices(range(vocab), k=chance.randint(5, 400)))),),
+                positive=tuple(generator.choices(range(vocab), k=generator.randint(5, 400))),
+                negatives=(Branch(tuple(generator.choices(range(vocab), k=generator.randint(5, 400)))),),
                 guidance=ClassifierFreeGuidance(scale=1.5),
-                max_new_tokens=ends if known else 128,
-                stop_when=lambda tokens, ends=ends: len(tokens) >= ends,
+                max_new_tokens=length if known else 128,
+                stop_when=lambda tokens, length=length: len(tokens) >= length,
                 sample=number,
             )
         )
@@ -231,7 +243,7 @@ def _mixed_requests(vocab: int, known: bool) -> list[Request]:
 
 
 class Counted:
-    """The model, with the rows of each decoding step written down."""
+    """A model that appends the number of rows of each decoding step to a list."""
 
     def __init__(self, model: Any, live: list[int]) -> None:
         self.model, self.live = model, live
@@ -253,7 +265,7 @@ class Counted:
 
 
 class Free:
-    """A model of no cost: what is left is the decoder's own work."""
+    """A model whose forward takes almost no time, so that the decoder's own work remains."""
 
     name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
     start = ()
@@ -275,45 +287,49 @@ class Free:
 
 
 def overhead(both: Contenders, repeats: int) -> Numbers:
-    """The decoder's own microseconds a token, for ever more requests to a model of no cost."""
+    """The decoder's own microseconds per token, for 100, 1,000 and 10,000 requests to a trivial model."""
     numbers: Numbers = {}
     for count in (100, 1000, 10_000):
-        chance = random.Random(0)
+        generator = random.Random(0)
         requests = [
             Request(
-                positive=tuple(chance.choices(range(64), k=chance.randint(2, 30))),
+                positive=tuple(generator.choices(range(64), k=generator.randint(2, 30))),
                 negatives=(Branch((1, 2)),),
-                guidance=ClassifierFreeGuidance(scale=chance.choice(SCALES)),
-                max_new_tokens=chance.randint(5, 40),
+                guidance=ClassifierFreeGuidance(scale=generator.choice(SCALES)),
+                max_new_tokens=generator.randint(5, 40),
             )
             for _ in range(count)
         ]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         tokens = sum(len(completion.tokens) for completion in Decoder(Free()).decode(requests))
-        numbers[f"{count}_requests_us_token"] = 1e6 * (time.perf_counter() - begun) / tokens
+        numbers[f"{count}_requests_us_token"] = 1e6 * (time.perf_counter() - started) / tokens
     return numbers
 
 
 def memory(both: Contenders, repeats: int) -> Numbers:
-    """Peak memory of the grid in a process of its own, against weights and keys and values of its rows."""
+    """Peak memory of the grid, compared with the size of the weights and of all keys and values.
+
+    It is measured in a new process.
+    """
     code = "from benchmarks.decode import _memory; _memory()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(process.stdout)
 
 
 def _memory() -> None:
     def status(key: str) -> int:
-        """Bytes of resident memory; of this process alone, which getrusage mixes with its parent's."""
-        (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(key))
+        """Bytes of resident memory of this process; getrusage would include its parent's peak."""
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(key))
         return 1024 * int(line.split()[1])
 
     model = cfg_lab.load_model("smollm2")
     before = status("VmRSS")  # Python, the libraries and the tokenizer
     model.module  # noqa: B018
     loading = status("VmHWM") - before
-    Path("/proc/self/clear_refs").write_text("5")  # from here on the highest counts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     config = model.config
-    asked = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
+    prompts = inline(yaml.safe_load((CONFIG / "prompts/openers.yaml").read_text())["prompts"], limit=8)
     requests = [
         Request(
             positive=model.encode(prompt.text),
@@ -322,7 +338,7 @@ def _memory() -> None:
             max_new_tokens=NEW_TOKENS,
         )
         for scale in SCALES
-        for prompt in asked
+        for prompt in prompts
     ]
     tokens = sum(len(ids) + NEW_TOKENS for r in requests for ids in [r.positive, r.negatives[0].ids])
     kv = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens
@@ -343,7 +359,7 @@ def _memory() -> None:
 
 
 def start(both: Contenders, repeats: int) -> Numbers:
-    """Seconds to `--help`, to the first progress of a sweep on a warm cache, and to expand a grid."""
+    """Seconds to print `--help`, to start decoding with a warm cache, and to expand a grid of 500 cells."""
     sweep = [sys.executable, "-m", "cfg_lab.sweep"]
     scales = "guidance.scale=" + ",".join(str(1 + k / 100) for k in range(250))
     with tempfile.TemporaryDirectory() as folder:
@@ -361,7 +377,7 @@ def start(both: Contenders, repeats: int) -> Numbers:
             process.kill()
 
         def refused(*grid: str) -> None:
-            """Ends with an error once all cells are made."""
+            """Run a sweep that ends with an error after all its cells have been made."""
             subprocess.run([*sweep, *grid, "max_rows=0"], capture_output=True, check=False)
 
         taken = interleaved(
@@ -378,14 +394,15 @@ def start(both: Contenders, repeats: int) -> Numbers:
 
 
 def _left_padded(contexts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask [contexts, width] of contexts padded at the left with token 2."""
     width = max(map(len, contexts))
-    ids = torch.tensor([[*[2] * (width - len(one)), *one] for one in contexts])
-    mask = torch.tensor([[*[0] * (width - len(one)), *[1] * len(one)] for one in contexts])
+    ids = torch.tensor([[*[2] * (width - len(context)), *context] for context in contexts])
+    mask = torch.tensor([[*[0] * (width - len(context)), *[1] * len(context)] for context in contexts])
     return ids, mask
 
 
 PARTS = {
-    "one": one,
+    "single": single,
     "grid": grid,
     "step": step,
     "mixed": mixed,
@@ -399,7 +416,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=3, help="timed turns of each contender (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each measurement (default 3)")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run (default {','.join(PARTS)})")
     arguments = parser.parse_args()

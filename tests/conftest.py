@@ -1,10 +1,10 @@
-"""Small seeded models, made on the spot: rotary, absolute positions, sliding window."""
+"""Small random models with fixed seeds: rotary positions, absolute positions, a sliding window."""
 
 from __future__ import annotations
 
 import os
 
-# Before the libraries are imported, for they read it then: no test waits for a hub.
+# The libraries read these variables when they are imported. No test waits for the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_SILENT"] = "true"
 
@@ -43,7 +43,7 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 256,
     "bos_token_id": 256,
     "eos_token_id": 257,
-    "initializer_range": 0.6,  # spreads the logits: near-ties would make greedy comparisons a lottery
+    "initializer_range": 0.6,  # spreads the logits, so that rounding cannot change the likeliest token
 }
 KINDS: dict[str, Callable[[], Any]] = {
     "rotary": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
@@ -64,11 +64,13 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def make_model(kind: str, seed: int = 0) -> Any:
+    """A transformers model of one of KINDS in evaluation mode."""
     torch.manual_seed(seed)
     return KINDS[kind]().eval()
 
 
 def make_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes, with a chat template if `chat`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: number for number, character in enumerate([*alphabet, "<s>", "</s>", "<pad>"])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -84,18 +86,19 @@ def make_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session", params=list(KINDS))
 def tiny(request: pytest.FixtureRequest) -> LanguageModel:
-    """Each kind of model in turn."""
+    """A model of each kind, one after another."""
     return from_transformers(make_model(request.param), make_tokenizer())
 
 
 @pytest.fixture(scope="session")
 def rotary() -> LanguageModel:
+    """A Llama: rotary positions and full attention."""
     return from_transformers(make_model("rotary"), make_tokenizer())
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model on disk, as a user would name one; it has a chat template."""
+    """The folder of a model with a chat template, as a user would have it on disk."""
     folder = tmp_path_factory.mktemp("tiny")
     make_model("rotary").save_pretrained(folder)
     make_tokenizer(chat=True).save_pretrained(folder)

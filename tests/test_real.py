@@ -141,7 +141,11 @@ def test_guided_beams_equal_generate_with_the_processor(model: LanguageModel) ->
 
 
 def test_generate_decodes_weighted_phrases(model: LanguageModel) -> None:
-    text = cfg_lab.generate(
-        model, PROMPTS[0], negative="boring:0.8, cliche, predictable:0.5", scale=1.5, max_new_tokens=40
-    )
-    assert len(text.split()) > 10
+    texts = [
+        cfg_lab.generate(
+            model, PROMPTS[0], negative="boring:0.8, cliche, predictable:0.5", scale=scale, max_new_tokens=40
+        )
+        for scale in (1, 1.5)
+    ]
+    assert all(len(text.split()) > 10 for text in texts)
+    assert texts[0] != texts[1]
