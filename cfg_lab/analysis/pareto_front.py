@@ -12,8 +12,8 @@ from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.errors import InputError
 
-RESAMPLES = 1000
-"""Number of bootstrap resamples of the prompts. They give a probability to within 0.03."""
+FRONT_RESAMPLES = 1000
+"""Number of bootstrap resamples of the prompts. The error of a probability is then at most about 0.03."""
 
 
 def pareto(
@@ -50,7 +50,7 @@ def pareto(
     # errors would put one of them before the other.
     stacked = np.concatenate([*sums, *counts])
     _, first, point = np.unique(stacked, axis=1, return_index=True, return_inverse=True)
-    weights = resample_counts(sums.shape[1], RESAMPLES)
+    weights = resample_counts(sums.shape[1], FRONT_RESAMPLES)
     resampled_fronts = np.array(
         [_front(*costs) for costs in _means(sums[..., first], counts[..., first], weights, signs)]
     )

@@ -72,7 +72,7 @@ def sums_by_prompt(values: Floats, prompts: Sequence[Hashable]) -> tuple[Floats,
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class ColumnBatch:
     """Columns that all have the same number of prompts, transposed for matrix products.
 
     Attributes:
@@ -86,9 +86,9 @@ class Batch:
     counts: Floats
 
 
-def batches(
+def column_batches(
     means: ClusteredMeans, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
-) -> Iterator[Batch]:
+) -> Iterator[ColumnBatch]:
     """Batches of the columns that vary and have from `fewest` to `most` prompts.
 
     Args:
@@ -105,7 +105,7 @@ def batches(
                 value, count = values[:, columns], counts[:, columns]
                 # The last key decides first: prompts without values come last and are cut off.
                 order = np.lexsort((value, count, order_by[:, columns], count == 0), axis=0)[:number]
-                yield Batch(
+                yield ColumnBatch(
                     columns=columns,
                     values=np.take_along_axis(value, order, 0).T,
                     counts=np.take_along_axis(count, order, 0).T,

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfg_lab.analysis.stats.bootstrap import RESAMPLES, bootstrap_t_statistics
-from cfg_lab.analysis.stats.clustered_means import Floats, batches, clustered_means, sums_by_prompt
+from cfg_lab.analysis.stats.clustered_means import Floats, clustered_means, column_batches, sums_by_prompt
 from cfg_lab.analysis.stats.student_t import MAX_PROMPTS_FOR_RESAMPLING, SIGNIFICANCE_LEVEL, critical_t
 
 MIN_PROMPTS_FOR_BOOTSTRAP = 6
@@ -44,7 +44,7 @@ MAX_RATIO_TO_STUDENT = 3.0
 """Upper limit of a critical value, as a multiple of Student's: resamples that hardly vary have huge t."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A mean with its 95 % confidence interval. NaN where it cannot be known.
 
@@ -87,12 +87,13 @@ def mean_intervals(sums: Floats, counts: Floats) -> list[Estimate]:
     lower, upper = -critical_t(means.prompts), critical_t(means.prompts)
     residuals = sums - means.mean * counts
     fewest, most = MIN_PROMPTS_FOR_BOOTSTRAP, MAX_PROMPTS_FOR_RESAMPLING
-    for batch in batches(means, residuals, counts, fewest, most, order_by=residuals):
+    for batch in column_batches(means, residuals, counts, fewest, most, order_by=residuals):
         t = bootstrap_t_statistics(batch.values, batch.counts)
         t.partition((RESAMPLES_IN_TAIL - 1, RESAMPLES - RESAMPLES_IN_TAIL), axis=1)
         limit = MAX_RATIO_TO_STUDENT * critical_t(means.prompts[batch.columns])
         lower[batch.columns] = np.clip(t[:, RESAMPLES_IN_TAIL - 1], -limit, 0)
         upper[batch.columns] = np.clip(t[:, RESAMPLES - RESAMPLES_IN_TAIL], 0, limit)
     low, high = means.mean - upper * means.standard_error, means.mean - lower * means.standard_error
-    rows = zip(means.mean.tolist(), low.tolist(), high.tolist(), means.n.tolist(), strict=True)
-    return [Estimate(mean, lowest, highest, int(n)) for mean, lowest, highest, n in rows]
+    fields = {"mean": means.mean, "low": low, "high": high, "n": means.n.astype(np.int64)}
+    rows = zip(*(values.tolist() for values in fields.values()), strict=True)
+    return [Estimate(**dict(zip(fields, row, strict=True))) for row in rows]

@@ -42,8 +42,8 @@ import numpy as np
 from cfg_lab.analysis.stats.clustered_means import (
     TOLERANCE,
     Floats,
-    batches,
     clustered_means,
+    column_batches,
     sums_by_prompt,
 )
 from cfg_lab.analysis.stats.power import prompts_needed
@@ -65,7 +65,7 @@ MIN_EXTREME_SIGN_FLIPS = 20
 """With fewer sign flips of the basic set as extreme as the data, p comes from the enlarged set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """A mean of paired differences, value minus baseline. NaN where something cannot be known.
 
@@ -77,10 +77,10 @@ class Difference:
         effect: Cohen's d_z with Hedges' correction for few prompts: the mean divided by the standard
             deviation of the prompts' differences. NaN if the differences do not vary, or with fewer than
             three prompts.
-        needed: number of prompts (each with as many texts) with which a paired t test finds an effect of this
-            size with 80 % power at the 5 % level. Infinite if the difference is 0. It plans the next study;
-            it does not judge this one: it takes the measured effect for the true effect, and one single
-            comparison. A correction for many comparisons needs more prompts.
+        needed: number of prompts that the next study needs. With so many prompts, and as many texts of each
+            as here, a paired t test at the 5 % level finds an effect of this size with 80 % power. Infinite
+            if the difference is 0. This plan assumes that the measured effect is the true one, and that the
+            next study makes this comparison alone; a correction for many comparisons needs more prompts.
     """
 
     mean: float
@@ -125,20 +125,22 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
         t = means.mean / means.standard_error
         effect = t / np.sqrt(prompts) * _hedges_correction(prompts - 1)
     p, critical = t_test_p(t, prompts), critical_t(prompts)
-    # Exchanging values and baseline must change no number but the sign of the mean: turn every mean positive,
-    # and sort prompts by the size of their sums.
+    # Exchanging values and baseline must change only the sign of the mean, so every mean is made positive.
+    # Prompts are sorted by the size of their sums, which sign flips do not change: the test is exact only if
+    # the sign vectors do not depend on the signs in the data.
     turned = np.where(means.mean < 0, -sums, sums)
     fewest, most = MIN_PROMPTS_FOR_SIGN_FLIPS, MAX_PROMPTS_FOR_RESAMPLING
-    for batch in batches(means, turned, counts, fewest, most, order_by=np.abs(sums)):
+    for batch in column_batches(means, turned, counts, fewest, most, order_by=np.abs(sums)):
         columns = batch.columns
         p[columns], critical[columns] = _sign_flip_test(batch.values, batch.counts, t[columns])
     low, high = means.mean - critical * means.standard_error, means.mean + critical * means.standard_error
     constant = (means.standard_error == 0) & (prompts > 1)
     p = np.where(constant, np.where(means.mean == 0, 1.0, 2 * 0.5**prompts), p)
     effect = np.where(constant, np.where(means.mean == 0, 0.0, np.nan), effect)
-    columns = (means.mean, low, high, means.n, p, effect, prompts_needed(effect))
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [Difference(mean, low, high, int(n), *others) for mean, low, high, n, *others in rows]
+    fields = {"mean": means.mean, "low": low, "high": high, "n": means.n.astype(np.int64), "p": p}
+    fields |= {"effect": effect, "needed": prompts_needed(effect)}
+    rows = zip(*(values.tolist() for values in fields.values()), strict=True)
+    return [Difference(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
 def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Floats]:
@@ -150,13 +152,16 @@ def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Fl
     """
     prompts = sums.shape[1]
     _, *multipliers = sign_multipliers(prompts)
-    flipped = _flipped_r_squared(sums, counts)  # [columns, flips]
+    # Step 2: R^2 of each sign flip, [columns, flips]; it orders sign flips as |t| does.
+    flipped = _flipped_r_squared(sums, counts)
     if prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS:
         flipped = np.hstack([flipped, *(_flipped_r_squared(sums * signs, counts) for signs in multipliers)])
-    # Metrics with few values, such as 0 and 1, give many t statistics that are equal up to rounding.
+    # Step 3. Metrics with few values, such as 0 and 1, give many t statistics that are equal up to rounding.
+    # These ties count as extreme.
     observed = _r_squared(t, prompts)[:, None] - TOLERANCE
     extreme, number = (flipped >= observed).sum(1), flipped.shape[1]
     p = extreme / number
+    # Step 4: of all sign flips at most 5 % are larger than the one of this rank.
     rank = number - 1 - int(number * SIGNIFICANCE_LEVEL)
     flipped.partition(rank, axis=1)
     critical = _t_from_r_squared(flipped[:, rank] + TOLERANCE, prompts)
