@@ -1,4 +1,4 @@
-"""Results made up to say something known: frames as `load_results` gives them."""
+"""Results frames with known effects, in the form in which `load_results` gives them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,31 @@ def results(
     pieces: bool = False,
     top: int = 0,
 ) -> pd.DataFrame:
-    """Sentiment is `shift[scale]` above 0.5, and perplexity `price * (scale - 1)` above 5, but for noise.
+    """One row per text of a sweep over scales and negatives.
 
-    Texts differ by cell in their last words. `pieces` adds the text of each token, `top` alternatives.
+    Up to noise, sentiment is 0.5 + shift[scale] and perplexity is 5 + price * (scale - 1). At scale 1 all
+    negatives have the same text. At other scales the last words of a text name its negative and scale.
+
+    Args:
+        shift: effect on sentiment, by scale; 0 at scale 1 and 0.3 at scale 2 by default.
+        prompts, samples: number of prompts, and of samples of each.
+        negatives: names of the negatives; each has one cell per scale.
+        noise: standard deviation of the texts' deviations.
+        price: effect on perplexity per unit of scale.
+        seed: of the noise.
+        text: text at scale 1, and beginning of all others.
+        pieces: whether to add the column with the text of each token.
+        top: number of alternatives per step; 0 leaves their columns out.
     """
     random = np.random.default_rng(seed)
-    level = random.normal(0, noise, (prompts, samples))  # of a prompt's texts, the same in all cells
+    deviation = random.normal(0, noise, (prompts, samples))  # the same in all cells
     rows: list[dict[str, Any]] = []
-    for scale, moved in (shift or {1.0: 0.0, 2.0: 0.3}).items():
+    for scale, effect in (shift or {1.0: 0.0, 2.0: 0.3}).items():
+        guided = scale != 1
         for negative in negatives:
             for prompt in range(prompts):
                 for sample in range(samples):
-                    own, spread = level[prompt, sample], random.normal(0, noise, 4)
+                    shared, extra = deviation[prompt, sample], random.normal(0, noise, 4) * guided
                     rows.append(
                         {
                             "cell": f"{negative}-{scale:g}",
@@ -47,21 +60,21 @@ def results(
                             "prompt_id": f"p{prompt}",
                             "prompt": f"Tell me about knight {prompt}",
                             "sample": sample,
-                            "completion": f"{'' if scale == 1 else negative}-{scale:g}-{prompt}-{sample}",
-                            "text": text if scale == 1 else f"{text} Then {negative} {scale:g}",
+                            "completion": f"{negative if guided else ''}-{scale:g}-{prompt}-{sample}",
+                            "text": f"{text} Then {negative} {scale:g}" if guided else text,
                             "finish_reason": "length",
                             "tokens": list(range(len(TOKENS))),
                             "positive_ids": [1, 2],
-                            "negative_ids": [[1]],
-                            "negative_weights": [1.0],
+                            "negative_ids": [[1]] if guided else [],
+                            "negative_weights": [1.0] if guided else [],
                             "model_name": "tiny",
                             "model_fingerprint": "abc123",
                             **_trace(scale),
                             **({"pieces": TOKENS} if pieces else {}),
                             **(_alternatives(top) if top else {}),
-                            "sentiment": 0.5 + moved + own + (spread[0] if scale != 1 else 0),
-                            "perplexity": 5 + price * (scale - 1) + own + (spread[1] if scale != 1 else 0),
-                            "distinct_1": 0.7 + own + (spread[2] if scale != 1 else 0),
+                            "sentiment": 0.5 + effect + shared + extra[0],
+                            "perplexity": 5 + price * (scale - 1) + shared + extra[1],
+                            "distinct_1": 0.7 + shared + extra[2],
                             "length": 6.0,
                         }
                     )
@@ -69,11 +82,12 @@ def results(
 
 
 def _trace(scale: float) -> dict[str, list[float]]:
+    """The columns of the trace: one number per token."""
     steps = len(TOKENS)
-    moves = [0.0, 3.0, -0.3, 0.1, -1.5, 0.0]
+    changes = [0.0, 3.0, -0.3, 0.1, -1.5, 0.0]  # of the log-prob, per unit of scale
     positive = [-4.0] * steps
     return {
-        "trace_guided": [p + move * (scale - 1) for p, move in zip(positive, moves, strict=True)],
+        "trace_guided": [p + change * (scale - 1) for p, change in zip(positive, changes, strict=True)],
         "trace_positive": positive,
         "trace_negative": [float("nan") if scale == 1 else -5.0] * steps,
         "trace_entropy": [1.25] * steps,
@@ -83,9 +97,11 @@ def _trace(scale: float) -> dict[str, list[float]]:
 
 
 def _alternatives(top: int) -> dict[str, list[list[dict[str, Any]]]]:
-    def of(branch: str) -> list[list[dict[str, Any]]]:
+    """The columns of the `top` likeliest tokens at each step, by distribution."""
+
+    def alternatives(branch: str) -> list[list[dict[str, Any]]]:
         return [
             [{"token": k, "piece": f" {branch}{k}", "log_prob": -0.5 - k} for k in range(top)] for _ in TOKENS
         ]
 
-    return {f"alternatives_{branch}": of(branch) for branch in ("guided", "positive", "negative")}
+    return {f"alternatives_{branch}": alternatives(branch) for branch in ("guided", "positive", "negative")}

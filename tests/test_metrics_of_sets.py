@@ -11,7 +11,7 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from cfg_lab import Prompt
-from cfg_lab.analysis.stats.estimates import mean_interval
+from cfg_lab.analysis.stats import mean_interval
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import Length, Mauve, SelfBleu, Vendi, needs_whole_cell
 from cfg_lab.metrics.jackknife import pseudo_values

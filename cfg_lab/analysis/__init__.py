@@ -1,11 +1,11 @@
-"""From results to tables and figures: nothing here needs a model.
+"""Tables and figures from a results frame. No model is needed.
 
-Matplotlib is imported when a figure is drawn.
+Matplotlib is imported only when a figure is drawn.
 """
 
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
-from cfg_lab.analysis.frame import metrics_of, varying
+from cfg_lab.analysis.frame import metrics_of, unguided_cells, varying
 from cfg_lab.analysis.pareto_front import pareto
 from cfg_lab.analysis.style import COLUMN, PAGE, save
 from cfg_lab.metrics.known_columns import better, bounds, meaning
@@ -24,5 +24,6 @@ __all__ = [
     "scale_curves",
     "summary",
     "trade_off",
+    "unguided_cells",
     "varying",
 ]

@@ -1,4 +1,4 @@
-"""Tables: the mean of each cell, and how it differs from its baseline on the same prompts."""
+"""Tables: the means of each cell, and the differences between each cell and its baseline."""
 
 from __future__ import annotations
 
@@ -8,52 +8,63 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfg_lab.analysis.frame import SCALE, Pairs, known_metrics, settings_by_cell, varying, written
-from cfg_lab.analysis.stats.estimates import Estimate, holm, mean_intervals, paired_differences
+from cfg_lab.analysis.frame import (
+    SCALE,
+    AlignedTexts,
+    checked_metrics,
+    settings_by_cell,
+    unguided_cells,
+    value_label,
+    varying,
+)
+from cfg_lab.analysis.stats import Estimate, holm, mean_intervals, paired_differences
 from cfg_lab.errors import InputError
 from cfg_lab.metrics.known_columns import bounds
 
-Settings = Mapping[str, Mapping[str, Any]]
-"""Of each cell, by its id."""
+SettingsByCell = Mapping[str, Mapping[str, Any]]
+"""Settings of each cell, by the cell's id."""
 
 
 def summary(
     results: pd.DataFrame, metrics: Sequence[str] | None = None, settings: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Mean, 95 % interval over prompts and n of every metric in every cell.
+    """Mean, 95 % interval and n of every metric in every cell.
 
     Args:
         results: from `cfg_lab.load_results`.
-        metrics: their names, by default all.
-        settings: which to show, by default those that vary.
+        metrics: names of metrics; all by default.
+        settings: names of the settings to show; by default those that vary between cells.
 
     Returns:
-        A row a cell, in the order of results: `cell`, the settings, `texts`, and for each metric m the
-        columns m, m_low, m_high, m_n. NaN where something cannot be known. Intervals end where the metric's
-        range does (`bounds`): what is cut off cannot be the truth, so they cover it as often as before.
+        One row per cell, in the order of the results: `cell`, the settings, `texts` (number of texts), and
+            four
+        columns per metric m: m (the mean), m_low, m_high, m_n. NaN where something cannot be known. An
+        interval is cut off at the ends of the metric's range (`bounds`): the truth cannot lie beyond, so
+        coverage stays the same.
 
     Raises:
-        InputError: there is no such metric.
+        InputError: the results have no such metric.
     """
     names = varying(results) if settings is None else list(settings)
-    pairs = Pairs.of(results)
-    columns: dict[str, Any] = {"texts": pairs.texts}
-    for metric in known_metrics(results, metrics):
-        found = mean_intervals(*pairs.by_prompt(pairs.values(results[metric])))
-        columns[metric] = [one.mean for one in found]
-        ends = [_possible(one, *bounds(metric)) for one in found]
-        columns[f"{metric}_low"] = [low for low, _ in ends]
-        columns[f"{metric}_high"] = [high for _, high in ends]
-        columns[f"{metric}_n"] = [one.n for one in found]
+    texts = AlignedTexts.from_results(results)
+    columns: dict[str, Any] = {"texts": texts.texts_per_cell}
+    for metric in checked_metrics(results, metrics):
+        estimates = mean_intervals(*texts.sums_by_prompt(texts.table(results[metric])))
+        intervals = [_within_range(estimate, *bounds(metric)) for estimate in estimates]
+        columns[metric] = [estimate.mean for estimate in estimates]
+        columns[f"{metric}_low"] = [low for low, _ in intervals]
+        columns[f"{metric}_high"] = [high for _, high in intervals]
+        columns[f"{metric}_n"] = [estimate.n for estimate in estimates]
     cells = results.drop_duplicates("cell")[["cell", *names]].reset_index(drop=True)
     return pd.concat([cells, pd.DataFrame(columns)], axis=1)
 
 
-def _possible(one: Estimate, least: float, greatest: float) -> tuple[float, float]:
-    """The interval without what the metric cannot be."""
-    if not least <= one.mean <= greatest:  # NaN, or somebody's own metric of the same name
-        return one.low, one.high
-    return float(np.maximum(one.low, least)), float(np.minimum(one.high, greatest))  # NaN stays NaN
+def _within_range(estimate: Estimate, least: float, greatest: float) -> tuple[float, float]:
+    """Both ends of the interval, cut off at the least and greatest value that the metric can have."""
+    if not least <= estimate.mean <= greatest:  # NaN, or a user's own metric that has the name of one of ours
+        return estimate.low, estimate.high
+    # np.maximum and np.minimum keep NaN.
+    return float(np.maximum(estimate.low, least)), float(np.minimum(estimate.high, greatest))
 
 
 def comparisons(
@@ -61,109 +72,119 @@ def comparisons(
     metrics: Sequence[str] | None = None,
     baseline: str | Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Paired differences of every cell to its baseline: the same prompts, samples and noise.
+    """Paired differences between each cell and its baseline, on the same prompts, samples and sampling noise.
 
     Args:
         results: from `cfg_lab.load_results`.
-        metrics: their names, by default all.
-        baseline: a cell's id, or settings that one cell alone has, {"guidance.scale": 1, "negatives":
-            "empty"}: then all others are compared with it. By default each cell is compared with plain
-            decoding, the cell with the same settings except guidance at guidance.scale 1. As that does not
-            depend on the negatives, another negative's serves where a cell's own was not run.
+        metrics: names of metrics; all by default.
+        baseline: a cell's id, or settings that identify one cell, such as {"guidance.scale": 1, "negatives":
+            "empty"}. All other cells are compared with this cell. By default each guided cell is compared
+            with an unguided cell (see `unguided_cells`) that has the same settings apart from guidance and
+            negatives. If there are several, the one with most settings in common is taken: all of them have
+            the same texts.
 
     Returns:
-        Long: a row for each metric of each cell that is not its own baseline: `cell`, the settings that
-        vary, `metric`, `baseline` (a cell's id, None where there is none), `difference` (cell minus
-        baseline), `low`, `high` (95 % interval), `n` pairs, `p`, `p_holm` (adjusted for all p of the table),
-        `effect` and `needed` as in `cfg_lab.stats.Difference`. NaN where something cannot be known.
-        `needed` is for one comparison alone at the 5 % level; to stand after Holm among all of a table takes
-        more prompts.
+        One row per cell and metric, without the cells that are their own baseline: `cell`, the settings that
+        vary, `metric`, `baseline` (a cell's id, None if the cell has no baseline), `difference` (cell minus
+        baseline), `low` and `high` (95 % interval), `n` (number of pairs), `p`, `p_holm` (corrected for all p
+        values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. NaN where
+        something cannot be known. `needed` plans a study with one comparison at the 5 % level; after Holm's
+        correction for a whole table it takes more prompts.
 
     Raises:
-        InputError: no cell has a baseline, its name fits none or several, or there is no such metric.
+        InputError: no cell is unguided, the baseline fits no cell or several, or the results have no such
+            metric.
     """
     settings = settings_by_cell(results)
-    names = known_metrics(results, metrics)
-    baselines = (
-        _plain_decoding(settings) if baseline is None else dict.fromkeys(settings, _named(settings, baseline))
-    )
-    compared = {cell: other for cell, other in baselines.items() if cell != other}
-    pairs = Pairs.of(results)
-    column: dict[str | None, int] = {cell: number for number, cell in enumerate(pairs.cells)}
-    column[None] = len(column)  # a column of NaN
+    names = checked_metrics(results, metrics)
+    if baseline is None:
+        baselines = _unguided_baselines(settings, unguided_cells(results))
+    else:
+        baselines = dict.fromkeys(settings, _cell_with(settings, baseline))
+    compared = {cell: reference for cell, reference in baselines.items() if cell != reference}
+    texts = AlignedTexts.from_results(results)
+    column: dict[str | None, int] = {cell: number for number, cell in enumerate(texts.cells)}
+    column[None] = len(column)  # a column of NaN, for cells without a baseline
     left = [column[cell] for cell in compared]
-    right = [column[other] for other in compared.values()]
+    right = [column[reference] for reference in compared.values()]
     rows: list[dict[str, Any]] = []
     for metric in names:
-        values = np.column_stack([pairs.values(results[metric]), np.full(pairs.rows, np.nan)])
-        found = paired_differences(*pairs.by_prompt(values[:, left] - values[:, right]))
-        for one, (cell, other) in zip(found, compared.items(), strict=True):
-            rows.append({"cell": cell, "metric": metric, "baseline": other, **vars(one)})
+        values = np.column_stack([texts.table(results[metric]), np.full(texts.row_count, np.nan)])
+        differences = paired_differences(*texts.sums_by_prompt(values[:, left] - values[:, right]))
+        for difference, (cell, reference) in zip(differences, compared.items(), strict=True):
+            rows.append({"cell": cell, "metric": metric, "baseline": reference, **vars(difference)})
     frame = pd.DataFrame(
         rows, columns=["cell", "metric", "baseline", "mean", "low", "high", "n", "p", "effect", "needed"]
     ).rename(columns={"mean": "difference"})
     cells = results.drop_duplicates("cell")[["cell", *varying(results)]]
-    # A cell's metrics stand together.
+    # The merge puts all metrics of a cell next to each other.
     long = cells.merge(frame, on="cell", how="inner", sort=False).reset_index(drop=True)
     long.insert(list(long.columns).index("p") + 1, "p_holm", holm(long["p"].tolist()))
     return long
 
 
-def _plain_decoding(settings: Settings) -> dict[str, str | None]:
-    """The baseline of each cell, None where there is none."""
-    plain: dict[tuple[Any, ...], list[str]] = {}
-    for cell, values in settings.items():
-        if values.get(SCALE) == 1:
-            plain.setdefault(_apart_from_guidance(values), []).append(cell)
-    if not plain:
+def _unguided_baselines(settings: SettingsByCell, unguided: set[str]) -> dict[str, str | None]:
+    """The baseline of each cell: itself if it is unguided, else the most similar unguided cell, else None."""
+    if not unguided:
         raise InputError(
-            f"no cell has {SCALE} 1, plain decoding, to compare with; add it to the sweep, or name a baseline"
+            f"no cell is unguided, so there is no baseline to compare with; add {SCALE}=1 to the sweep, "
+            "or name a baseline"
         )
+    candidates: dict[tuple[Any, ...], list[str]] = {}
+    for cell, values in settings.items():
+        if cell in unguided:
+            candidates.setdefault(_without_guidance(values), []).append(cell)
 
-    def likeness(cell: str, other: str) -> int:
-        return sum(settings[cell][name] == value for name, value in settings[other].items() if name != SCALE)
+    def common_settings(cell: str, candidate: str) -> int:
+        return sum(
+            settings[cell][name] == value for name, value in settings[candidate].items() if name != SCALE
+        )
 
     baselines: dict[str, str | None] = {}
     for cell, values in settings.items():
-        candidates = plain.get(_apart_from_guidance(values), [])
-        alike = max(candidates, key=lambda other: likeness(cell, other), default=None)
-        baselines[cell] = cell if cell in candidates else alike
+        nearest = max(
+            candidates.get(_without_guidance(values), []),
+            key=lambda candidate: common_settings(cell, candidate),
+            default=None,
+        )
+        baselines[cell] = cell if cell in unguided else nearest
     return baselines
 
 
-def _apart_from_guidance(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The settings that plain decoding depends on."""
+def _without_guidance(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of the settings that unguided texts depend on."""
     return tuple(
         value for name, value in values.items() if name.partition(".")[0] not in {"guidance", "negatives"}
     )
 
 
-def _named(settings: Settings, baseline: str | Mapping[str, Any]) -> str:
-    """The one cell of that id or those settings."""
+def _cell_with(settings: SettingsByCell, baseline: str | Mapping[str, Any]) -> str:
+    """The only cell that has this id or these settings."""
     if isinstance(baseline, str):
         if baseline not in settings:
             raise InputError(f"baseline is {baseline!r}, but the cells are {', '.join(settings)}")
         return baseline
-    wanted = dict(baseline)
+    required = dict(baseline)
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
-    for key in wanted:
+    for key in required:
         if key not in names:
             raise InputError(f"baseline names {key!r}, but the settings are {', '.join(names)}")
-    fits = [
+    fitting = [
         cell
         for cell, values in settings.items()
-        # As a command line writes them: 1, 1.0 and "1" are the same.
-        if all(written(values[key]) == written(value) for key, value in wanted.items())
+        # Compared as a command line writes them: 1, 1.0 and "1" are the same.
+        if all(value_label(values[key]) == value_label(value) for key, value in required.items())
     ]
-    if not fits:
-        there = {
-            key: " or ".join(dict.fromkeys(written(values[key]) for values in settings.values()))
-            for key in wanted
+    if not fitting:
+        available = {
+            key: " or ".join(dict.fromkeys(value_label(values[key]) for values in settings.values()))
+            for key in required
         }
-        raise InputError(f"baseline {wanted} fits no cell; there are {there}")
-    if len(fits) > 1:
-        differ = [name for name in names if len({settings[cell][name] for cell in fits}) > 1]
+        raise InputError(f"baseline {required} fits no cell; the cells have {available}")
+    if len(fitting) > 1:
+        differ = [name for name in names if len({settings[cell][name] for cell in fitting}) > 1]
         raise InputError(
-            f"baseline {wanted} fits {len(fits)} cells, which differ in {', '.join(differ)}; name that too"
+            f"baseline {required} fits {len(fitting)} cells, which differ in {', '.join(differ)}; "
+            "name that too"
         )
-    return fits[0]
+    return fitting[0]

@@ -1,4 +1,4 @@
-"""Parts of figures: legends, intervals, areas, the front, labels that keep out of each other's way."""
+"""Elements of figures: legend, note, axes, error bars, Pareto front, and labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ if TYPE_CHECKING:
 
 
 def add_legend(figure: Figure, axes: Axes, title: str) -> None:
-    """What the colours mean, above the axes, in as many columns as fit; the figure grows by its height."""
+    """Add a legend above the axes, in as many columns as fit, and make the figure higher by its height.
+
+    Nothing is added if there are fewer than two entries.
+    """
     handles, names = axes.get_legend_handles_labels()
-    shown = [(handle, name) for handle, name in zip(handles, names, strict=True) if name]
-    if len(shown) < 2:
+    entries = [(handle, name) for handle, name in zip(handles, names, strict=True) if name]
+    if len(entries) < 2:
         return
-    wide, high = figure.get_size_inches()
-    longest = max(len(name) for _, name in shown)
-    across = min(max(1, int(wide / COLUMN * 72 / (longest + 9))), len(shown))
+    width, height = figure.get_size_inches()
+    longest_name = max(len(name) for _, name in entries)
+    columns = min(max(1, int(width / COLUMN * 72 / (longest_name + 9))), len(entries))
     legend = figure.legend(
-        *zip(*shown, strict=True), loc="outside upper left", ncols=across, title=title or None
+        *zip(*entries, strict=True), loc="outside upper left", ncols=columns, title=title or None
     )
     legend.set_alignment("left")
-    figure.set_size_inches(wide, high + 0.135 * (-(-len(shown) // across) + bool(title)))
+    lines = -(-len(entries) // columns) + bool(title)
+    figure.set_size_inches(width, height + 0.135 * lines)
 
 
-def say_what_intervals_are(axes: Axes, cells: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
-    """In small print: how many texts and prompts the means and intervals are of."""
+def add_sample_size_note(axes: Axes, cells: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    """Add a note in small print: how many texts and prompts the means and intervals are based on.
+
+    Args:
+        cells: one row per cell, with the column m_n of each metric m and "prompt count".
+        metrics: the metrics that the figure shows.
+    """
 
     def span(values: set[int]) -> str:
         return "–".join(str(value) for value in sorted({min(values), max(values)}))
@@ -55,8 +64,8 @@ def say_what_intervals_are(axes: Axes, cells: Sequence[Mapping[str, Any]], metri
     )
 
 
-def scale_axis(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
-    """Perplexity, a mean in the exponent, on a logarithmic axis with plain numbers."""
+def set_axis_scale(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
+    """Make the axis logarithmic if its metric is a perplexity, which is the exponential of a mean."""
     if metric.startswith("perplexity"):
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
@@ -68,38 +77,47 @@ def scale_axis(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
 
 
 def decimals(values: Sequence[float]) -> int:
-    """How many show the largest of the values to three digits."""
+    """Number of decimal places that show the largest of the values with three significant digits."""
     largest = max((abs(value) for value in values), default=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest > 0 else 2
 
 
-def legible_on(colour: Any) -> str:
-    """Dark or white ink, whichever has more contrast (WCAG 2.1) on a colour."""
+def ink_for(background: Any) -> str:
+    """The text colour, dark or white, that has the higher contrast (WCAG 2.1) on a background colour."""
     from matplotlib.colors import to_rgb
 
-    parts = np.array(to_rgb(colour))
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    channels = np.array(to_rgb(background))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.066 else INK
+    contrast_of_white, contrast_of_ink = 1.05 / (luminance + 0.05), (luminance + 0.05) / 0.066
+    return "white" if contrast_of_white > contrast_of_ink else INK
 
 
-def errors(cells: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:
-    """How far the intervals reach below and above the means, as error bars want them."""
+def error_bars(cells: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:
+    """Distances from the means down and up to the ends of their intervals, as `Axes.errorbar` takes them."""
     return [
         [cell[metric] - cell[f"{metric}_low"] for cell in cells],
         [cell[f"{metric}_high"] - cell[metric] for cell in cells],
     ]
 
 
-def areas_of(values: Sequence[float]) -> Callable[[float], float]:
-    """What area a dot has, points squared: 10 for the least value, 80 for the greatest."""
-    known = [value for value in values if not np.isnan(value)]
-    least, most = min(known, default=0), max(known, default=0)
+def dot_area(values: Sequence[float]) -> Callable[[float], float]:
+    """A function from a value to the area of its dot in square points.
+
+    The area is 10 for the least of `values`, 80 for the greatest, and linear between them.
+    """
+    scored = [value for value in values if not np.isnan(value)]
+    least, most = min(scored, default=0), max(scored, default=0)
     return lambda value: 10 + 70 * (np.clip((value - least) / (most - least), 0, 1) if most > least else 0.5)
 
 
 def draw_front(axes: Axes, front: pd.DataFrame, x: str, y: str) -> None:
-    """The Pareto front as a broad pale line behind everything, through its cells in the order of x."""
+    """Draw the Pareto front as a broad pale line behind everything else.
+
+    Args:
+        front: from `pareto`.
+        x, y: the two metrics.
+    """
     points = front[front["on_front"]].sort_values([x, y])
     axes.plot(
         points[x],
@@ -113,33 +131,41 @@ def draw_front(axes: Axes, front: pd.DataFrame, x: str, y: str) -> None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Label:
-    """What stands beside a dot of that radius in points."""
+    """A short text beside a dot.
+
+    Attributes:
+        text: what is written.
+        colour: of the text.
+        radius: of the dot, in points.
+    """
 
     text: str
     colour: str
     radius: float
 
 
-def place_labels(figure: Figure, axes: Axes, points: Mapping[tuple[float, float], Label]) -> None:
-    """Write the text of each point, in its colour, where it covers least of dots, lines and other texts.
+def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float], Label]) -> None:
+    """Write each label beside its dot, at the position where it covers least of dots, lines and other labels.
+
+    For each label 36 positions around the dot are tried: 3 distances times 12 directions.
 
     Args:
-        points: by position in data.
+        labels: by the position (x, y) of their dot in data coordinates.
     """
-    figure.draw_without_rendering()  # fixes where things are, as far as it can be known
-    pixels = figure.dpi / 72
+    figure.draw_without_rendering()  # fixes the layout, on which positions in pixels depend
+    pixels_per_point = figure.dpi / 72
     frame: Any = axes.get_window_extent().extents
-    there: list[tuple[float, float]] = [tuple(axes.transData.transform(point)) for point in points]
-    taken = [
-        _box(x, y, 2 * label.radius * pixels, 2 * label.radius * pixels)
-        for (x, y), label in zip(there, points.values(), strict=True)
+    dots: list[tuple[float, float]] = [tuple(axes.transData.transform(point)) for point in labels]
+    occupied = [
+        _box(x, y, 2 * label.radius * pixels_per_point, 2 * label.radius * pixels_per_point)
+        for (x, y), label in zip(dots, labels.values(), strict=True)
     ]
     for line in axes.lines:
-        taken += _along(axes.transData.transform(line.get_xydata()), 2 * pixels)
-    for (point, label), place in zip(points.items(), there, strict=True):
-        written = axes.annotate(
+        occupied += _boxes_along(axes.transData.transform(line.get_xydata()), 2 * pixels_per_point)
+    for (point, label), (dot_x, dot_y) in zip(labels.items(), dots, strict=True):
+        annotation = axes.annotate(
             label.text,
             point,
             (0, 0),
@@ -149,34 +175,35 @@ def place_labels(figure: Figure, axes: Axes, points: Mapping[tuple[float, float]
             color=label.colour,
             fontsize=6.5,
         )
-        written.set_in_layout(False)  # else it would move what it was placed by
-        extent = written.get_window_extent()
-        wide, high = extent.width + 2 * pixels, extent.height
-        best = (np.inf, 0.0, 0.0)
+        annotation.set_in_layout(False)  # otherwise it would change the layout that its position is based on
+        extent = annotation.get_window_extent()
+        width, height = extent.width + 2 * pixels_per_point, extent.height
+        best = (np.inf, 0.0, 0.0)  # cost, and offset from the dot
         for distance in (0.8, 3.5, 6.5):
             for degrees in range(0, 360, 30):
-                across, up = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-                beside = (label.radius + distance) * pixels
-                x, y = across * (wide / 2 + beside), up * (high / 2 + beside)
-                box = _box(place[0] + x, place[1] + y, wide, high)
-                covered = sum(_overlap(box, other) for other in taken) / (wide * high)
-                outside = 1 - _overlap(box, frame) / (wide * high)
+                cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+                gap = (label.radius + distance) * pixels_per_point
+                x, y = cosine * (width / 2 + gap), sine * (height / 2 + gap)
+                box = _box(dot_x + x, dot_y + y, width, height)
+                covered = sum(_overlap(box, other) for other in occupied) / (width * height)
+                outside = 1 - _overlap(box, frame) / (width * height)
                 best = min(best, (covered + 4 * outside + 0.03 * distance, x, y))
         _, x, y = best
-        written.set_position((x / pixels, y / pixels))
-        taken.append(_box(place[0] + x, place[1] + y, wide, high))
+        annotation.set_position((x / pixels_per_point, y / pixels_per_point))
+        occupied.append(_box(dot_x + x, dot_y + y, width, height))
 
 
 Box = tuple[float, float, float, float]
-"""left, bottom, right, top; pixels."""
+"""A rectangle in pixels: left, bottom, right, top."""
 
 
-def _box(x: float, y: float, wide: float, high: float) -> Box:
-    return (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+def _box(x: float, y: float, width: float, height: float) -> Box:
+    """The rectangle of this size with its centre at (x, y)."""
+    return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
-def _along(corners: Any, size: float) -> list[Box]:
-    """Small boxes along a line through corners [n, 2]."""
+def _boxes_along(corners: Any, size: float) -> list[Box]:
+    """Squares of side `size` that cover the line through the corners [n, 2]."""
     boxes: list[Box] = []
     for begin, end in pairwise(corners):
         if np.isfinite([*begin, *end]).all():
@@ -187,7 +214,8 @@ def _along(corners: Any, size: float) -> list[Box]:
     return boxes
 
 
-def _overlap(one: Box, other: Box) -> float:
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    return max(wide, 0.0) * max(high, 0.0)
+def _overlap(first: Box, second: Box) -> float:
+    """Area in square pixels that two rectangles have in common."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0.0) * max(height, 0.0)

@@ -1,4 +1,4 @@
-"""Figures of a sweep, sized for a paper's column: a metric against the scale, two metrics, a grid."""
+"""Figures of a sweep, sized for a column of a paper: scale curves, trade-off of two metrics, heat map."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from cfg_lab.analysis.compare import summary
 from cfg_lab.analysis.drawing import (
     Label,
     add_legend,
-    areas_of,
+    add_sample_size_note,
     decimals,
+    dot_area,
     draw_front,
-    errors,
-    legible_on,
+    error_bars,
+    ink_for,
     place_labels,
-    say_what_intervals_are,
-    scale_axis,
+    set_axis_scale,
 )
-from cfg_lab.analysis.frame import SCALE, known_metrics, settings_by_cell, short, varying, written
+from cfg_lab.analysis.frame import (
+    SCALE,
+    checked_metrics,
+    setting_label,
+    settings_by_cell,
+    value_label,
+    varying,
+)
 from cfg_lab.analysis.pareto_front import pareto
 from cfg_lab.analysis.style import COLOURS, COLUMN, DASHES, FAINT, INK, MARKERS, RAMP, in_style, new_figure
 from cfg_lab.errors import InputError
@@ -31,40 +38,44 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CellRow = dict[str, Any]
-"""All settings of a cell, and the summary of some metrics."""
+"""All settings of a cell, and the summary columns of the metrics that a figure shows."""
+
+SCALE_LABEL = "guidance scale (1 is off)"
 
 
 @in_style
 def scale_curves(results: pd.DataFrame, metric: str, width: float = COLUMN) -> Figure:
     """A metric's mean against guidance.scale, with its 95 % interval as a band.
 
-    Cells that differ in other settings than the scale are lines of their own. Where the scale does not vary,
-    the setting with the most values makes the places of the x axis, and intervals are bars.
+    There is one line per combination of the other settings that vary. If the scale does not vary, the x axis
+    shows the setting with the most values instead, and intervals are drawn as bars.
 
     Args:
         results: from `cfg_lab.load_results`.
-        metric: its name.
-        width: of the figure, inches; COLUMN (3.3) or PAGE (6.9).
+        metric: name of the metric.
+        width: width of the figure in inches: COLUMN (3.3) or PAGE (6.9).
 
     Raises:
-        InputError: there is no such metric.
+        InputError: the results have no such metric.
     """
-    cells, names = _cells(results, [metric]), varying(results)
-    along = SCALE if SCALE in names else max(names, key=lambda name: _count(cells, name), default=None)
-    others = [name for name in names if name != along]
+    cells, names = _cell_rows(results, [metric]), varying(results)
+    x_setting = SCALE if SCALE in names else max(names, key=lambda name: _distinct(cells, name), default=None)
+    others = [name for name in names if name != x_setting]
     lines = _grouped(cells, others)
-    places: list[Any] = (
-        sorted({cell[along] for cell in cells if cell[along] is not None}, key=_order) if along else [None]
+    x_values: list[Any] = (
+        sorted({cell[x_setting] for cell in cells if cell[x_setting] is not None}, key=_sort_key)
+        if x_setting
+        else [None]
     )
     figure = new_figure(width, 0.7 * COLUMN)
     axes = figure.add_subplot()
     axes.grid(axis="y")
     for number, (name, members) in enumerate(lines.items()):
-        drawn = sorted(
-            (cell for cell in members if not along or cell[along] is not None),
-            key=lambda cell: _order(cell[along]) if along else (False, 0.0, ""),
+        line = sorted(
+            (cell for cell in members if not x_setting or cell[x_setting] is not None),
+            key=lambda cell: _sort_key(cell[x_setting]) if x_setting else (False, 0.0, ""),
         )
-        y = [cell[metric] for cell in drawn]
+        y = [cell[metric] for cell in line]
         style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[number % len(MARKERS)],
@@ -72,28 +83,28 @@ def scale_curves(results: pd.DataFrame, metric: str, width: float = COLUMN) -> F
             "markeredgewidth": 0.5,
             "label": name,
         }
-        if along == SCALE:
-            x = [cell[along] for cell in drawn]
-            low, high = ([cell[f"{metric}_{end}"] for cell in drawn] for end in ("low", "high"))
+        if x_setting == SCALE:
+            x = [cell[x_setting] for cell in line]
+            low, high = ([cell[f"{metric}_{end}"] for cell in line] for end in ("low", "high"))
             alpha = 0.14 if len(lines) <= 4 else 0.07
             axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
             axes.plot(x, y, dashes=DASHES[number % len(DASHES)] or (None, None), **style)
         else:
-            beside = 0.0 if len(lines) == 1 else 0.5 * (number / (len(lines) - 1) - 0.5)
-            x = [places.index(cell[along] if along else None) + beside for cell in drawn]
-            axes.errorbar(x, y, errors(drawn, metric), linestyle="none", elinewidth=1, **style)
-    if along == SCALE:
-        if len(places) <= 8:
-            axes.set_xticks(places, [written(place) for place in places])
-        axes.set_xlabel("guidance scale (1 is off)")
+            offset = 0.0 if len(lines) == 1 else 0.5 * (number / (len(lines) - 1) - 0.5)
+            x = [x_values.index(cell[x_setting] if x_setting else None) + offset for cell in line]
+            axes.errorbar(x, y, error_bars(line, metric), linestyle="none", elinewidth=1, **style)
+    if x_setting == SCALE:
+        if len(x_values) <= 8:
+            axes.set_xticks(x_values, [value_label(value) for value in x_values])
+        axes.set_xlabel(SCALE_LABEL)
     else:
-        axes.set_xticks(range(len(places)), [written(place) if along else "" for place in places])
-        axes.set_xlim(-0.5, len(places) - 0.5)
-        axes.set_xlabel(short(along) if along else "")
-    axes.set_ylabel(_titled(metric))
-    scale_axis(axes, "y", metric)
-    say_what_intervals_are(axes, cells, [metric])
-    add_legend(figure, axes, _title(others))
+        axes.set_xticks(range(len(x_values)), [value_label(value) if x_setting else "" for value in x_values])
+        axes.set_xlim(-0.5, len(x_values) - 0.5)
+        axes.set_xlabel(setting_label(x_setting) if x_setting else "")
+    axes.set_ylabel(_axis_label(metric))
+    set_axis_scale(axes, "y", metric)
+    add_sample_size_note(axes, cells, [metric])
+    add_legend(figure, axes, _legend_title(others))
     return figure
 
 
@@ -103,39 +114,41 @@ def trade_off(
 ) -> Figure:
     """Two metrics of every cell, with 95 % intervals of both as crosses, and the Pareto front of the means.
 
-    Where the scale varies it labels the cells, a thin line leads through the scales, and colours are the
-    other settings. The front is drawn where both metrics have a direction (`cfg_lab.analysis.better`).
+    If the scale varies, each cell is labelled with its scale, a thin line connects the scales, and colours
+    show the other settings. The front is drawn if both metrics have a good direction
+    (`cfg_lab.analysis.better`).
 
     Args:
         results: from `cfg_lab.load_results`.
-        x, y: two metrics.
-        size: a third one, shown as the area of the dots.
-        width: of the figure, inches; COLUMN (3.3) or PAGE (6.9).
+        x, y: names of two metrics.
+        size: name of a third metric, shown as the area of the dots; None for dots of equal size.
+        width: width of the figure in inches: COLUMN (3.3) or PAGE (6.9).
 
     Raises:
-        InputError: there is no such metric.
+        InputError: the results have no such metric.
     """
-    cells, names = _cells(results, [x, y, *([size] if size else [])]), varying(results)
+    cells, names = _cell_rows(results, [x, y, *([size] if size else [])]), varying(results)
     others = [name for name in names if name != SCALE]
-    area = areas_of([cell[size] for cell in cells]) if size else None
+    area = dot_area([cell[size] for cell in cells]) if size else None
     figure = new_figure(width, 0.85 * COLUMN)
     axes = figure.add_subplot()
     axes.grid()
-    scale_axis(axes, "x", x)
-    scale_axis(axes, "y", y)
+    set_axis_scale(axes, "x", x)
+    set_axis_scale(axes, "y", y)
     labels: dict[tuple[float, float], Label] = {}
     for number, (name, members) in enumerate(_grouped(cells, others).items()):
         colour = COLOURS[number % len(COLOURS)]
-        drawn = sorted(members, key=lambda cell: _order(cell.get(SCALE)))
-        across, up = [cell[x] for cell in drawn], [cell[y] for cell in drawn]
+        group = sorted(members, key=lambda cell: _sort_key(cell.get(SCALE)))
+        x_means, y_means = [cell[x] for cell in group], [cell[y] for cell in group]
         if SCALE in names:
-            axes.plot(across, up, color=colour, linewidth=0.7, alpha=0.7, zorder=2)
+            axes.plot(x_means, y_means, color=colour, linewidth=0.7, alpha=0.7, zorder=2)
         cross: dict[str, Any] = {"color": colour, "alpha": 0.28, "elinewidth": 0.7, "zorder": 1}
-        axes.errorbar(across, up, errors(drawn, y), errors(drawn, x), linestyle="none", **cross)
+        x_bars, y_bars = error_bars(group, x), error_bars(group, y)
+        axes.errorbar(x_means, y_means, y_bars, x_bars, linestyle="none", **cross)
         axes.scatter(
-            across,
-            up,
-            [area(cell[size]) for cell in drawn] if size and area else 16,
+            x_means,
+            y_means,
+            [area(cell[size]) for cell in group] if size and area else 16,
             color=colour,
             marker=MARKERS[number % len(MARKERS)],
             edgecolor="white",
@@ -143,21 +156,22 @@ def trade_off(
             label=name if SCALE in names else None,
             zorder=3,
         )
-        for cell in drawn:
-            place, text = (cell[x], cell[y]), written(cell[SCALE]) if SCALE in names else name
-            # One place, such as scale 1 of all negatives, has one label, of no group's colour.
-            ink = INK if place in labels else colour
-            labels[place] = Label(text, ink, math.sqrt(area(cell[size]) if size and area else 16) / 2)
+        for cell in group:
+            point, text = (cell[x], cell[y]), value_label(cell[SCALE]) if SCALE in names else name
+            # Cells with the same means, such as scale 1 of all negatives, share one label in neutral ink.
+            ink = INK if point in labels else colour
+            radius = math.sqrt(area(cell[size]) if size and area else 16) / 2
+            labels[point] = Label(text=text, colour=ink, radius=radius)
     if better(x) and better(y):
         draw_front(axes, pareto(results, x, y), x, y)
     if size and area:
-        known = sorted(cell[size] for cell in cells if not math.isnan(cell[size]))
-        for value in dict.fromkeys([*known[:1], *known[-1:]]):
-            axes.scatter([], [], area(value), color=FAINT, label=f"{_plain(size)} {value:.2g}")
-    axes.set_xlabel(_titled(x))
-    axes.set_ylabel(_titled(y))
-    say_what_intervals_are(axes, cells, [x, y])
-    add_legend(figure, axes, _title(others) if SCALE in names else "")
+        scored = sorted(cell[size] for cell in cells if not math.isnan(cell[size]))
+        for value in dict.fromkeys([*scored[:1], *scored[-1:]]):
+            axes.scatter([], [], area(value), color=FAINT, label=f"{_metric_label(size)} {value:.2g}")
+    axes.set_xlabel(_axis_label(x))
+    axes.set_ylabel(_axis_label(y))
+    add_sample_size_note(axes, cells, [x, y])
+    add_legend(figure, axes, _legend_title(others) if SCALE in names else "")
     place_labels(figure, axes, labels)
     return figure
 
@@ -168,57 +182,57 @@ def heat_map(results: pd.DataFrame, metric: str, rows: str, columns: str, width:
 
     Args:
         results: from `cfg_lab.load_results`.
-        metric: its name.
-        rows, columns: two settings, such as "negatives" and "guidance.scale".
-        width: of the figure, inches; COLUMN (3.3) or PAGE (6.9).
+        metric: name of the metric.
+        rows, columns: names of two settings, such as "negatives" and "guidance.scale".
+        width: width of the figure in inches: COLUMN (3.3) or PAGE (6.9).
 
     Raises:
-        InputError: there is no such metric or setting, or cells differ in further settings, so that several
-            would fall on one place.
+        InputError: the results have no such metric or setting, or several cells have the same values of both
+            settings.
     """
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import Rectangle
 
-    cells = _cells(results, [metric])
-    for name, key in ((rows, "rows"), (columns, "columns")):
+    cells = _cell_rows(results, [metric])
+    for name, argument in ((rows, "rows"), (columns, "columns")):
         if name not in cells[0]:
-            raise InputError(f"{key} is {name!r}, which is no setting of these results")
-    further = [name for name in varying(results) if name not in {rows, columns}]
+            raise InputError(f"{argument} is {name!r}, which is no setting of these results")
     if len({(cell[rows], cell[columns]) for cell in cells}) < len(cells):
-        raise InputError(f"cells differ also in {', '.join(further)}; choose one value of it first")
-    across = sorted({cell[columns] for cell in cells}, key=_order)
-    down = sorted({cell[rows] for cell in cells}, key=_order)
-    known = [cell[metric] for cell in cells if not math.isnan(cell[metric])]
+        further = ", ".join(name for name in varying(results) if name not in {rows, columns})
+        raise InputError(f"cells differ also in {further}; select one value of each first")
+    column_values = sorted({cell[columns] for cell in cells}, key=_sort_key)
+    row_values = sorted({cell[rows] for cell in cells}, key=_sort_key)
+    scored = [cell[metric] for cell in cells if not math.isnan(cell[metric])]
     colours: Any = LinearSegmentedColormap.from_list("cfg_lab", RAMP)
-    shade: Any = Normalize(min(known, default=0), max(known, default=1))
-    digits = decimals(known)
-    figure = new_figure(width, 0.72 + 0.34 * len(down))
+    shade: Any = Normalize(min(scored, default=0), max(scored, default=1))
+    digits = decimals(scored)
+    figure = new_figure(width, 0.72 + 0.34 * len(row_values))
     axes = figure.add_subplot()
     for cell in cells:
-        x, y, value = across.index(cell[columns]), down.index(cell[rows]), cell[metric]
+        x, y, value = column_values.index(cell[columns]), row_values.index(cell[rows]), cell[metric]
         face: Any = "white" if math.isnan(value) else colours(shade(value))
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white"))
-        ink: dict[str, Any] = {"color": legible_on(face), "ha": "center"}
+        ink: dict[str, Any] = {"color": ink_for(face), "ha": "center"}
         low, high = cell[f"{metric}_low"], cell[f"{metric}_high"]
         axes.text(x, y - 0.02, f"{value:.{digits}f}", va="bottom", fontweight="bold", **ink)
         interval = f"{low:.{digits}f} – {high:.{digits}f}"
         axes.text(x, y + 0.06, interval, va="top", fontsize=5, **ink)
-    axes.set_xlim(-0.5, len(across) - 0.5)
-    axes.set_ylim(len(down) - 0.5, -0.5)
-    axes.set_xticks(range(len(across)), [written(value) for value in across])
-    axes.set_yticks(range(len(down)), [written(value) for value in down])
+    axes.set_xlim(-0.5, len(column_values) - 0.5)
+    axes.set_ylim(len(row_values) - 0.5, -0.5)
+    axes.set_xticks(range(len(column_values)), [value_label(value) for value in column_values])
+    axes.set_yticks(range(len(row_values)), [value_label(value) for value in row_values])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("guidance scale (1 is off)" if columns == SCALE else short(columns))
-    axes.set_ylabel(short(rows))
-    axes.set_title(_titled(metric), loc="left", pad=11)
-    say_what_intervals_are(axes, cells, [metric])
+    axes.set_xlabel(SCALE_LABEL if columns == SCALE else setting_label(columns))
+    axes.set_ylabel(setting_label(rows))
+    axes.set_title(_axis_label(metric), loc="left", pad=11)
+    add_sample_size_note(axes, cells, [metric])
     return figure
 
 
-def _cells(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
-    """Of each cell, all its settings and the summary of the metrics."""
-    known_metrics(results, metrics)
+def _cell_rows(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
+    """One row per cell: all settings, the summary of the metrics, and the number of prompts."""
+    checked_metrics(results, metrics)
     settings = settings_by_cell(results)
     rows: Any = summary(results, metrics, settings=[]).to_dict("records")
     prompts: Any = results.groupby("cell")["prompt_id"].nunique()
@@ -226,33 +240,35 @@ def _cells(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
 
 
 def _grouped(cells: Sequence[CellRow], names: Sequence[str]) -> dict[str, list[CellRow]]:
-    """Cells that have the same values of some settings, under what a legend calls them."""
+    """Cells grouped by their values of the named settings. The keys are the legend's entries."""
     groups: dict[str, list[CellRow]] = {}
     for cell in cells:
-        values = ["–" if cell[name] is None else written(cell[name]) for name in names]
+        values = ["–" if cell[name] is None else value_label(cell[name]) for name in names]
         groups.setdefault(", ".join(values), []).append(cell)
     return groups
 
 
-def _count(cells: Sequence[CellRow], name: str) -> int:
+def _distinct(cells: Sequence[CellRow], name: str) -> int:
+    """Number of different values of a setting."""
     return len({cell[name] for cell in cells})
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then texts by alphabet."""
+def _sort_key(value: Any) -> tuple[bool, float, str]:
+    """Sort key of a setting's values: numbers by size, then texts by alphabet."""
     if isinstance(value, (int, float)):
         return (False, float(value), "")
     return (True, 0.0, str(value))
 
 
-def _plain(metric: str) -> str:
+def _metric_label(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _titled(metric: str) -> str:
-    way = better(metric)
-    return _plain(metric) + (f" ({way} is better)" if way else "")
+def _axis_label(metric: str) -> str:
+    """A metric's name and its good direction, if it has one."""
+    direction = better(metric)
+    return _metric_label(metric) + (f" ({direction} is better)" if direction else "")
 
 
-def _title(names: Sequence[str]) -> str:
-    return ", ".join(short(name) for name in names)
+def _legend_title(names: Sequence[str]) -> str:
+    return ", ".join(setting_label(name) for name in names)

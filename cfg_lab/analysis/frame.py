@@ -1,4 +1,7 @@
-"""The cells of results: what tells them apart, what was measured, which of their texts are pairs."""
+"""Reads a results frame: its settings, its metrics, its unguided cells, and its texts aligned between cells.
+
+A results frame has one row per text, as `cfg_lab.load_results` gives it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,18 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from cfg_lab.analysis.stats.clustered_means import Floats, Ints
 from cfg_lab.errors import InputError
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 SETTING_GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
-"""Config groups that make a cell. Each is a setting, and so is everything below it: "guidance.scale"."""
+"""Config groups that define a cell. Each is a setting, and so is every value in it: "guidance.scale"."""
 
 PLAIN_SETTINGS = (*SETTING_GROUPS, "seed", "samples", "max_new_tokens", "stop", "top")
-"""Settings whose names have no dot. Every name with a dot is a setting too."""
+"""Settings whose names have no dot. Every column whose name has a dot is a setting too."""
 
 SCALE = "guidance.scale"
+"""The setting that holds the strength of guidance. Figures order cells by it."""
 
 
 def settings_of(results: pd.DataFrame) -> list[str]:
@@ -30,120 +31,159 @@ def settings_of(results: pd.DataFrame) -> list[str]:
 
 
 def metrics_of(results: pd.DataFrame) -> list[str]:
-    """Names of the metrics: columns of numbers that are neither settings nor the sample's number."""
-    other = {*settings_of(results), "sample"}
+    """Names of the metrics: the columns of numbers, without settings and the sample number."""
+    not_metrics = {*settings_of(results), "sample"}
     return [
         name
         for name in map(str, results.columns)
-        if name not in other and pd.api.types.is_numeric_dtype(results[name])
+        if name not in not_metrics and pd.api.types.is_numeric_dtype(results[name])
     ]
 
 
-def known_metrics(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
-    """The metrics asked for, by default all.
+def checked_metrics(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    """The names in `metrics`, or all metrics of the results if it is None.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: the results have no metric of that name.
     """
-    there = metrics_of(results)
+    available = metrics_of(results)
     for name in metrics or ():
-        if name not in there:
+        if name not in available:
             raise InputError(
-                f"there is no metric {name!r} in these results; they have {', '.join(there) or 'none'}"
+                f"there is no metric {name!r} in these results; they have {', '.join(available) or 'none'}"
             )
-    return there if metrics is None else list(metrics)
+    return available if metrics is None else list(metrics)
+
+
+def unguided_cells(results: pd.DataFrame) -> set[str]:
+    """Ids of the cells in which no text was decoded with a negative.
+
+    The reason does not matter: scale 1 of any rule, a schedule that is 0 at every step, or no negatives at
+    all. The column `negative_ids` of a text lists the negatives that ran at some step.
+
+    Raises:
+        InputError: the results have no column `negative_ids`, or it holds something else than lists.
+    """
+    if "negative_ids" not in results.columns:
+        raise InputError(
+            "these results have no column 'negative_ids', so it is not known which cells are unguided; "
+            "use the results that cfg_lab.load_results gives"
+        )
+    for value in results["negative_ids"]:
+        if not pd.api.types.is_list_like(value):
+            raise InputError(
+                f"the column 'negative_ids' must hold lists, got {value!r}; "
+                "use the results that cfg_lab.load_results gives"
+            )
+    guided_texts = results["negative_ids"].map(len) > 0
+    guided_cells = results.loc[guided_texts, "cell"]
+    return {str(cell) for cell in results["cell"].unique()} - {str(cell) for cell in guided_cells.unique()}
 
 
 def varying(results: pd.DataFrame) -> list[str]:
     """Names of the settings that differ between cells, in the order of columns.
 
-    A setting that the choice of its group decides says nothing more and is left out: "negatives.template",
-    where each of the negatives has its own.
+    A setting is left out if the option of its group determines its value. For example "negatives.template" is
+    left out if it differs between options of "negatives", but never between two cells with the same option.
     """
     cells = settings_by_cell(results).values()
     differ = [name for name in settings_of(results) if len({cell[name] for cell in cells}) > 1]
 
-    def decided(name: str) -> bool:
+    def follows_from_its_group(name: str) -> bool:
         group = name.partition(".")[0]
         if group == name or group not in differ:
             return False
         return len({(cell[group], cell[name]) for cell in cells}) == len({cell[group] for cell in cells})
 
-    return [name for name in differ if not decided(name)]
+    return [name for name in differ if not follows_from_its_group(name)]
 
 
 def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """All settings of each cell, in the order in which cells appear; None for what a cell does not have."""
+    """All settings of each cell, by its id, in the order in which cells appear.
+
+    The value is None if a cell does not have the setting.
+    """
     names = settings_of(results)
-    first = results.drop_duplicates("cell")
-    columns = [[_plain(value) for value in first[name].tolist()] for name in names]
-    rows = zip(*columns, strict=True) if names else [()] * len(first)
+    first_rows = results.drop_duplicates("cell")
+    columns = [[_comparable(value) for value in first_rows[name].tolist()] for name in names]
+    rows = zip(*columns, strict=True) if names else [()] * len(first_rows)
     return {
-        str(cell): dict(zip(names, row, strict=True)) for cell, row in zip(first["cell"], rows, strict=True)
+        str(cell): dict(zip(names, row, strict=True))
+        for cell, row in zip(first_rows["cell"], rows, strict=True)
     }
 
 
-def short(name: str) -> str:
-    """A setting's name without its group, "scale" for "guidance.scale"."""
+def setting_label(name: str) -> str:
+    """A setting's name without its group: "scale" for "guidance.scale"."""
     group, _, last = name.rpartition(".")
     return f"{group} {last}" if last == "name" else last.replace("_", " ")
 
 
-def written(value: Any) -> str:
-    """A setting's value as a command line has it: 1 for 1.0."""
+def value_label(value: Any) -> str:
+    """A setting's value as a command line has it: "1" for 1.0."""
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Texts aligned between cells: a row is the same prompt and sample, so also the same noise, in all.
+@dataclass(frozen=True, kw_only=True)
+class AlignedTexts:
+    """Texts of all cells as a table: one column per cell, one row per prompt and sample.
+
+    Texts in the same row have the same prompt, sample number and sampling noise, so differences between
+    columns are paired differences.
 
     Attributes:
-        cells: their ids, in the order in which they appear.
-        texts: how many each cell has.
-        column, row: of each row of the results: which cell, and which prompt and sample.
-        starts: the first row of each prompt; rows of a prompt are neighbours.
-        rows: how many there are.
+        cells: ids of the cells, in the order in which they appear.
+        texts_per_cell: number of texts of each cell, [cells].
+        column_of_text: for each row of the results frame, its column of the table, [texts].
+        row_of_text: for each row of the results frame, its row of the table, [texts].
+        prompt_starts: first row of each prompt, [prompts]. Rows of a prompt are neighbours.
+        row_count: number of rows of the table.
     """
 
     cells: list[str]
-    texts: Ints
-    column: Ints
-    row: Ints
-    starts: Ints
-    rows: int
+    texts_per_cell: Ints
+    column_of_text: Ints
+    row_of_text: Ints
+    prompt_starts: Ints
+    row_count: int
 
     @classmethod
-    def of(cls, results: pd.DataFrame) -> Pairs:
+    def from_results(cls, results: pd.DataFrame) -> AlignedTexts:
+        """Align the texts of a results frame."""
         column, cells = pd.factorize(results["cell"])
-        # Prompt sets can use the same ids, so a prompt is its id and its text; order by name, not by file.
+        # Two prompt sets can use the same ids, so the prompt's text is part of the key. Rows are sorted by
+        # key, so that the order of rows in files changes nothing.
         keys: Any = pd.MultiIndex.from_frame(results[["prompt_id", "prompt", "sample"]])
-        row, texts = keys.factorize(sort=True)
-        prompts, _ = texts.droplevel(2).factorize()
+        row, rows = keys.factorize(sort=True)
+        prompts, _ = rows.droplevel(2).factorize()
         return cls(
             cells=[str(cell) for cell in cells],
-            texts=np.bincount(column, minlength=len(cells)).astype(np.int64),
-            column=column.astype(np.int64),
-            row=row.astype(np.int64),
-            starts=np.flatnonzero(np.diff(prompts, prepend=-1)).astype(np.int64),
-            rows=len(texts),
+            texts_per_cell=np.bincount(column, minlength=len(cells)).astype(np.int64),
+            column_of_text=column.astype(np.int64),
+            row_of_text=row.astype(np.int64),
+            prompt_starts=np.flatnonzero(np.diff(prompts, prepend=-1)).astype(np.int64),
+            row_count=len(rows),
         )
 
-    def values(self, metric: pd.Series[Any]) -> Floats:
-        """A column of the results as [rows, cells]; NaN where a cell has no such text or no score."""
-        values = np.full((self.rows, len(self.cells)), np.nan)
-        values[self.row, self.column] = metric.to_numpy(np.float64)
+    def table(self, metric: pd.Series[Any]) -> Floats:
+        """Values of a metric as [rows, cells]; NaN if a cell has no such text or the text has no score."""
+        values = np.full((self.row_count, len(self.cells)), np.nan)
+        values[self.row_of_text, self.column_of_text] = metric.to_numpy(np.float64)
         return values
 
-    def by_prompt(self, values: Floats) -> tuple[Floats, Floats]:
-        """Sums and counts of the values that are not NaN, [prompts, columns], of values [rows, columns]."""
+    def sums_by_prompt(self, values: Floats) -> tuple[Floats, Floats]:
+        """Sums and counts of each prompt's values, both [prompts, columns]. NaN values are left out.
+
+        Args:
+            values: [rows, columns].
+        """
         scored = ~np.isnan(values)
-        sums = np.add.reduceat(np.where(scored, values, 0.0), self.starts, axis=0)
-        return sums, np.add.reduceat(scored.astype(np.float64), self.starts, axis=0)
+        sums = np.add.reduceat(np.where(scored, values, 0.0), self.prompt_starts, axis=0)
+        return sums, np.add.reduceat(scored.astype(np.float64), self.prompt_starts, axis=0)
 
 
-def _plain(value: Any) -> Any:
-    """A value that compares and hashes: None for NaN, text for lists."""
+def _comparable(value: Any) -> Any:
+    """A value that can be compared and hashed: None for NaN, text for lists and dicts."""
     if isinstance(value, (list, tuple, dict, np.ndarray)):
         return repr(cast("object", value))
     if value is None or value is pd.NA or value != value:

@@ -1,4 +1,4 @@
-"""A figure that a notebook shows. Importing this brings matplotlib."""
+"""A matplotlib figure that notebooks display. Importing this module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
-SHARP = 300
-"""Pixels an inch of what is sent, for dense screens; it is shown at the figure's own size."""
+IMAGE_DPI = 300
+"""Resolution of the image, higher than that of the display so that it is sharp on dense screens."""
 
 
 class NotebookFigure(Figure):
-    """Shown where it is the last value of a cell, without pyplot or a magic."""
+    """A figure that a notebook displays as the value of a cell, without pyplot or a magic command."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = BytesIO()
-        self.savefig(png, format="png", dpi=SHARP)
+        self.savefig(png, format="png", dpi=IMAGE_DPI)
         width, height = self.get_size_inches() * self.dpi
         return png.getvalue(), {"width": round(float(width)), "height": round(float(height))}

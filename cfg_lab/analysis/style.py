@@ -1,4 +1,4 @@
-"""How figures look: sizes, colours, type; and how they are saved. Nothing here knows what is drawn."""
+"""The look of all figures (sizes, colours, fonts), and saving them to files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.3, 6.9
-"""Widths of a paper's column and page, inches."""
+"""Widths of figures in inches: one column of a paper, and the full page."""
 
 COLOURS = ("#332288", "#CC6677", "#44AA99", "#999933", "#882255", "#88CCEE", "#117733", "#AA4499")
-"""Paul Tol's muted scheme (sronpersonalpages.nl/~pault): told apart by colour-blind readers too."""
+"""Paul Tol's muted scheme (sronpersonalpages.nl/~pault). Colour-blind readers can tell its colours apart."""
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES = ((), (4, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5), (7, 1.5))
-"""Colour, marker and dashes say the same thing, so a figure survives a black-and-white printer; their numbers
-differ, so the ninth line is not the first again."""
+"""Each line has its own colour, marker and dashes, so a figure can be read in black and white.
+
+There are 8 colours, 7 markers and 5 dashes. As these numbers differ, the ninth line does not look like the
+first.
+"""
 
 INK, FAINT, GRID = "#222222", "#6B6B6B", "#E4E4E4"
+"""Colours of text, of axes and small print, and of grid lines."""
 
 RAMP = ("#F7F6F2", "#D5E3E6", "#9FC3CC", "#5F9BAE", "#33708C", "#1D4468")
-"""From low to high values: one hue, even steps of lightness."""
+"""Colours of a heat map from low to high values: one hue, in even steps of lightness."""
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same on every machine
     "font.size": 7,
     "axes.labelsize": 7,
     "axes.titlesize": 7,
@@ -62,28 +66,28 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 3.6,
     "figure.dpi": 150,
     "savefig.dpi": 300,
-    "pdf.fonttype": 42,  # real, embedded fonts, as publishers ask
+    "pdf.fonttype": 42,  # embedded TrueType fonts, which publishers require
     "ps.fonttype": 42,
-    "svg.hashsalt": "cfg_lab",  # the same figure is the same file
+    "svg.hashsalt": "cfg_lab",  # makes the ids in an SVG file reproducible
 }
-
+"""Matplotlib's settings for all figures."""
 
 Arguments = ParamSpec("Arguments")
 
 
 def in_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """A drawing function whose figure has this look, whatever the user's own settings."""
+    """Decorator: the drawing function uses STYLE and ignores the user's matplotlib settings."""
 
     @wraps(draw)
-    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+    def draw_in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with _styled():
             return draw(*args, **kwargs)
 
-    return drawn
+    return draw_in_style
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches, without a window or global state."""
+    """An empty figure of this size in inches. It opens no window and changes no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from cfg_lab.analysis.notebook import NotebookFigure
@@ -96,25 +100,28 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
-    """Write a figure in each format, and return the files.
+    """Write a figure to one file per format, and return the paths of the files.
 
-    Fonts are embedded in PDF; SVG has its letters as outlines, so both look the same everywhere. There is no
-    date in the files: the same figure is the same file.
+    PDF files embed their fonts and SVG files contain letters as outlines, so both look the same on every
+    machine. Files contain no date, so the same figure always gives the same bytes.
 
     Args:
-        path: without the ending; its folder is made if need be.
+        figure: from one of the drawing functions.
+        path: path of the files without the ending. Its folder is created if it does not exist.
+        formats: file endings, each of them a format that matplotlib can write.
     """
-    undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     files: list[Path] = []
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with _styled():
         for ending in formats:
             file = Path(f"{path}.{ending}")
-            figure.savefig(file, format=ending, metadata=undated.get(ending))
+            figure.savefig(file, format=ending, metadata=metadata.get(ending))
             files.append(file)
     return files
 
 
 def _styled() -> AbstractContextManager[None]:
+    """Matplotlib's settings are STYLE within this context."""
     matplotlib: Any = import_module("matplotlib")
     return matplotlib.rc_context(STYLE)

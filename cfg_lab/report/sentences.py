@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from cfg_lab import analysis
-from cfg_lab.analysis.stats.estimates import MANY_SIGNS
-from cfg_lab.analysis.stats.resampling import EXACT
+from cfg_lab.analysis.stats.sign_flips import MAX_PROMPTS_FOR_ALL_SIGN_FLIPS, MIN_PROMPTS_FOR_SIGN_FLIPS
 from cfg_lab.report.findings import Change, Finding, Rival
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
@@ -175,7 +174,10 @@ def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str
             "corrected p is below 0.05. Aims and prices are chosen by the metrics' names, not by what came "
             "out; the other metrics are corrected among themselves."
         )
-    if MANY_SIGNS <= scope.prompts <= EXACT and scope.comparisons * 2 / 2**scope.prompts >= 0.05:
+    if (
+        MIN_PROMPTS_FOR_SIGN_FLIPS <= scope.prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS
+        and scope.comparisons * 2 / 2**scope.prompts >= 0.05
+    ):
         notes.append(
             f"{scope.prompts} prompts cannot show anything among {scope.comparisons} comparisons: no "
             "corrected p can be below 0.05. Ask fewer questions, or of more prompts."

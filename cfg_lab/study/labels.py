@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cfg_lab.analysis.frame import varying, written
+from cfg_lab.analysis.frame import value_label, varying
 
 
 def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
@@ -38,4 +38,4 @@ def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Ma
     keys = [key for key in dict.fromkeys(key for label in last_labels for key in label) if key in summary]
     if not keys or summary[keys].astype(str).duplicated().any():
         keys = varying(summary)
-    return [{key: written(row[key]) for key in keys} for _, row in summary.iterrows()]
+    return [{key: value_label(row[key]) for key in keys} for _, row in summary.iterrows()]

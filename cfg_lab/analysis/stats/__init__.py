@@ -1,16 +1,17 @@
-"""Intervals, tests and power: right for few prompts, with the prompt as the independent unit."""
+"""Confidence intervals, tests and power for few prompts.
 
-from cfg_lab.analysis.stats.estimates import (
-    Difference,
-    Estimate,
-    holm,
-    mean_interval,
-    mean_intervals,
-    paired_difference,
-    paired_differences,
-    power,
-    prompts_needed,
-)
+The prompt is the independent unit of all statistics here: texts of one prompt resemble each other. Each
+prompt is one cluster in the sense of cluster-robust statistics.
+
+All functions are deterministic. Resamples and sign vectors depend on the number of prompts alone. Results
+depend on neither the names nor the order of the prompts. `experiments/coverage` measures how often the
+intervals cover the truth and how often the tests err.
+"""
+
+from cfg_lab.analysis.stats.correction import holm
+from cfg_lab.analysis.stats.intervals import Estimate, mean_interval, mean_intervals
+from cfg_lab.analysis.stats.power import prompts_needed, t_test_power
+from cfg_lab.analysis.stats.sign_flips import Difference, paired_difference, paired_differences
 
 __all__ = [
     "Difference",
@@ -20,6 +21,6 @@ __all__ = [
     "mean_intervals",
     "paired_difference",
     "paired_differences",
-    "power",
     "prompts_needed",
+    "t_test_power",
 ]

@@ -1,0 +1,112 @@
+"""Means of values that are grouped by prompt, with cluster-robust standard errors.
+
+All functions work on many columns at once. A column is one metric of one cell, or one difference of two
+cells. Each column is given as two arrays [prompts, columns]: the sum and the number of each prompt's scored
+values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TOLERANCE = 1e-9
+"""Relative differences below this are rounding errors. They count as no variation, and as ties."""
+
+COLUMNS_PER_BATCH = 32
+"""Few enough that 4,096 statistics of each column fit into a processor cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusteredMeans:
+    """Means of several columns. Each field has the shape [columns].
+
+    Attributes:
+        mean: mean over all values of the column, not over the prompts' means.
+        standard_error: cluster-robust (Cochran 1977, eq. 6.4); NaN with fewer than two prompts.
+        n: number of values.
+        prompts: number of prompts that have at least one value.
+    """
+
+    mean: Floats
+    standard_error: Floats
+    n: Floats
+    prompts: Floats
+
+
+def clustered_means(sums: Floats, counts: Floats) -> ClusteredMeans:
+    """Mean, standard error and sizes of each column of `sums` and `counts` [prompts, columns]."""
+    n, prompts = counts.sum(0), np.count_nonzero(counts, axis=0).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums.sum(0) / n
+        squares = ((sums - mean * counts) ** 2).sum(0)
+        error = np.sqrt(prompts / (prompts - 1) * squares) / n
+    # Equal values leave residuals that are rounding errors, not variation.
+    error = np.where(error <= TOLERANCE * np.abs(sums).max(0, initial=0), 0, error)
+    return ClusteredMeans(
+        mean=mean, standard_error=np.where(prompts < 2, np.nan, error), n=n, prompts=prompts
+    )
+
+
+def sums_by_prompt(values: Floats, prompts: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """Sums and counts of each prompt's values, both [prompts, 1]. NaN values are left out.
+
+    Args:
+        values: [texts].
+        prompts: the prompt of each value.
+    """
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    sums, counts = np.zeros((len(numbers), 1)), np.zeros((len(numbers), 1))
+    for value, prompt in zip(values.tolist(), prompts, strict=True):
+        if not math.isnan(value):
+            sums[numbers[prompt]] += value
+            counts[numbers[prompt]] += 1
+    return sums, counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnBatch:
+    """Columns that all have the same number of prompts, transposed for matrix products.
+
+    Attributes:
+        columns: their numbers, [batch].
+        values: the sums or residuals of each prompt, [batch, prompts].
+        counts: the number of values of each prompt, [batch, prompts].
+    """
+
+    columns: Ints
+    values: Floats
+    counts: Floats
+
+
+def column_batches(
+    means: ClusteredMeans, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
+) -> Iterator[ColumnBatch]:
+    """Batches of the columns that vary and have from `fewest` to `most` prompts.
+
+    Args:
+        means: of the same columns.
+        values: sums or residuals, [prompts, columns].
+        counts: number of values, [prompts, columns]; prompts without values are left out of the batch.
+        order_by: [prompts, columns]; prompts are sorted by it within each column, so that their names and
+            their order in the results change nothing.
+    """
+    for number in sorted({int(prompts) for prompts in means.prompts if fewest <= prompts <= most}):
+        selected = np.flatnonzero((means.prompts == number) & (means.standard_error > 0))
+        for columns in np.array_split(selected, 1 + len(selected) // COLUMNS_PER_BATCH):
+            if len(columns):
+                value, count = values[:, columns], counts[:, columns]
+                # The last key decides first: prompts without values come last and are cut off.
+                order = np.lexsort((value, count, order_by[:, columns], count == 0), axis=0)[:number]
+                yield ColumnBatch(
+                    columns=columns,
+                    values=np.take_along_axis(value, order, 0).T,
+                    counts=np.take_along_axis(count, order, 0).T,
+                )

@@ -1,0 +1,216 @@
+"""Paired differences with 95 % confidence intervals and p values, by the sign-flip test over prompts.
+
+Input: for each column, the sum and the number of every prompt's differences (value minus baseline). Steps:
+
+1. Compute the mean difference, its cluster-robust standard error, and their quotient t.
+2. Multiply the prompts' sums by a vector of signs and compute t again: one sign flip. Do this for a fixed set
+   of sign vectors (see `sign_vectors`), which contains the vector of ones, that is, the data.
+   - 12 to 17 prompts: all sign vectors.
+   - More prompts: a set of 4,096. If fewer than 20 of the 4,096 sign flips are as extreme as the data, use a
+     set 64 times as large (32 times with 18 prompts).
+3. p is the share of sign flips whose |t| is at least as large as that of the data.
+4. The critical value is the |t| that the data must exceed for p < 0.05. The interval goes this many standard
+   errors up and down from the mean, so it excludes 0 exactly if p < 0.05.
+
+Returned: mean, interval, number of pairs, p, effect size, and the number of prompts that a new study needs.
+
+Why this is valid: if guidance changes nothing, the two sides of a prompt can be exchanged, so its difference
+has either sign with equal chance. The test is then exact for any distribution. If the sides also differ in
+more than their mean, it is the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach &
+Miller 2008, doi:10.1162/rest.90.3.414). Both sets of step 2 give an exact test, and so does their
+combination: the enlarged set decides only on p values that the basic set puts below 20 / 4,096. If prompts
+differ by equal amounts (as with metrics of 0 and 1), p is an estimate of the share of all sign flips.
+
+Limits:
+- p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No p value is
+  extrapolated beyond that. Few prompts can therefore not answer many questions: with 12 prompts, Holm's
+  correction finds nothing among more than 102 tests.
+- With fewer than 12 prompts there are too few different sign vectors, and above 1,000 the result would be
+  nearly the same. Both use the paired t test. With few prompts its small p values assume normal differences.
+  With many they assume only that no handful of prompts makes up most of the variance.
+- If all prompts differ by the same amount, p is 2 / 2^prompts, as in the sign test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cfg_lab.analysis.stats.clustered_means import (
+    TOLERANCE,
+    Floats,
+    clustered_means,
+    column_batches,
+    sums_by_prompt,
+)
+from cfg_lab.analysis.stats.power import prompts_needed
+from cfg_lab.analysis.stats.sign_vectors import BASIC_SIZE, FREE_SIGNS, basic_signs, sign_multipliers
+from cfg_lab.analysis.stats.student_t import (
+    MAX_PROMPTS_FOR_RESAMPLING,
+    SIGNIFICANCE_LEVEL,
+    critical_t,
+    t_test_p,
+)
+
+MIN_PROMPTS_FOR_SIGN_FLIPS = FREE_SIGNS
+"""Differences of fewer prompts get the paired t test: there are too few different sign vectors."""
+
+MAX_PROMPTS_FOR_ALL_SIGN_FLIPS = 17
+"""With up to this many prompts all sign vectors are used, so p is exact and does not depend on the set."""
+
+MIN_EXTREME_SIGN_FLIPS = 20
+"""With fewer sign flips of the basic set as extreme as the data, p comes from the enlarged set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean of paired differences, value minus baseline. NaN where something cannot be known.
+
+    Attributes:
+        mean: over all pairs.
+        low, high: ends of the 95 % confidence interval, which excludes 0 exactly if p < 0.05.
+        n: number of pairs in which both values are scored.
+        p: two-sided p value of the null hypothesis that the mean difference is 0. In [0, 1].
+        effect: Cohen's d_z with Hedges' correction for few prompts: the mean divided by the standard
+            deviation of the prompts' differences. NaN if the differences do not vary, or with fewer than
+            three prompts.
+        needed: number of prompts that the next study needs. With so many prompts, and as many texts of each
+            as here, a paired t test at the 5 % level finds an effect of this size with 80 % power. Infinite
+            if the difference is 0. This plan assumes that the measured effect is the true one, and that the
+            next study makes this comparison alone; a correction for many comparisons needs more prompts.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+    effect: float
+    needed: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}], p={self.p:.2g}, n={self.n}"
+
+
+def paired_difference(
+    values: Sequence[float], baseline: Sequence[float], prompts: Sequence[Hashable]
+) -> Difference:
+    """Mean of values minus baseline, pair by pair, with interval and p value.
+
+    Args:
+        values, baseline: aligned lists: entry i of both has the same prompt, sample and noise. A pair with a
+            NaN is left out.
+        prompts: the prompt of each pair, such as its id.
+
+    Raises:
+        ValueError: the lists differ in length.
+    """
+    differences = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    return paired_differences(*sums_by_prompt(differences, prompts))[0]
+
+
+def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
+    """`paired_difference` of many columns at once. The module's docstring describes the method.
+
+    Args:
+        sums: sum of each prompt's differences, [prompts, columns].
+        counts: number of each prompt's differences, [prompts, columns]; 0 where a column has none.
+    """
+    means = clustered_means(sums, counts)
+    prompts = means.prompts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = means.mean / means.standard_error
+        effect = t / np.sqrt(prompts) * _hedges_correction(prompts - 1)
+    p, critical = t_test_p(t, prompts), critical_t(prompts)
+    # Exchanging values and baseline must change only the sign of the mean, so every mean is made positive.
+    # Prompts are sorted by the size of their sums, which sign flips do not change: the test is exact only if
+    # the sign vectors do not depend on the signs in the data.
+    turned = np.where(means.mean < 0, -sums, sums)
+    fewest, most = MIN_PROMPTS_FOR_SIGN_FLIPS, MAX_PROMPTS_FOR_RESAMPLING
+    for batch in column_batches(means, turned, counts, fewest, most, order_by=np.abs(sums)):
+        columns = batch.columns
+        p[columns], critical[columns] = _sign_flip_test(batch.values, batch.counts, t[columns])
+    low, high = means.mean - critical * means.standard_error, means.mean + critical * means.standard_error
+    constant = (means.standard_error == 0) & (prompts > 1)
+    p = np.where(constant, np.where(means.mean == 0, 1.0, 2 * 0.5**prompts), p)
+    effect = np.where(constant, np.where(means.mean == 0, 0.0, np.nan), effect)
+    fields = {"mean": means.mean, "low": low, "high": high, "n": means.n.astype(np.int64), "p": p}
+    fields |= {"effect": effect, "needed": prompts_needed(effect)}
+    rows = zip(*(values.tolist() for values in fields.values()), strict=True)
+    return [Difference(**dict(zip(fields, row, strict=True))) for row in rows]
+
+
+def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Floats]:
+    """p value and critical |t| of each column, both [columns]: steps 2 to 4 of the module's docstring.
+
+    Args:
+        sums, counts: [columns, prompts].
+        t: t statistics of the data, [columns].
+    """
+    prompts = sums.shape[1]
+    _, *multipliers = sign_multipliers(prompts)
+    # Step 2: R^2 of each sign flip, [columns, flips]; it orders sign flips as |t| does.
+    flipped = _flipped_r_squared(sums, counts)
+    if prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS:
+        flipped = np.hstack([flipped, *(_flipped_r_squared(sums * signs, counts) for signs in multipliers)])
+    # Step 3. Metrics with few values, such as 0 and 1, give many t statistics that are equal up to rounding.
+    # These ties count as extreme.
+    observed = _r_squared(t, prompts)[:, None] - TOLERANCE
+    extreme, number = (flipped >= observed).sum(1), flipped.shape[1]
+    p = extreme / number
+    # Step 4: of all sign flips at most 5 % are larger than the one of this rank.
+    rank = number - 1 - int(number * SIGNIFICANCE_LEVEL)
+    flipped.partition(rank, axis=1)
+    critical = _t_from_r_squared(flipped[:, rank] + TOLERANCE, prompts)
+    if prompts > MAX_PROMPTS_FOR_ALL_SIGN_FLIPS and (rough := extreme < MIN_EXTREME_SIGN_FLIPS).any():
+        further = sum(
+            (_flipped_r_squared(sums[rough] * signs, counts[rough]) >= observed[rough]).sum(1)
+            for signs in multipliers
+        )
+        p[rough] = (extreme[rough] + further) / (BASIC_SIZE * (1 + len(multipliers)))
+    return p, critical
+
+
+def _flipped_r_squared(sums: Floats, counts: Floats) -> Floats:
+    """The statistic `_r_squared` of every sign flip of the basic set, [columns, BASIC_SIZE].
+
+    Args:
+        sums, counts: [columns, prompts].
+    """
+    prompts = sums.shape[1]
+    signs = basic_signs(prompts).T  # [prompts, BASIC_SIZE]
+    total, squares = sums @ signs, (sums**2).sum(1, keepdims=True)
+    if np.ptp(counts, axis=1).any():  # unequal counts: the residuals' squares depend on the flip
+        n = counts.sum(1, keepdims=True)
+        factor = 1 / prompts + (counts**2).sum(1, keepdims=True) / n**2
+        squares = squares + total * (factor * total - 2 / n * ((sums * counts) @ signs))
+    return total**2 / (prompts * squares)
+
+
+def _r_squared(t: Floats, prompts: int) -> Floats:
+    """The share of the sum of squares that the mean explains, t^2 / (t^2 + prompts - 1), in [0, 1].
+
+    It rises with |t|, so it orders sign flips as |t| does. Its rounding error is small for every t, whereas t
+    itself has a large rounding error if the prompts hardly vary.
+    """
+    return t**2 / (t**2 + prompts - 1)
+
+
+def _t_from_r_squared(r_squared: Floats, prompts: int) -> Floats:
+    """The |t| that has this share of the sum of squares."""
+    return np.sqrt((prompts - 1) * r_squared / (1 - r_squared))
+
+
+def _hedges_correction(degrees: Floats) -> Any:
+    """Factor that makes Cohen's d unbiased (Hedges 1981, doi:10.3102/10769986006002107).
+
+    Args:
+        degrees: degrees of freedom; NaN is returned where they are at most 1.
+    """
+    from scipy.special import gammaln
+
+    valid = np.where(degrees > 1, degrees, np.nan)
+    return np.exp(gammaln(valid / 2) - gammaln((valid - 1) / 2)) / np.sqrt(valid / 2)

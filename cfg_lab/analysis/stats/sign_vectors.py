@@ -1,0 +1,74 @@
+"""Sets of sign vectors for the sign-flip test: vectors of 1 and -1, one sign per prompt.
+
+A test over a set of sign vectors is exact if the set is a group and does not depend on the data (Hemerik &
+Goeman 2018, doi:10.1007/s11749-017-0571-1). A group here means: the vector of ones is in the set, and the
+product of any two vectors, sign by sign, is in it too. A random sample of sign vectors would be exact only on
+average over samples.
+
+Two groups are built for each number of prompts, as binary linear codes:
+
+1. The basic set has 4,096 vectors. With 12 prompts these are all sign vectors. With more prompts the signs of
+   12 prompts are free, and the sign of each further prompt is a product of some of them. In this set any two
+   prompts have all four combinations of signs equally often.
+2. The enlarged set consists of all products of a basic vector with a multiplier (at most 64 multipliers). Up
+   to 19 prompts it contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
+
+With more than 12 prompts no vector of a set is the opposite of another. A test that uses only the size of the
+statistic loses nothing by that: opposite vectors give statistics of the same size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from cfg_lab.analysis.stats.clustered_means import Floats, Ints
+
+FREE_SIGNS = 12
+"""Number of prompts whose signs are free in the basic set. No set exists for fewer prompts."""
+
+BASIC_SIZE = 2**FREE_SIGNS
+"""Number of sign vectors in the basic set."""
+
+MAX_MULTIPLIERS = 64
+"""The enlarged set is at most so many times as large as the basic set."""
+
+
+@lru_cache(maxsize=8)
+def basic_signs(prompts: int) -> Floats:
+    """The basic set of sign vectors, [BASIC_SIZE, prompts]. The first vector is all ones.
+
+    Args:
+        prompts: 12 to 2,058.
+    """
+    single_bits = 2 ** np.arange(FREE_SIGNS)
+    # An even number of bits: if the signs of the 12 free prompts are all -1, every other sign is 1. So the
+    # vector of all -1 is not in the set, and no vector has its opposite there.
+    products = np.random.default_rng(prompts).permutation(np.setdiff1d(_even_parity(BASIC_SIZE), [0]))
+    return _code_words(BASIC_SIZE, np.concatenate([single_bits, products])[:prompts])
+
+
+@lru_cache(maxsize=8)
+def sign_multipliers(prompts: int) -> Floats:
+    """Sign vectors that turn the basic set into the enlarged set, [MAX_MULTIPLIERS or fewer, prompts].
+
+    The first is all ones, so the basic set is a subset of the enlarged one.
+    """
+    bits = min(int(MAX_MULTIPLIERS).bit_length(), max(prompts - FREE_SIGNS, 1)) - 1
+    single_bits = 2 ** np.arange(bits)
+    products = np.random.default_rng(prompts).choice(_even_parity(2**bits), prompts)
+    generators = np.concatenate([np.zeros(FREE_SIGNS, np.int64), single_bits, products])[:prompts]
+    return _code_words(2**bits, generators)
+
+
+def _even_parity(limit: int) -> Ints:
+    """Whole numbers from 0 to `limit` - 1 whose binary form has an even number of ones."""
+    numbers = np.arange(limit)
+    return numbers[np.bitwise_count(numbers) % 2 == 0]
+
+
+def _code_words(number: int, generators: Ints) -> Floats:
+    """Sign vectors [number, prompts]: the sign in word w of prompt i is the parity of w AND generators[i]."""
+    odd = np.bitwise_count(np.arange(number)[:, None] & generators) & 1
+    return np.where(odd, -1.0, 1.0)
