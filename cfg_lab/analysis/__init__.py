@@ -5,7 +5,7 @@ Matplotlib is imported when a figure is drawn.
 
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
-from cfg_lab.analysis.frame import metrics_of, varying
+from cfg_lab.analysis.frame import metrics_of, settings_of, unguided_cells, varying
 from cfg_lab.analysis.glossary import better, bounds, meaning
 from cfg_lab.analysis.pareto_front import pareto
 from cfg_lab.analysis.style import COLUMN, PAGE, save
@@ -21,8 +21,10 @@ __all__ = [
     "metrics_of",
     "pareto",
     "save",
+    "settings_of",
     "scale_curves",
     "summary",
     "trade_off",
+    "unguided_cells",
     "varying",
 ]

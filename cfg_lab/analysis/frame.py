@@ -39,6 +39,13 @@ def metrics_of(results: pd.DataFrame) -> list[str]:
     ]
 
 
+def unguided_cells(results: pd.DataFrame) -> set[str]:
+    """Ids of the cells whose requests ran no negative at any step."""
+    counts = results["negative_ids"].map(len)
+    most = counts.groupby(results["cell"].astype(str)).max()
+    return {str(cell) for cell in most.index[most == 0]}
+
+
 def known_metrics(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
     """The metrics asked for, by default all.
 
