@@ -1,4 +1,4 @@
-"""The cells of a results folder: their order, the settings that differ between them, and their names."""
+"""The cells of a results folder: the settings that differ between them, and their names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """All cells of a study, in the order of the sweep.
+    """All cells of a study, sorted by their settings.
 
     Attributes:
         ids: id of each cell.
@@ -82,7 +82,7 @@ class Cells:
 
 
 def cells_of(results: pd.DataFrame) -> Cells:
-    """Find the cells in results with one row per text."""
+    """Return the cells of results, which have one row per text."""
     first_rows = results.drop_duplicates("cell")
     values = {key: [_hashable(value) for value in first_rows[key]] for key in analysis.varying(results)}
     names = _short_names(list(values))
@@ -92,14 +92,15 @@ def cells_of(results: pd.DataFrame) -> Cells:
         axis, indices = _axis(key, names[key], values[key])
         axes.append(axis)
         columns.append(indices)
-    ids = tuple(map(str, first_rows["cell"]))
-    points = tuple(zip(*columns, strict=True)) if columns else ((),) * len(ids)
+    ids = list(map(str, first_rows["cell"]))
+    points = list(zip(*columns, strict=True)) if columns else [()] * len(ids)
+    ordered = sorted(range(len(ids)), key=points.__getitem__)
     unguided = analysis.unguided_cells(results)
     return Cells(
-        ids=ids,
+        ids=tuple(ids[cell] for cell in ordered),
         axes=tuple(axes),
-        points=points,
-        unguided=frozenset(number for number, cell in enumerate(ids) if cell in unguided),
+        points=tuple(points[cell] for cell in ordered),
+        unguided=frozenset(number for number, cell in enumerate(ordered) if ids[cell] in unguided),
     )
 
 

@@ -73,7 +73,7 @@ def headline(finding: Finding, scope: Scope) -> str:
 
 
 def spread(finding: Finding, scope: Scope) -> str:
-    """Say how many guided cells are significantly better or worse, and whether larger scales may be better."""
+    """Say how many guided cells are significantly better or worse, and whether the best scale is extreme."""
     if finding.guided < 2:
         return ""
     better, worse = len(finding.better), len(finding.worse)
@@ -84,7 +84,7 @@ def spread(finding: Finding, scope: Scope) -> str:
         beyond = {"largest": "larger", "smallest": "smaller"}[finding.edge]
         edge = f" The best cell has the {finding.edge} scale tried. No {beyond} scale was tried."
     if not better and not worse:
-        return f"{metric} does not differ significantly from its baseline in any guided cell.{edge}"
+        return f"No guided cell differs significantly from its baseline in {metric}.{edge}"
     worse_cells = _names(finding.worse, scope) if worse else ""
     counts = [
         f"significantly better in {better}" if better else "",
@@ -122,7 +122,11 @@ def prices(finding: Finding, scope: Scope) -> list[str]:
     }
     unclear = [change for change in finding.prices if change.verdict in ("not_significant", "unknown")]
     names = joined(escape(change.metric) for change in unclear)
-    items = [f"<b>Computation:</b> {finding.compute:.3g} times."] if math.isfinite(finding.compute) else []
+    items = (
+        [f"<b>Computation:</b> {finding.compute:.3g} times that of the baseline."]
+        if math.isfinite(finding.compute)
+        else []
+    )
     items += [
         f"<b>{label}:</b> {joined(map(_movement, changes))}." for label, changes in groups.items() if changes
     ]
@@ -175,8 +179,8 @@ def caveats(results: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -
     if scope.planned > scope.texts:
         notes.append(
             f"<b>{scope.texts:,} of {scope.planned:,} planned texts are decoded.</b> Cells may hold "
-            "different prompts, so the difference of two means can differ from the paired difference. Run the "
-            "sweep again to decode the rest."
+            "different prompts, so the difference of two means can differ from the paired difference. Run "
+            "the sweep again to decode the rest."
         )
     if scope.prompts == 1:
         notes.append(
@@ -215,12 +219,22 @@ def _neighbour(neighbour: Neighbour, scope: Scope) -> str:
     mean = f"With {setting} and all else equal, {escape(change.metric)} is {short(change.baseline_mean)}"
     if change.difference == 0:
         return f"{mean} too."
-    return f"{mean}. {_difference(change)} {_significance(change, scope, over='')}"
+    difference = f"The best cell differs from it by {_estimate(change)}."
+    return f"{mean}. {difference} {_significance(change, scope, over='')}"
 
 
 def _difference(change: Change) -> str:
-    """Return "The difference is +0.1 [0.02, 0.18]."."""
-    return f"The difference is <b>{signed(change.difference)}</b> {interval(change.low, change.high)}."
+    return f"The difference is {_estimate(change)}."
+
+
+def _estimate(change: Change) -> str:
+    """Return "+0.1 [0.02, 0.18]"."""
+    return f"<b>{signed(change.difference)}</b> {interval(change.low, change.high)}"
+
+
+def _p(p: float) -> str:
+    """Return "p = 0.012" that no line end breaks."""
+    return escape(p_value(p)).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
@@ -231,7 +245,7 @@ def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
         scope: size of the study.
         over: what the correction covers; by default all comparisons of the main family.
     """
-    corrected, alone = escape(p_value(change.p_holm)), escape(p_value(change.p))
+    corrected, alone = _p(change.p_holm), _p(change.p)
     prompts = count(scope.prompts, "prompt")
     if over is None:
         over = f" over {count(scope.comparisons, 'comparison')}"
@@ -263,7 +277,7 @@ def _movement(change: Change) -> str:
     """Return "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
         f"{escape(change.metric)} from {short(change.baseline_mean)} to {short(change.mean)} "
-        f"({signed(change.difference)} {interval(change.low, change.high)}, {escape(p_value(change.p_holm))})"
+        f"({signed(change.difference)} {interval(change.low, change.high)}, {_p(change.p_holm)})"
     )
 
 
