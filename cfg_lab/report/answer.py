@@ -37,7 +37,7 @@ def question(axes: Sequence[Axis], roles: Roles) -> str:
         aims = f"{len(roles.aims)} aims"
     price = ", and at what price" if roles.prices else ""
     if not settings:
-        return f"What is the {aims} of these texts{price}?" if aims else "What are these texts like?"
+        return f"How do these texts score on {aims}?" if aims else "What are these texts like?"
     do = "does" if len(axes) == 1 else "do"
     return f"What {do} {settings} do to {aims}{price}?" if aims else f"What {do} {settings} change?"
 

@@ -156,7 +156,7 @@ export function drawMap() {
     html("thead", {}, html("tr", {}, corner, heads)),
     html("tbody", {}, body),
   );
-  fill(byId("heatmap"), scrollBox("Heat map", table));
+  fill(byId("heatmap"), scrollBox("Cells of the heat map", table));
   fill(
     byId("map-caption"),
     html("b", {}, `${metric.name}, ${show === "mean" ? "means" : "differences to unguided decoding"}. `),
