@@ -1,4 +1,4 @@
-"""The page: what it claims, what is in it, and that no text can break it."""
+"""The page: what it claims, what it contains, and that no text can break it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from hashlib import sha256
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfg_lab import analysis
+from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import packaged_cards
 from cfg_lab.report import document
 from cfg_lab.report.__main__ import main
-from cfg_lab.report.axes import cells_of
+from cfg_lab.report.answer import design, question
+from cfg_lab.report.axes import Axis, cells_of
 from cfg_lab.report.cards import cards_html
 from cfg_lab.report.document import as_script_text
-from cfg_lab.report.findings import Change, Finding, compare, findings
+from cfg_lab.report.findings import Change, Finding, compare_with_baselines, findings
 from cfg_lab.report.record import Record, prompts_fingerprint
-from cfg_lab.report.roles import roles_of
-from cfg_lab.report.sentences import Scope, headline, price
+from cfg_lab.report.roles import Roles, roles_of
+from cfg_lab.report.scripts import FOLDER, join_modules
+from cfg_lab.report.sentences import Scope, headline, prices
 from cfg_lab.report.write import report
 from cfg_lab.study.formats import interval, signed
 from cfg_lab.study.notebook_html import LEVELS, level, results_html, token_html
@@ -53,7 +58,7 @@ VOID = {"meta", "link", "br", "input", "line", "circle"}
 
 
 class Outline(HTMLParser):
-    """Tags, headings, ids and references of a page; raises where tags are not balanced."""
+    """Tags, headings, ids and references of a page; parsing fails if tags are not balanced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,16 +70,16 @@ class Outline(HTMLParser):
         self.landmarks: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        attributes = {name: value or "" for name, value in attrs}
         if tag not in VOID:
             self.open.append(tag)
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
         if tag in {"main", "nav", "header", "footer", "aside"}:
             self.landmarks.append(tag)
-        self.ids += [given["id"]] if "id" in given else []
-        self.references += given.get("aria-labelledby", "").split()
-        self.links += [given[name] for name in ("src", "href", "action") if name in given]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.references += attributes.get("aria-labelledby", "").split()
+        self.links += [attributes[name] for name in ("src", "href", "action") if name in attributes]
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -94,9 +99,8 @@ def page_of(frame: pd.DataFrame, **budgets: int) -> str:
 
 
 def data_of(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found
-    return json.loads(found[1])
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
 
 
 def packs_of(page: str) -> list[dict[str, Any]]:
@@ -106,34 +110,73 @@ def packs_of(page: str) -> list[dict[str, Any]]:
 
 def answer_of(page: str) -> str:
     """The words of the answer, without tags."""
-    section = page[page.index('<section id="answer"') : page.index("<noscript>")]
-    return html.unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", "", section)))
+    return words(page[page.index('<section id="answer"') : page.index("<noscript>")])
 
 
-def findings_of(frame: pd.DataFrame) -> Finding:
-    """What is found of the only aim."""
+def words(fragment: str) -> str:
+    """The text of some HTML, with single spaces."""
+    text = re.sub("<[^>]*>", "", re.sub("</(?:p|li|td|th)>", " ", fragment))
+    return re.sub(r"\s+", " ", html.unescape(text))
+
+
+def finding_of(frame: pd.DataFrame) -> Finding:
+    """The finding of the only aim."""
     cells, roles = cells_of(frame), roles_of(analysis.metrics_of(frame))
     summary = analysis.summary(frame)
-    (found,) = findings(frame, summary, cells, roles, compare(frame, summary, cells, roles))
-    return found
+    comparisons = compare_with_baselines(frame, summary, cells, roles)
+    (finding,) = findings(frame, summary, cells, roles, comparisons)
+    return finding
 
 
-# What it claims
+# The question
 
 
-def test_a_clear_win_is_shown_with_its_price() -> None:
-    said = answer_of(page_of(results({1: 0, 1.5: 0.1, 2: 0.3}, price=2)))
-    assert "scale 2 has the highest sentiment" in said
-    assert "That is shown: p < 0.001 after correction, on 20 prompts." in said
-    price = re.search(r"Its price: perplexity from ([\d.]+) to ([\d.]+)", said)
-    assert price
-    assert [float(number) for number in price.groups()] == pytest.approx([5, 7], abs=0.1)
-    assert "Of 2 guided cells, sentiment is shown better in 2 beside unguided decoding." in said
-    assert "chosen on the same texts" in said
-    assert "Holm's method over the 6 comparisons" in said
+def axis(name: str, *values: Any) -> Axis:
+    return Axis(key=name, name=name, values=values, numeric=all(isinstance(v, float) for v in values))
 
 
-def test_the_best_cell_stands_beside_those_like_it_but_for_the_negative() -> None:
+def test_the_question_is_short_and_its_details_name_every_metric() -> None:
+    aims = tuple(f"topic_{number}" for number in range(9))
+    roles = Roles(aims=aims, prices=("perplexity", "distinct_1", "toxicity"), others=())
+    axes = [axis("scale", 1.0, 1.5, 3.0), axis("negatives", "empty", "own")]
+    assert question(axes, roles) == "What do scale and negatives do to 9 aims, and at what price?"
+    details = design(axes, roles, compared=True)
+    assert details["varied"] == "scale (1 to 3); negatives (empty, own)"
+    assert details["aims"].split(", ") == list(aims)
+    assert details["prices"].split(", ") == list(roles.prices)
+    assert "without guidance" in details["compared with"]
+    few = Roles(aims=("joy",), prices=(), others=())
+    assert question(axes[:1], few) == "What does scale do to joy?"
+
+
+def test_the_page_shows_the_question_and_its_details() -> None:
+    page = page_of(results({1: 0, 2: 0.3}))
+    title = page[page.index("<h1>") + len("<h1>") : page.index("</h1>")]
+    assert title == "What does scale do to sentiment, and at what price?"
+    facts = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page[: page.index("<nav")]))
+    assert facts["aims"] == "sentiment"
+    assert facts["prices"] == "perplexity, distinct_1"
+    assert facts["varied"] == "scale (1, 2)"
+
+
+# The answer
+
+
+def test_a_clear_improvement_is_significant_and_has_its_price() -> None:
+    text = answer_of(page_of(results({1: 0, 1.5: 0.1, 2: 0.3}, price=2)))
+    assert "scale 2 has the highest sentiment" in text
+    assert "It is a significant improvement: p < 0.001 after correction, on 20 prompts." in text
+    (means,) = re.findall(r"Significantly worse: perplexity from ([\d.]+) to ([\d.]+)", text)
+    assert [float(mean) for mean in means] == pytest.approx([5, 7], abs=0.1)
+    assert (
+        "Compared with decoding without guidance, sentiment is significantly better in 2 of 2 guided cells."
+        in text
+    )
+    assert "chosen on the same texts" in text
+    assert "Holm's correction over the 6 comparisons" in text
+
+
+def test_the_best_cell_is_compared_with_cells_that_have_another_negative() -> None:
     frame = results({1: 0, 2: 0.1, 3: 0.2}, negatives=("empty", "own", "bos"), noise=0.02)
     frame.loc[(frame["negatives"] == "own") & (frame["guidance.scale"] == 3), "sentiment"] += 0.3
     text = answer_of(page_of(frame))
@@ -143,89 +186,92 @@ def test_the_best_cell_stands_beside_those_like_it_but_for_the_negative() -> Non
     for other in ("empty", "bos"):
         row = table.loc[other]
         difference = f"{signed(-row['difference'])} {interval(-row['high'], -row['low'])}"
-        assert f"With negatives {other} instead, all else the same, sentiment is" in text
-        assert difference in text
-    assert text.count("is shown: p < 0.001 after correction.") == 2
-    found = findings_of(frame)
-    for rival in found.rivals:
-        row = table.loc[rival.value]
-        assert rival.change.p_holm == pytest.approx(min(1, 6 * row["p_holm"]))  # the best of six guided cells
-        assert rival.change.difference == pytest.approx(-row["difference"])
-    assert "instead" not in answer_of(page_of(results({1: 0, 2: 0.3})))  # nothing but the scale varies
+        assert f"With negatives {other} and all else equal, sentiment is" in text
+        assert f"The best cell differs from it by {difference}. It is a significant improvement" in text
+    neighbours = finding_of(frame).neighbours
+    assert {neighbour.value for neighbour in neighbours} == {"empty", "bos"}
+    for neighbour in neighbours:
+        row = table.loc[neighbour.value]
+        assert neighbour.change.p_holm == pytest.approx(
+            min(1, 6 * row["p_holm"])
+        )  # the best of 6 guided cells
+        assert neighbour.change.difference == pytest.approx(-row["difference"])
+    only_scale_varies = results({1: 0, 2: 0.3})
+    assert "all else equal" not in answer_of(page_of(only_scale_varies))
 
 
-def test_no_difference_says_how_many_prompts_would_settle_it() -> None:
-    frame = results({1: 0, 2: 0.004}, noise=0.1)
-    said = answer_of(page_of(frame))
-    assert "That is shown" not in said
-    assert "20 prompts could" in said
-    assert re.search(r"About [\d,]+ prompts? would settle", said)
+def test_without_a_significant_difference_the_number_of_prompts_needed_is_given() -> None:
+    text = answer_of(page_of(results({1: 0, 2: 0.004}, noise=0.1)))
+    assert "significant improvement" not in text
+    assert "No difference in sentiment was detected on 20 prompts." in text
+    assert re.search(r"About [\d,]+ prompts? would detect a difference of this size", text)
 
 
-def test_worse_is_said() -> None:
-    said = answer_of(page_of(results({1: 0, 2: -0.3})))
-    assert "No guided cell beats unguided decoding on sentiment" in said
-    assert "Guidance makes it worse" in said
-    assert "That is shown" not in said
+def test_a_significantly_worse_best_cell_is_called_worse() -> None:
+    text = answer_of(page_of(results({1: 0, 2: -0.3})))
+    assert "No guided cell improves sentiment" in text
+    assert "It is significantly worse: p < 0.001 after correction" in text
+    assert "significant improvement" not in text
 
 
-def test_cells_with_other_baselines_are_judged_by_their_own() -> None:
+def test_each_cell_is_compared_with_its_own_baseline() -> None:
     """A second model that is better without guidance does not hide what guidance does to the first."""
     weak, strong = results({1: 0, 2: 0.3}), results({1: 0.4, 2: 0.2})
     strong["model"], strong["cell"] = "large", "large-" + strong["cell"]
     strong["completion"] = "large-" + strong["completion"]
-    said = answer_of(page_of(pd.concat([weak, strong], ignore_index=True)))
-    assert "is without guidance, in model large, scale 1" in said
+    text = answer_of(page_of(pd.concat([weak, strong], ignore_index=True)))
+    assert re.search(r"is without guidance: 0\.\d+, in model large, scale 1\.", text)
     assert re.search(
-        r"best guided cell, model tiny, scale 2 is at 0.[78]\d* against 0.[45]\d* in its own", said
+        r"best guided cell is model tiny, scale 2: 0.[78]\d*, against 0.[45]\d* in its own baseline", text
     )
-    assert "shown better, p < 0.001" in said
-    assert "No guided cell" not in said
+    assert "It is a significant improvement: p < 0.001" in text
+    assert "No guided cell" not in text
 
 
 def test_a_cell_without_scores_of_an_aim_is_named() -> None:
     frame = results({1: 0, 2: 0.3, 3: 0.5})
     frame.loc[frame["guidance.scale"] == 3, "sentiment"] = math.nan
-    assert "for want of a score of sentiment: scale 3." in answer_of(page_of(frame))
-    assert "for want" not in answer_of(page_of(results({1: 0, 2: 0.3, 3: 0.5})))
+    assert "because sentiment has no score there: scale 3." in answer_of(page_of(frame))
+    assert "Not compared" not in answer_of(page_of(results({1: 0, 2: 0.3, 3: 0.5})))
 
 
-def test_a_best_scale_at_the_edge_of_what_was_tried_is_said() -> None:
-    beyond = "The best has the largest scale tried"
+def test_the_page_says_if_the_best_cell_has_an_extreme_scale() -> None:
+    beyond = "The best cell has the largest scale tried. No larger scale was tried."
     assert beyond in answer_of(page_of(results({1: 0, 2: 0.1, 3: 0.4})))
     assert beyond not in answer_of(page_of(results({1: 0, 1.5: 0.1, 2: 0.4, 3: 0.1})))
     assert "smallest scale tried" in answer_of(page_of(results({1: 0, 1.5: 0.4, 2: 0.2, 3: 0.1})))
     assert "scale tried" not in answer_of(page_of(results({1: 0, 2: -0.2, 3: -0.4})))
 
 
-def test_more_questions_than_the_prompts_can_answer_are_said() -> None:
+def test_the_page_warns_of_too_many_comparisons_for_the_prompts() -> None:
     scales = {1 + number / 4: 0.0 for number in range(10)}
-    asked = results(scales, prompts=12, samples=1, negatives=("empty", "own", "bos", "last_token"))
-    assert "12 prompts cannot show anything among 108 comparisons" in answer_of(page_of(asked))
-    fewer = asked[asked["negatives"] != "bos"]
-    assert "cannot show anything" not in answer_of(page_of(fewer))
+    many = results(scales, prompts=12, samples=1, negatives=("empty", "own", "bos", "last_token"))
+    warning = "With 12 prompts and 108 comparisons no difference can be significant"
+    assert warning in answer_of(page_of(many))
+    fewer = many[many["negatives"] != "bos"]
+    assert "no difference can be significant" not in answer_of(page_of(fewer))
 
 
-def test_the_same_cell_tells_its_price_once() -> None:
+def test_the_price_of_a_cell_is_listed_once() -> None:
     frame = results({1: 0, 2: 0.3}, price=2)
-    said = answer_of(page_of(frame.assign(joy=frame["sentiment"], leakage=-frame["sentiment"])))
-    assert said.count("Its price:") == 1
-    assert "at the same price" in said
+    text = answer_of(page_of(frame.assign(joy=frame["sentiment"], leakage=-frame["sentiment"])))
+    assert text.count("Its price:") == 1
+    assert "The best guided cell is the same as for sentiment, at the same price." in text
 
 
 def test_prompts_of_two_sets_that_share_ids_are_told_apart() -> None:
-    one, other = results({1: 0, 2: 0.3}, prompts=3), results({1: 0, 2: 0.3}, prompts=3, seed=1)
-    other["prompt"], other["cell"] = "Another " + other["prompt"], "other-" + other["cell"]
-    other["prompts"], one["prompts"] = "mine", "openers"
-    other["completion"] = "other-" + other["completion"]
-    data = data_of(page := page_of(pd.concat([one, other], ignore_index=True)))
+    first, second = results({1: 0, 2: 0.3}, prompts=3), results({1: 0, 2: 0.3}, prompts=3, seed=1)
+    second["prompt"], second["cell"] = "Another " + second["prompt"], "other-" + second["cell"]
+    second["prompts"], first["prompts"] = "mine", "openers"
+    second["completion"] = "other-" + second["completion"]
+    data = data_of(page := page_of(pd.concat([first, second], ignore_index=True)))
     assert "6 prompts" in page
-    assert data["prompts"]["text"] == [*one["prompt"].unique(), *other["prompt"].unique()]
+    assert data["prompts"]["text"] == [*first["prompt"].unique(), *second["prompt"].unique()]
     for cell, prompt in zip(data["rows"]["cell"], data["rows"]["prompt"], strict=True):
         assert data["cells"]["id"][cell].startswith("other-") == (prompt >= 3)
 
 
-def test_what_is_not_decoded_yet_is_said(tmp_path: Path, tiny_folder: Path) -> None:
+def test_the_page_says_how_many_planned_texts_are_decoded(tmp_path: Path, tiny_folder: Path) -> None:
     sweep(*on(tmp_path, tiny_folder), "guidance.scale=1,2", "max_rows=2", "samples=1")
     root = tmp_path / "results" / "study"
     assert "planned texts are decoded" not in answer_of(report(root).read_text())
@@ -243,14 +289,16 @@ def test_a_single_cell_has_nothing_to_compare_with() -> None:
     page = page_of(results({2: 0.1}))
     assert "sentiment is 0.6" in answer_of(page)
     assert "There is nothing to compare it with." in answer_of(page)
-    assert "price in" in html.unescape(page)
+    assert "<h1>How do these texts score on sentiment?</h1>" in page
+    assert "compared with" not in page[: page.index("<nav")]
 
 
 def test_without_a_baseline_no_difference_is_claimed() -> None:
-    said = answer_of(page_of(results({1.5: 0.1, 2: 0.4})))
-    assert "scale 2 has the highest sentiment" in said
-    assert "add guidance.scale=1 to the sweep" in said
-    assert "shown" not in said.replace("not shown", "")
+    text = answer_of(page_of(results({1.5: 0.1, 2: 0.4})))
+    assert "scale 2 has the highest sentiment" in text
+    assert "Add guidance.scale=1 to the sweep" in text
+    assert "significant" not in text
+    assert "difference" not in text
 
 
 def test_a_metric_without_scores_is_named_and_left_out() -> None:
@@ -264,64 +312,96 @@ def test_a_metric_without_scores_is_named_and_left_out() -> None:
 def test_single_missing_scores_do_no_harm() -> None:
     frame = results({1: 0, 2: 0.3})
     frame.loc[::7, "sentiment"] = math.nan
-    assert "That is shown" in answer_of(page_of(frame))
+    assert "It is a significant improvement" in answer_of(page_of(frame))
 
 
 def test_one_prompt_gives_no_interval() -> None:
-    said = answer_of(page_of(results(prompts=1)))
-    assert "There is one prompt" in said
-    beside = answer_of(page_of(results(negatives=("empty", "own"), prompts=1)))
+    text = answer_of(page_of(results(prompts=1)))
+    assert "There is one prompt." in text
+    with_neighbour = answer_of(page_of(results(negatives=("empty", "own"), prompts=1)))
     assert re.search(
-        r"With negatives \w+ instead, .* One prompt cannot tell a difference from chance", beside
+        r"With negatives \w+ and all else equal, .* more than chance is unknown, because there is one prompt",
+        with_neighbour,
     )
-    assert "could not show: p" not in beside
-    assert "That is shown" not in said
-    assert "[no interval]" in said
-    assert "nan" not in said
+    for answer in (text, with_neighbour):
+        assert "It is a significant" not in answer
+        assert "not significant" not in answer
+        assert "[no interval]" in answer
+        assert "nan" not in answer
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_shown_is_said_exactly_where_the_corrected_p_is_below_5_percent(seed: int) -> None:
-    """Over effects from none to clear."""
-    frame = results({1: 0, 2: 0.02 * seed}, noise=0.08, seed=seed, prompts=12)
-    table = analysis.comparisons(frame, metrics=["sentiment", "perplexity", "distinct_1"])
-    row = table[table["metric"] == "sentiment"].iloc[0]
-    said = answer_of(page_of(frame))
-    assert ("That is shown" in said) == (row["p_holm"] < 0.05 and row["difference"] > 0)
+def test_a_difference_is_called_significant_exactly_if_the_corrected_p_is_below_5_percent() -> None:
+    verdicts: set[bool] = set()
+    for seed in range(6):  # from no effect to a clear one
+        frame = results({1: 0, 2: 0.02 * seed}, noise=0.08, seed=seed, prompts=12)
+        table = analysis.comparisons(frame, metrics=["sentiment", "perplexity", "distinct_1"])
+        row = table[table["metric"] == "sentiment"].iloc[0]
+        significant = bool(row["p_holm"] < 0.05 and row["difference"] > 0)
+        assert ("It is a significant improvement" in answer_of(page_of(frame))) == significant
+        verdicts.add(significant)
+    assert verdicts == {True, False}
 
 
 def change(**values: Any) -> Change:
     usual = {
-        "metric": "sentiment", "cell": 1, "baseline": 0, "mean": 0.7, "base": 0.6, "difference": 0.1,
+        "metric": "sentiment", "cell": 1, "baseline": 0, "mean": 0.7, "baseline_mean": 0.6, "difference": 0.1,
         "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.2, "effect": 0.4, "needed": 41.2,
     }  # fmt: skip
     return Change(**{**usual, **values})
 
 
-def finding(one: Change, *prices: Change, compute: float = math.nan) -> Finding:
-    return Finding(one.metric, one.cell, one.mean, one, prices, (), compute, (), (), (), "", 3)
+def finding(best: Change, *prices: Change, compute: float = math.nan) -> Finding:
+    return Finding(
+        metric=best.metric,
+        best=best.cell,
+        best_mean=best.mean,
+        change=best,
+        prices=prices,
+        neighbours=(),
+        compute=compute,
+        better=(),
+        worse=(),
+        unscored=(),
+        edge="",
+        guided=3,
+    )
 
 
 SCOPE = Scope(labels=("scale 1", "scale 2"), prompts=16, texts=64, planned=64, comparisons=9)
 
 
-def test_what_does_not_survive_correction_is_a_lead() -> None:
-    said = headline(finding(change()), SCOPE)
-    assert "a lead, not a result" in said
-    assert "p = 0.03 alone, but p = 0.2 among 9 comparisons" in said
-    assert "About <b>42 prompts</b>" in said
+def test_a_difference_that_the_correction_removes_is_a_lead() -> None:
+    text = words(headline(finding(change()), SCOPE))
+    assert "a lead, not a result" in text
+    assert "p = 0.03 before correction, but p = 0.2 after correction over 9 comparisons" in text
+    assert "About 42 prompts would detect" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({"p_holm": 0.01}, "better"),
+        ({"p_holm": 0.01, "difference": -0.1}, "worse"),
+        ({"p_holm": 0.01, "metric": "length"}, "different"),
+        ({"p_holm": 0.06, "p": 0.04}, "lead"),
+        ({"p_holm": 0.06, "p": 0.06}, "not_significant"),
+        ({"p_holm": math.nan}, "unknown"),
+    ],
+)
+def test_each_verdict_follows_from_p_and_direction(values: dict[str, Any], verdict: str) -> None:
+    assert change(**values).verdict == verdict
 
 
 def test_unknown_and_infinite_numbers_are_not_printed() -> None:
     unknown = change(low=math.nan, high=math.nan, p=math.nan, p_holm=math.nan, needed=math.inf)
-    said = headline(finding(unknown, change(metric="perplexity", p=0.5, p_holm=1.0)), SCOPE)
-    assert "nan" not in said
-    assert "inf" not in said
-    assert "cannot be said" in said
+    text = headline(finding(unknown, change(metric="perplexity", p=0.5, p_holm=1.0)), SCOPE)
+    assert "nan" not in text
+    assert "inf" not in text
+    assert "Its p value is unknown" in text
 
 
-def test_the_price_keeps_shown_leads_and_nothing_apart() -> None:
-    said = price(
+def test_the_price_separates_significant_changes_leads_and_the_rest() -> None:
+    items = prices(
         finding(
             change(),
             change(metric="perplexity", p=0.001, p_holm=0.01),
@@ -333,9 +413,16 @@ def test_the_price_keeps_shown_leads_and_nothing_apart() -> None:
         ),
         SCOPE,
     )
-    assert re.search(r"Its price:</b> 2.16 times the computation and perplexity from .*", said)
-    assert re.search(r"a lead only: toxicity from .* It also improves distinct_1 .* lead only: vendi", said)
-    assert "For relevance no difference that 16 prompts could show." in said
+    beginnings = [" ".join(words(item).split()[:6]) for item in items]
+    assert beginnings == [
+        "Computation: 2.16 times that of the",
+        "Significantly worse: perplexity from 0.6 to",
+        "Significantly better: distinct_1 from 0.6 to",
+        "Perhaps worse (a lead): toxicity from",
+        "Perhaps better (a lead): vendi from",
+        "No difference detected on 16 prompts:",
+    ]
+    assert words(items[-1]).endswith("16 prompts: relevance.")
 
 
 def test_roles_are_given_by_name_and_one_of_a_family_is_corrected_for() -> None:
@@ -351,7 +438,7 @@ def test_roles_are_given_by_name_and_one_of_a_family_is_corrected_for() -> None:
 
 def test_metrics_without_a_direction_claim_nothing() -> None:
     frame = results().drop(columns=["sentiment", "perplexity", "distinct_1"])
-    assert "no cell can be said to win" in answer_of(page_of(frame))
+    assert "so no cell is the best" in answer_of(page_of(frame))
 
 
 def test_cells_are_named_by_what_varies() -> None:
@@ -360,23 +447,39 @@ def test_cells_are_named_by_what_varies() -> None:
     assert len(set(cells.labels)) == 4
 
 
-# What is in it
+def test_guidance_is_off_where_no_negative_ran_whatever_the_scale() -> None:
+    """Scale 1 with a negative is guided, and scale 2 without one is not."""
+    frame = results({1: 0.1, 2: 0, 3: 0.3}, prompts=4)
+    off = frame["guidance.scale"] == 2
+    frame["negative_ids"] = [[] if is_off else [[1]] for is_off in off]
+    cells = data_of(page_of(frame))["cells"]
+    assert dict(zip(cells["id"], cells["unguided"], strict=True)) == {
+        "own-1": False,
+        "own-2": True,
+        "own-3": False,
+    }
+    assert cells_of(frame).unguided == {cells["id"].index("own-2")}
+
+
+# What the page contains
 
 
 def test_the_page_is_well_formed_and_fetches_nothing() -> None:
-    found = outline(page_of(results(pieces=True, top=3, negatives=("empty", "own"))))
-    assert found.headings[0] == 1
-    assert found.headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
-    assert len(found.ids) == len(set(found.ids))
-    assert set(found.references) <= set(found.ids)
-    assert {"main", "nav", "header", "footer"} <= set(found.landmarks)
-    assert all(link.startswith(("#", "data:")) for link in found.links)
+    parsed = outline(page_of(results(pieces=True, top=3, negatives=("empty", "own"))))
+    levels = parsed.headings
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert set(parsed.references) <= set(parsed.ids)
+    assert {"main", "nav", "header", "footer"} <= set(parsed.landmarks)
+    assert len(parsed.links) > 5
+    assert all(link.startswith(("#", "data:")) for link in parsed.links)
 
 
 def test_the_policy_lets_this_script_run_and_no_other() -> None:
     page = page_of(results())
-    script = page[page.rindex("<script>") + len("<script>") : page.rindex("</script>")]
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page
     assert "default-src 'none'" in page
@@ -413,7 +516,7 @@ def test_texts_and_token_numbers_are_embedded_as_they_are() -> None:
     page = page_of(frame)
     data, packs = data_of(page), packs_of(page)
     assert len(data["rows"]["cell"]) == len(frame)
-    assert len(data["completions"]["text"]) == frame["completion"].nunique()  # scale 1 is kept once
+    assert len(data["completions"]["text"]) == frame["completion"].nunique()  # scale 1 is stored once
     for row in range(len(frame)):
         number = data["rows"]["completion"][row]
         pack = packs[data["completions"]["pack"][number]]
@@ -421,13 +524,18 @@ def test_texts_and_token_numbers_are_embedded_as_they_are() -> None:
         cell = data["cells"]["id"][data["rows"]["cell"][row]]
         prompt = data["prompts"]["id"][data["rows"]["prompt"][row]]
         chosen = (frame["cell"] == cell) & (frame["prompt_id"] == prompt)
-        kept = frame[chosen & (frame["sample"] == data["rows"]["sample"][row])].iloc[0]
-        assert data["completions"]["text"][number] == kept["text"]
-        assert [pack["pieces"][place] for place in text["pieces"]] == kept["pieces"]
-        assert text["guided"] == [round(-100 * value) for value in kept["trace_guided"]]
-        assert text["negative"] == [None if math.isnan(v) else 500 for v in kept["trace_negative"]]
-        assert pack["pieces"][text["top_guided"][0][2]] == " guided1"
-        assert text["top_guided"][0][3] == 150
+        original = frame[chosen & (frame["sample"] == data["rows"]["sample"][row])].iloc[0]
+        assert data["completions"]["text"][number] == original["text"]
+        assert [pack["pieces"][index] for index in text["pieces"]] == original["pieces"]
+        assert set(text["trace"]) == set(TRACE_FIELDS)
+        for name in TRACE_FIELDS:
+            sign = -1 if name in DISTRIBUTIONS else 1
+            expected = [None if math.isnan(v) else round(100 * sign * v) for v in original[f"trace_{name}"]]
+            assert text["trace"][name] == expected, name
+        assert set(text["alternatives"]) == set(DISTRIBUTIONS)
+        for name in DISTRIBUTIONS:
+            assert pack["pieces"][text["alternatives"][name][0][2]] == f" {name}1"
+            assert text["alternatives"][name][0][3] == 150
 
 
 def test_every_number_of_the_figures_is_the_analysis() -> None:
@@ -436,21 +544,106 @@ def test_every_number_of_the_figures_is_the_analysis() -> None:
     front = analysis.pareto(frame, "perplexity", "sentiment", x_better="lower", y_better="higher").set_index(
         "cell"
     )
-    shown = next(one for one in data["fronts"] if {one["x"], one["y"]} == {"perplexity", "sentiment"})
+    (embedded,) = [pair for pair in data["fronts"] if {pair["x"], pair["y"]} == {"perplexity", "sentiment"}]
+    primary = analysis.comparisons(frame, ["sentiment", "perplexity", "distinct_1"])
     for metric in data["metrics"]:
-        for place, cell in enumerate(data["cells"]["id"]):
-            assert metric["mean"][place] == pytest.approx(summary.loc[cell, metric["name"]], rel=1e-4)
-            assert metric["n"][place] == summary.loc[cell, f"{metric['name']}_n"]
-    for place, cell in enumerate(data["cells"]["id"]):
-        assert shown["on"][place] == int(front.loc[cell, "on_front"])
-        assert shown["probability"][place] == pytest.approx(front.loc[cell, "probability"], abs=1e-3)
+        changes = primary[primary["metric"] == metric["name"]].set_index("cell")
+        for number, cell in enumerate(data["cells"]["id"]):
+            for column, ending in {"mean": "", "low": "_low", "high": "_high"}.items():
+                expected = summary.loc[cell, metric["name"] + ending]
+                assert metric[column][number] == pytest.approx(expected, rel=1e-4)
+            assert metric["n"][number] == summary.loc[cell, f"{metric['name']}_n"]
+            for column in ("difference", "low", "high", "p", "p_holm", "effect", "needed"):
+                value = metric["change"][column][number]
+                if cell in changes.index:
+                    assert value == pytest.approx(changes.loc[cell, column], rel=1e-4), column
+                elif data["cells"]["unguided"][number]:
+                    assert value is None
+    for number, cell in enumerate(data["cells"]["id"]):
+        assert embedded["on_front"][number] == bool(front.loc[cell, "on_front"])
+        assert embedded["probability"][number] == pytest.approx(front.loc[cell, "probability"], abs=1e-3)
 
 
-def test_results_without_pieces_say_so_and_work() -> None:
-    data = data_of(page_of(results()))
-    assert data["tokens"]["kept"] is False
+def test_the_type_checker_knows_every_field_of_the_data() -> None:
+    """The scripts' types name the same fields as the data that Python writes."""
+    source = (FOLDER / "types.d.ts").read_text()
+
+    def fields(interface: str) -> set[str]:
+        (body,) = re.findall(rf"^export interface {interface} {{\n(.*?)^}}", source, re.DOTALL | re.MULTILINE)
+        return set(re.findall(r"^  (\w+):", body, re.MULTILINE))
+
+    page = page_of(results(pieces=True, top=2))
+    data = data_of(page)
+    pack = packs_of(page)[0]
+    for interface, value in {
+        "PageData": data,
+        "Axis": data["axes"][0],
+        "Cells": data["cells"],
+        "Metric": data["metrics"][0],
+        "Changes": data["metrics"][0]["change"],
+        "Front": data["fronts"][0],
+        "TraceField": data["tokens"]["fields"][0],
+        "Pack": pack,
+        "PackedText": next(iter(pack["texts"].values())),
+    }.items():
+        assert fields(interface) == set(value), interface
+
+
+def test_the_numbers_of_a_trace_are_named_in_one_place() -> None:
+    tokens = data_of(page_of(results(pieces=True)))["tokens"]
+    assert [field["name"] for field in tokens["fields"]] == list(TRACE_FIELDS)
+    assert tokens["distributions"] == list(DISTRIBUTIONS)
+    assert set(tokens["change"]) <= set(DISTRIBUTIONS)
+    names = "|".join({*TRACE_FIELDS, *DISTRIBUTIONS})
+    script = (FOLDER / "tokens.js").read_text()  # the module that reads traces
+    assert re.findall(rf"[\"'`.](?:trace_|alternatives_|top_)?(?:{names})\b", script) == []
+
+
+def test_results_without_pieces_have_no_packs() -> None:
+    page = page_of(results())
+    assert packs_of(page) == []
+    data = data_of(page)
+    assert data["tokens"]["available"] is False
     assert data["tokens"]["note"] == ""
-    assert set(data["completions"]["pack"]) == {-1}
+    assert set(data["completions"]["pack"]) == {None}
+
+
+# The scripts
+
+
+def test_modules_run_after_the_modules_that_they_import() -> None:
+    sources = {
+        "main": 'import { b } from "./b.js";\nimport { a } from "./a.js";\nuse(a, b);\n',
+        "b": 'import {\n  a,\n  twice as double,\n} from "./a.js";\nexport const b = double(a);\n',
+        "a": "export const a = 1;\nexport function twice(x) {\n  return 2 * x;\n}\n",
+        "unused": "throw new Error();\n",
+    }
+    script = join_modules(sources, "main")
+    assert re.findall(r"^const module_(\w+) = ", script, re.MULTILINE) == [
+        "a",
+        "b",
+        "main",
+    ]
+    assert "const {\n  a,\n  twice: double,\n} = module_a;" in script
+    assert "return { a, twice };" in script
+    assert "import" not in script
+    assert "export" not in script
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ('import { a } from "./main.js";\n', "circle: main -> other -> main"),
+        ('import { a } from "./absent.js";\n', "other imports absent.js, which does not exist"),
+        ("export let a = 1;\n", r"other.js: this form is not supported: export let a = 1;"),
+        ('import * as all from "./third.js";\n', "not supported: import"),
+        ("export default 1;\n", "not supported: export default"),
+    ],
+)
+def test_modules_that_cannot_be_joined_are_an_error(source: str, problem: str) -> None:
+    sources = {"main": 'import { a } from "./other.js";\n', "other": source, "third": ""}
+    with pytest.raises(ValueError, match=problem):
+        join_modules(sources, "main")
 
 
 def test_numpy_columns_as_parquet_gives_them(tmp_path: Path) -> None:
@@ -467,12 +660,13 @@ def test_budgets_leave_out_whole_prompts_and_say_so() -> None:
     small = data_of(page_of(frame, token_budget=3000, text_budget=400))
     assert "larger --tokens" in small["tokens"]["note"]
     assert small["texts_left_out"] == len(frame) - len(small["rows"]["cell"]) > 0
-    none = page_of(frame, token_budget=0)
-    assert packs_of(none) == []
-    assert data_of(none)["tokens"]["note"].endswith("write it with a larger --tokens to have them.")
+    without = page_of(frame, token_budget=0)
+    assert packs_of(without) == []
+    assert data_of(without)["tokens"]["note"].endswith("Write it with a larger --tokens to include them.")
     cells = len(small["cells"]["id"])
-    kept = list(zip(small["rows"]["prompt"], small["rows"]["sample"], strict=True))
-    assert all(kept.count(one) == cells for one in set(kept))  # there for all cells or for none
+    texts = Counter(zip(small["rows"]["prompt"], small["rows"]["sample"], strict=True))
+    assert len(texts) > 1
+    assert set(texts.values()) == {cells}  # each sample is there for all cells or for none
 
 
 def test_five_hundred_texts_are_a_small_file() -> None:
@@ -546,11 +740,20 @@ def test_the_command_writes_the_page_of_a_sweep_and_prints_its_path(
     assert [path.name for path in root.iterdir() if path.name.endswith(".tmp")] == []
 
 
-def test_a_folder_without_results_and_a_file_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_without_results_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "holds no results" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(*on(tmp_path, tiny_folder), "guidance.scale=2")
+    (tmp_path / "taken.html").mkdir()
+    target = str(tmp_path / "taken.html")
+    assert main([str(tmp_path / "results" / "study"), "--output", target]) == 2
+    assert f"error: --output: {target!r} cannot be written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
 
 
 def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path) -> None:
@@ -560,7 +763,10 @@ def test_damaged_records_do_not_stop_the_page(tmp_path: Path, tiny_folder: Path)
     (root / "environment.json").write_text("[1")
     for cost in (root / "costs").iterdir():
         cost.write_text("{}")
-    assert report(root).is_file()
+    page = report(root).read_text()
+    outline(page)
+    assert "<summary>config.yaml</summary>" in page  # shown as it is
+    assert "packages</summary>" not in page
 
 
 def test_a_page_needs_no_model_library() -> None:

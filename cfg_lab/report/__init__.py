@@ -1,8 +1,7 @@
-"""The page of a results folder: what was asked, what came out, how sure it is, and every text behind it.
+"""The page of a results folder: the question, the answer, how certain it is, and every text behind it.
 
-Statistics come from `cfg_lab.analysis`; here they are put into sentences, figures and tables. The figures are
-SVG drawn by a few hundred lines of plain JavaScript: plotly would add 4.5 MB to every page, draws on canvases
-and nodes that a screen reader cannot read, and brings its own look.
+Statistics come from `cfg_lab.analysis`. This package turns them into sentences, figures and tables. The
+page's own scripts draw the figures as SVG; CONTRIBUTING says why no charting library draws them.
 """
 
 from cfg_lab.report.document import document

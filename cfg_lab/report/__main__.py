@@ -1,4 +1,4 @@
-"""The page of a results folder: `python -m cfg_lab.report results/default` writes report.html there."""
+"""Write the page of a results folder: `python -m cfg_lab.report results/default`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from cfg_lab.report.write import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 where a page was written, 2 where an argument or the results are wrong."""
+    """Run the command line; return 0 if a page was written, 2 if an argument or the results are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m cfg_lab.report", description="One HTML page of a sweep's results, to open from disk."
+        prog="python -m cfg_lab.report",
+        description="Write the results of a sweep as one HTML page that opens from disk.",
     )
     parser.add_argument("folder", help="results folder, such as results/default")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: FOLDER/report.html)")
@@ -23,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         default=TOKEN_BUDGET / 1e6,
         metavar="MB",
-        help="megabytes that the view of single tokens may take (default: %(default)g)",
+        help="largest size of the token views in megabytes (default: %(default)g)",
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        print(report(given.folder, given.output, tokens=int(given.tokens * 1e6)))
+        print(report(options.folder, options.output, tokens=int(options.tokens * 1e6)))
     except (InputError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

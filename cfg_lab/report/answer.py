@@ -1,4 +1,4 @@
-"""The question and the answer as HTML, readable without scripts."""
+"""The question and the answer of a study as HTML that can be read without scripts."""
 
 from __future__ import annotations
 
@@ -15,82 +15,124 @@ from cfg_lab.report.roles import Roles
 from cfg_lab.report.sentences import Scope
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
-WORDS: dict[Verdict, str] = {
-    "better": "shown, better",
-    "worse": "shown, worse",
-    "changed": "shown",
-    "lead": "a lead only",
-    "unclear": "not shown",
+VERDICTS: dict[Verdict, str] = {
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "different": "significantly different",
+    "lead": "a lead",
+    "not_significant": "not significant",
     "unknown": "unknown",
 }
+"""The words for each verdict, here and in the figures."""
+
+AIMS_NAMED = 3  # more aims are counted in the question, and named in the list below it
+VALUES_NAMED = 4  # more values of a setting are counted
 
 
-def question(axes: Sequence[Axis], roles: Roles, baseline: bool) -> str:
-    """What the study asks, from what varies in it and what is measured."""
-    what = joined(f"{escape(axis.name)} <small>({_range(axis)})</small>" for axis in axes)
-    aims, prices = joined(map(escape, roles.aims)), joined(map(escape, roles.prices))
+def question(axes: Sequence[Axis], roles: Roles) -> str:
+    """Return the question of a study: what do the settings that vary do to its aims."""
+    settings = joined(escape(axis.name) for axis in axes)
+    aims = joined(map(escape, roles.aims))
+    if len(roles.aims) > AIMS_NAMED:
+        aims = f"{len(roles.aims)} aims"
+    price = ", and at what price" if roles.prices else ""
+    if not settings:
+        return f"How do these texts score on {aims}?" if aims else "What are these texts like?"
     do = "does" if len(axes) == 1 else "do"
-    asked = f"What {do} {what} do to {aims}" if what else f"How much {aims} is in these texts"
-    if not aims:
-        asked = f"What {do} {what} change" if what else "What do these texts look like"
-    at = f", and at what price in {prices}" if prices else ""
-    beside = ", beside decoding without guidance" if baseline and what else ""
-    return f"{asked}{at}{beside}?"
+    return f"What {do} {settings} do to {aims}{price}?" if aims else f"What {do} {settings} change?"
 
 
-def answer(found: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
-    """A section of sentences, and for each aim a table of differences with their intervals drawn.
+def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:
+    """Return the details of the question by title: what varies, the metrics, and the comparison.
 
     Args:
-        unscored: metrics without any score.
-        judged: metrics of which the page says how often they are right.
+        axes: the settings that differ between cells.
+        roles: the metrics by their role.
+        compared: whether cells are compared with decoding without guidance.
     """
-    said: dict[int, str] = {}  # the cell whose price was told, and where
+    details = {
+        "varied": "; ".join(f"{escape(axis.name)} ({_range(axis)})" for axis in axes),
+        "aims": ", ".join(map(escape, roles.aims)),
+        "prices": ", ".join(map(escape, roles.prices)),
+        "compared with": "decoding without guidance, on the same prompts" if compared and axes else "",
+    }
+    return {title: detail for title, detail in details.items() if detail}
+
+
+def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
+    """Return one article per aim, with sentences and a table of differences, and notes on how to read them.
+
+    Args:
+        results: one finding per aim.
+        scope: size of the study.
+        unscored: names of the metrics without any score.
+        judged: names of the metrics whose accuracy the page reports.
+    """
     articles: list[str] = []
-    for finding in found:
-        before = said.get(finding.change.cell) if finding.change else None
-        articles.append(_article(finding, scope, finding.metric in judged, before))
+    aims_by_cell: dict[int, str] = {}  # for each best cell the first aim, where its prices are listed
+    for finding in results:
+        earlier_aim = aims_by_cell.get(finding.change.cell) if finding.change else None
+        articles.append(_article(finding, scope, finding.metric in judged, earlier_aim))
         if finding.change:
-            said.setdefault(finding.change.cell, finding.metric)
-    if not found:
+            aims_by_cell.setdefault(finding.change.cell, finding.metric)
+    if not results:
         articles = [
-            "<p class='lead'>None of the metrics has a better direction, so no cell can be said to win. The "
+            "<p class='lead'>None of the metrics has a direction that is better, so no cell is the best. The "
             "table below gives every mean with its interval.</p>"
         ]
-    notes = sentences.caveats(list(found), scope, list(unscored))
-    listed = "".join(f"<li>{note}</li>" for note in notes)
-    aside = f"<aside class='caveats' aria-label='How to read this'><ul>{listed}</ul></aside>" if notes else ""
+    notes = sentences.caveats(results, scope, unscored)
+    aside = f"<aside class='caveats' aria-label='How to read this'>{_list(notes)}</aside>" if notes else ""
     return "".join(articles) + aside
 
 
-def _article(finding: Finding, scope: Scope, judged: bool, before: str | None) -> str:
+def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | None) -> str:
+    """Return the article of one aim.
+
+    Args:
+        finding: what guidance did to the aim.
+        scope: size of the study.
+        judged: whether the page reports the accuracy of this metric.
+        earlier_aim: the aim whose article already lists the prices of this cell, if any.
+    """
     name = escape(finding.metric)
-    accuracy = " <a href='#metrics'>How often it is right.</a>" if judged else ""
+    accuracy = " <a href='#metrics'>How accurate it is</a>" if judged else ""
     parts = [
         f"<article class='finding' aria-labelledby='finding-{name}'>",
         f"<h3 id='finding-{name}'>{name}</h3>",
         f"<p class='meaning'>{meaning_html(finding.metric)}.{accuracy}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
+        *(
+            f"<p>{text}</p>"
+            for text in (sentences.neighbours(finding, scope), sentences.spread(finding, scope))
+            if text
+        ),
     ]
-    cost = sentences.price(finding, scope)
-    if before and cost:
-        cost = f"It is the cell of {escape(before)} above, at the same price."
-    body = " ".join(filter(None, (cost, sentences.spread(finding, scope))))
-    parts += [f"<p>{text}</p>" for text in (sentences.rivals(finding, scope), body) if text]
+    prices = sentences.prices(finding, scope)
+    if prices and earlier_aim:
+        parts.append(
+            f"<p>The best guided cell is the same as for {escape(earlier_aim)}, at the same price.</p>"
+        )
+    elif prices:
+        parts.append(f"<p class='price'><b>Its price:</b></p>{_list(prices)}")
     if finding.change is not None:
-        parts.append(_forest([finding.change, *([] if before else finding.prices)], scope))
+        parts.append(_forest([finding.change, *([] if earlier_aim else finding.prices)], scope))
     return "".join([*parts, "</article>"])
 
 
+def _list(items: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
 def _forest(changes: Sequence[Change], scope: Scope) -> str:
+    """Return a table of differences to the baseline, with each interval drawn."""
     rows = "".join(_row(change) for change in changes)
     cell = escape(scope.labels[changes[0].cell])
     return (
         "<div class='box' tabindex='0' role='region' "
-        f"aria-label='Differences to unguided decoding: {escape(changes[0].metric)}'>"
+        f"aria-label='Differences to decoding without guidance: {escape(changes[0].metric)}'>"
         "<table class='forest'>"
-        f"<caption>{cell}, beside decoding without guidance. Whiskers are 95 % intervals over "
-        f"{count(scope.prompts, 'prompt')}, each row on its own scale around zero.</caption>"
+        f"<caption>{cell}, compared with decoding without guidance. Lines are 95 % intervals over "
+        f"{count(scope.prompts, 'prompt')}. Each row has its own scale, with zero in the middle.</caption>"
         "<thead><tr><th scope='col'>metric</th><th scope='col'>verdict</th>"
         "<th scope='col' class='n'>difference</th><td aria-hidden='true'></td>"
         "<th scope='col' class='n'>unguided</th><th scope='col' class='n'>guided</th>"
@@ -101,39 +143,41 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
 
 
 def _row(change: Change) -> str:
+    """Return the table row of one difference."""
     verdict = change.verdict
-    arrow = {"higher": "higher is better", "lower": "lower is better", None: ""}[
-        analysis.better(change.metric)
-    ]
+    direction = analysis.better(change.metric)
+    better = f"{direction} is better" if direction else ""
     return (
-        f"<tr><th scope='row'>{escape(change.metric)}<small>{arrow}</small></th>"
-        f"<td><span class='tag {verdict}'>{WORDS[verdict]}</span></td>"
+        f"<tr><th scope='row'>{escape(change.metric)}<small>{better}</small></th>"
+        f"<td><span class='tag {verdict}'>{VERDICTS[verdict]}</span></td>"
         f"<td class='n'>{signed(change.difference)} <small>{interval(change.low, change.high)}</small></td>"
-        f"<td aria-hidden='true'>{_whisker(change)}</td>"
-        f"<td class='n'>{three_digits(change.base)}</td><td class='n'>{three_digits(change.mean)}</td>"
+        f"<td aria-hidden='true'>{_interval_drawing(change)}</td>"
+        f"<td class='n'>{three_digits(change.baseline_mean)}</td>"
+        f"<td class='n'>{three_digits(change.mean)}</td>"
         f"<td class='n'>{signed(change.effect)}</td>"
         f"<td class='n'>{escape(p_value(change.p_holm))}</td></tr>"
     )
 
 
-def _whisker(change: Change) -> str:
-    """Zero in the middle, the interval as a line, the estimate as a dot."""
+def _interval_drawing(change: Change) -> str:
+    """Draw the interval as a line and the estimate as a dot, with zero in the middle; "" if unknown."""
     if not all(map(math.isfinite, (change.low, change.high, change.difference))):
         return ""
     reach = max(abs(change.low), abs(change.high), abs(change.difference)) or 1.0
-    low, at, high = (80 + 74 * value / reach for value in (change.low, change.difference, change.high))
+    low, estimate, high = (80 + 74 * value / reach for value in (change.low, change.difference, change.high))
     return (
         f"<svg class='whisker {change.verdict}' viewBox='0 0 160 20' width='160' height='20'>"
         "<line class='zero' x1='80' y1='1' x2='80' y2='19'/>"
         f"<line x1='{low:.1f}' y1='10' x2='{high:.1f}' y2='10'/>"
-        f"<circle cx='{at:.1f}' cy='10' r='4'/></svg>"
+        f"<circle cx='{estimate:.1f}' cy='10' r='4'/></svg>"
     )
 
 
 def _range(axis: Axis) -> str:
+    """Return the values of an axis, or their range or number if there are many."""
     if axis.numeric and len(axis.values) > 2:
-        known = [value for value in axis.values if isinstance(value, float)]
-        return f"{value_text(min(known))} to {value_text(max(known))}"
-    if len(axis.values) > 4:
-        return f"{len(axis.values)} of them"
+        numbers = [value for value in axis.values if isinstance(value, float)]
+        return f"{value_text(min(numbers))} to {value_text(max(numbers))}"
+    if len(axis.values) > VALUES_NAMED:
+        return f"{len(axis.values)} values"
     return ", ".join(escape(value_text(value)) for value in axis.values)

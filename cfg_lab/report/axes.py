@@ -1,4 +1,4 @@
-"""The cells of a results folder: their order, the settings that tell them apart, and their names."""
+"""The cells of a results folder: the settings that differ between them, and their names."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any, cast
 import pandas as pd
 
 from cfg_lab import analysis
+from cfg_lab.analysis.frame import SCALE
 
 MISSING = "\N{EM DASH}"
+"""Stands for the value of a setting that a cell does not have."""
 
-PROMPT = ["prompt_id", "prompt"]
-"""What tells prompts apart: two sets may use the same ids for other texts."""
+PROMPT_KEY = ["prompt_id", "prompt"]
+"""The columns that identify a prompt: two prompt sets may use the same id for different texts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A setting that varies.
+    """A setting that differs between cells.
 
     Attributes:
-        key: its column, "guidance.scale".
-        name: how the page calls it, "scale".
-        values: the different ones, sorted where they are numbers, else in the order they came.
-        numeric: whether all of them are numbers.
+        key: column name of the setting, such as "guidance.scale".
+        name: its name on the page, such as "scale".
+        values: its distinct values. Numbers are sorted; other values keep the order of the results.
+        numeric: whether all values are numbers. A missing value does not count.
     """
 
     key: str
@@ -34,23 +36,30 @@ class Axis:
     numeric: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cells:
-    """All cells, in the order of the sweep.
+    """All cells of a study, sorted by their settings.
 
     Attributes:
-        ids: of each cell.
-        axes: the settings that vary.
-        points: of each cell, for each axis the index of its value.
+        ids: id of each cell.
+        axes: the settings that differ between cells.
+        points: for each cell one index per axis, into the values of that axis.
+        unguided: indices of the cells whose requests ran no negative.
     """
 
     ids: tuple[str, ...]
     axes: tuple[Axis, ...]
     points: tuple[tuple[int, ...], ...]
+    unguided: frozenset[int]
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Number of each cell, by its id."""
+        return {cell: number for number, cell in enumerate(self.ids)}
 
     @property
     def labels(self) -> list[str]:
-        """What tells each cell from the others: "negatives own, scale 2"."""
+        """A name for each cell made of its settings, such as "negatives own, scale 2"."""
         return [
             ", ".join(
                 f"{axis.name} {value_text(axis.values[index])}"
@@ -60,11 +69,22 @@ class Cells:
             for cell, point in zip(self.ids, self.points, strict=True)
         ]
 
+    @property
+    def curve_axis(self) -> int | None:
+        """Index of the axis over which curves are drawn; None if no axis suits.
+
+        It is the guidance scale where that differs between cells. Otherwise it is the first numeric setting
+        with more than two values.
+        """
+        numeric = [number for number, axis in enumerate(self.axes) if axis.numeric]
+        scales = [number for number in numeric if self.axes[number].key == SCALE]
+        return next(iter(scales + [n for n in numeric if len(self.axes[n].values) > 2]), None)
+
 
 def cells_of(results: pd.DataFrame) -> Cells:
-    """The cells of results, a row a text."""
-    firsts = results.drop_duplicates("cell")
-    values = {key: [_plain(value) for value in firsts[key]] for key in analysis.varying(results)}
+    """Return the cells of results, which have one row per text."""
+    first_rows = results.drop_duplicates("cell")
+    values = {key: [_hashable(value) for value in first_rows[key]] for key in analysis.varying(results)}
     names = _short_names(list(values))
     axes: list[Axis] = []
     columns: list[list[int]] = []
@@ -72,41 +92,60 @@ def cells_of(results: pd.DataFrame) -> Cells:
         axis, indices = _axis(key, names[key], values[key])
         axes.append(axis)
         columns.append(indices)
-    ids = tuple(map(str, firsts["cell"]))
-    points = tuple(zip(*columns, strict=True)) if columns else ((),) * len(ids)
-    return Cells(ids=ids, axes=tuple(axes), points=points)
+    ids = list(map(str, first_rows["cell"]))
+    points = list(zip(*columns, strict=True)) if columns else [()] * len(ids)
+    ordered = sorted(range(len(ids)), key=points.__getitem__)
+    unguided = analysis.unguided_cells(results)
+    return Cells(
+        ids=tuple(ids[cell] for cell in ordered),
+        axes=tuple(axes),
+        points=tuple(points[cell] for cell in ordered),
+        unguided=frozenset(number for number, cell in enumerate(ordered) if ids[cell] in unguided),
+    )
 
 
 def value_text(value: Any) -> str:
-    """A setting's value as a person writes it: 2 for 2.0."""
+    """Write the value of a setting as a user types it: 2 for 2.0."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
-def constant_settings(results: pd.DataFrame, settings: Sequence[str], cells: Cells) -> Mapping[str, str]:
-    """Settings that are the same in all cells."""
+def constant_settings(results: pd.DataFrame, cells: Cells) -> Mapping[str, str]:
+    """Return the settings that have the same value in all cells, as text by column name."""
     varying = {axis.key for axis in cells.axes}
-    firsts = results.drop_duplicates("cell")
+    first_rows = results.drop_duplicates("cell")
     return {
-        key: value_text(_plain(firsts[key].iloc[0]))
-        for key in settings
-        if key in firsts and key not in varying and len(set(map(str, firsts[key]))) == 1
+        key: value_text(_hashable(first_rows[key].iloc[0]))
+        for key in analysis.settings_of(results)
+        if key not in varying and len(set(map(str, first_rows[key]))) == 1
     }
 
 
+def row_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as dicts from column name to value."""
+    return cast("list[dict[str, Any]]", frame.to_dict("records"))
+
+
+def prompts_of(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the first row of each distinct prompt, in the order of the results."""
+    return results.drop_duplicates(PROMPT_KEY)
+
+
 def _axis(key: str, name: str, values: Sequence[Any]) -> tuple[Axis, list[int]]:
+    """Return the axis of a setting, and for each cell the index of its value on that axis."""
     present = [value for value in values if value != MISSING]
     numeric = bool(present) and all(isinstance(value, float) for value in present)
     unique = list(dict.fromkeys(values))
     if numeric:
         unique.sort(key=lambda value: (value == MISSING, value if value != MISSING else 0.0))
-    place = {value: number for number, value in enumerate(unique)}
-    return Axis(key, name, tuple(unique), numeric), [place[value] for value in values]
+    index = {value: number for number, value in enumerate(unique)}
+    axis = Axis(key=key, name=name, values=tuple(unique), numeric=numeric)
+    return axis, [index[value] for value in values]
 
 
-def _plain(value: Any) -> Any:
-    """A hashable value: numbers as float, missing as a dash, all else as text."""
+def _hashable(value: Any) -> Any:
+    """Return a number as float, a missing value as a dash, and everything else as text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, numbers.Real):
@@ -117,16 +156,8 @@ def _plain(value: Any) -> Any:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Dotted keys by their last part, where no other key has the same."""
-    lasts = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame as plain dicts."""
-    return cast("list[dict[str, Any]]", frame.to_dict("records"))
-
-
-def prompts_of(results: pd.DataFrame) -> pd.DataFrame:
-    """The different prompts, in the order in which they come."""
-    return results.drop_duplicates(PROMPT)
+    """Shorten each dotted key to its last part, unless another key ends with the same part."""
+    endings = [key.rsplit(".", 1)[-1] for key in keys]
+    return {
+        key: ending if endings.count(ending) == 1 else key for key, ending in zip(keys, endings, strict=True)
+    }

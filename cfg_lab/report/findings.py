@@ -1,7 +1,7 @@
-"""What the numbers say, metric by metric, and how sure they are: values that sentences are made of.
+"""What the comparisons say about each aim, and how certain it is: the values that sentences are made of.
 
-A difference counts as shown where its p value is below 5 % after Holm's correction over all comparisons of
-the main family; below 5 % before it alone, it is a lead; else the prompts could show none.
+A difference is called significant if its p value is below 5 % after Holm's correction over all comparisons of
+the main family. If p is below 5 % before the correction only, the difference is called a lead.
 """
 
 from __future__ import annotations
@@ -16,31 +16,37 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.analysis.frame import SCALE
 from cfg_lab.errors import InputError
-from cfg_lab.report.axes import MISSING, Cells, records, value_text
+from cfg_lab.report.axes import MISSING, Cells, row_dicts, value_text
 from cfg_lab.report.roles import Roles
 
-Verdict = Literal["better", "worse", "changed", "lead", "unclear", "unknown"]
-LEVEL = 0.05
+Verdict = Literal["better", "worse", "different", "lead", "not_significant", "unknown"]
+"""Outcome of one comparison. The first three are significant; "different": neither direction is better."""
+
+SIGNIFICANCE_LEVEL = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
-    """A metric in a cell beside the same metric in its baseline.
+    """The difference of one metric between one cell and its baseline.
 
     Attributes:
-        cell, baseline: indices into the cells.
-        mean, base: of the metric in each.
-        difference, low, high: paired, with its 95 % interval.
-        p, p_holm: two-sided; after Holm's correction.
-        effect: Cohen's d_z, in standard deviations of the prompts' differences; NaN: unknown.
-        needed: prompts that would settle a difference of this size (80 % power at 5 %); NaN: unknown.
+        metric: name of the metric.
+        cell, baseline: numbers of the two cells.
+        mean, baseline_mean: mean of the metric in each of them.
+        difference: mean over prompts of the paired difference, cell minus baseline.
+        low, high: ends of its 95 % interval.
+        p, p_holm: two-sided p value before and after Holm's correction; NaN if unknown.
+        effect: Cohen's d_z: the difference divided by the standard deviation of the prompts' differences; NaN
+            if unknown.
+        needed: number of prompts that would detect a difference of this size with 80 % power at the 5 %
+            level; NaN if unknown.
     """
 
     metric: str
     cell: int
     baseline: int
     mean: float
-    base: float
+    baseline_mean: float
     difference: float
     low: float
     high: float
@@ -50,18 +56,18 @@ class Change:
     needed: float
 
     @property
-    def for_the_better(self) -> bool:
-        """Whether the difference has the direction that is good."""
+    def is_improvement(self) -> bool:
+        """Whether the difference points in the direction that is better for this metric."""
         return (self.difference > 0) == (analysis.better(self.metric) == "higher")
 
-    def turned(self) -> Change:
-        """The baseline's change beside the cell."""
+    def swapped(self) -> Change:
+        """Return the same comparison seen from the baseline."""
         return replace(
             self,
             cell=self.baseline,
             baseline=self.cell,
-            mean=self.base,
-            base=self.mean,
+            mean=self.baseline_mean,
+            baseline_mean=self.mean,
             difference=-self.difference,
             low=-self.high,
             high=-self.low,
@@ -70,24 +76,25 @@ class Change:
 
     @property
     def verdict(self) -> Verdict:
+        """Whether the difference is significant, and in which direction."""
         if not math.isfinite(self.p_holm):
             return "unknown"
-        if self.p_holm < LEVEL:
+        if self.p_holm < SIGNIFICANCE_LEVEL:
             if analysis.better(self.metric) is None:
-                return "changed"
-            return "better" if self.for_the_better else "worse"
-        return "lead" if self.p < LEVEL else "unclear"
+                return "different"
+            return "better" if self.is_improvement else "worse"
+        return "lead" if self.p < SIGNIFICANCE_LEVEL else "not_significant"
 
 
-@dataclass(frozen=True)
-class Rival:
-    """A cell that differs from another in one setting alone, and that is not the scale.
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """A comparison of the best guided cell with a cell that differs from it in one setting, not the scale.
 
     Attributes:
-        setting: its name, "negatives".
-        value: the rival's, "empty".
-        change: of the other cell beside the rival; p_holm is corrected over its rivals, and by Bonferroni for
-            that it was chosen among all guided cells, once for each aim.
+        setting: name of the setting that differs, such as "negatives".
+        value: its value in the neighbouring cell, such as "empty".
+        change: the best cell compared with the neighbour. Its p_holm is corrected over all neighbours. It is
+            also corrected by Bonferroni for the choice of the best of all guided cells, for every aim.
     """
 
     setting: str
@@ -95,22 +102,23 @@ class Rival:
     change: Change
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """What guidance did to one aim.
 
     Attributes:
-        metric: the aim.
-        best: the cell with the best mean, guided or not; None where no cell is scored.
-        best_mean: its mean.
-        change: of the best guided cell against its baseline; None where there is no baseline to compare with.
-        prices: changes of the price metrics in that same guided cell.
-        rivals: cells like it, but for another negative or another rule, say: what is due to these.
-        compute: its operations a text as a multiple of its baseline's; NaN where they were not counted.
-        better, worse: guided cells in which the metric is shown better or worse than unguided.
-        unscored: cells without a score of the metric, which are not compared.
-        edge: "largest" or "smallest" where the best guided cell has that scale of all tried, else "".
-        guided: how many cells are compared.
+        metric: name of the aim.
+        best: number of the cell with the best mean, guided or not; None if no cell is scored.
+        best_mean: mean of the metric in that cell.
+        change: the best guided cell compared with its baseline; None if no cell has a baseline.
+        prices: changes of the price metrics in the best guided cell.
+        neighbours: comparisons of the best guided cell with cells that have another negative or rule, say.
+        compute: operations per text of the best guided cell divided by those of its baseline; NaN if not
+            counted.
+        better, worse: numbers of the guided cells that are significantly better or worse than their baseline.
+        unscored: numbers of the cells without a score of this metric. They are not compared.
+        edge: "largest" or "smallest" if the best guided cell has that scale of all that were tried, else "".
+        guided: how many guided cells are compared.
     """
 
     metric: str
@@ -118,7 +126,7 @@ class Finding:
     best_mean: float
     change: Change | None
     prices: tuple[Change, ...]
-    rivals: tuple[Rival, ...]
+    neighbours: tuple[Neighbour, ...]
     compute: float
     better: tuple[int, ...]
     worse: tuple[int, ...]
@@ -127,45 +135,49 @@ class Finding:
     guided: int
 
     @property
-    def beats_unguided(self) -> bool:
-        """Whether the best mean is a guided cell's."""
+    def guidance_is_best(self) -> bool:
+        """Whether the cell with the best mean is a guided cell."""
         return self.change is not None and self.best == self.change.cell
 
 
-@dataclass(frozen=True)
-class Compared:
-    """All comparisons of a results folder.
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """All guided cells compared with their baselines, in every metric.
 
     Attributes:
-        primary: the main family, aims and prices; p_holm runs over it.
-        others: the remaining metrics, corrected among themselves.
+        primary: the main family: aims and prices. Holm's correction runs over all of it.
+        others: the remaining metrics, with a correction of their own.
     """
 
     primary: tuple[Change, ...]
     others: tuple[Change, ...]
 
     def of(self, metric: str) -> list[Change]:
+        """Return the changes of one metric."""
         return [change for change in self.primary + self.others if change.metric == metric]
 
 
-def compare(results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles) -> Compared:
-    """Every cell beside its unguided baseline; empty where there is none."""
-    means = {str(row["cell"]): row for row in records(summary)}
+def compare_with_baselines(
+    results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles
+) -> Comparisons:
+    """Compare every guided cell with its baseline; the result is empty if no cell has one."""
+    means = {str(row["cell"]): row for row in row_dicts(summary)}
     families: list[tuple[Change, ...]] = []
     for metrics in (roles.primary, roles.others):
         try:
             table = analysis.comparisons(results, metrics=list(metrics))
         except InputError:  # no cell has a baseline
-            return Compared((), ())
+            return Comparisons(primary=(), others=())
         families.append(_changes(table, means, cells))
-    return Compared(families[0], families[1])
+    return Comparisons(primary=families[0], others=families[1])
 
 
 def findings(
-    results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, compared: Compared
+    results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, comparisons: Comparisons
 ) -> list[Finding]:
-    """One for each aim, in the order of the results."""
-    return [_finding(metric, results, records(summary), cells, roles, compared) for metric in roles.aims]
+    """Return one finding per aim, in the order of the aims."""
+    rows = row_dicts(summary)
+    return [_finding(metric, results, rows, cells, roles, comparisons) for metric in roles.aims]
 
 
 def _finding(
@@ -174,102 +186,108 @@ def _finding(
     rows: Sequence[dict[str, Any]],
     cells: Cells,
     roles: Roles,
-    compared: Compared,
+    comparisons: Comparisons,
 ) -> Finding:
+    """Return the finding of one aim; `rows` are those of the summary."""
     sign = 1 if analysis.better(metric) == "higher" else -1
-    place = {cell: number for number, cell in enumerate(cells.ids)}
-    scored = [(place[str(row["cell"])], float(row[metric])) for row in rows if math.isfinite(row[metric])]
-    changes = [change for change in compared.of(metric) if math.isfinite(change.mean)]
-    unguided = {change.baseline for change in changes}
-    # Of equal means the unguided cell's counts: guidance that changes nothing has not won.
-    best, best_mean = max(
-        scored, key=lambda one: (sign * one[1], one[0] in unguided, -one[0]), default=(None, math.nan)
-    )
-    top = max(changes, key=lambda change: sign * change.mean, default=None)
-    prices = [
-        change
-        for price in roles.prices
-        for change in compared.of(price)
-        if top is not None and change.cell == top.cell
+    index = cells.index
+    means = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
+    changes = [change for change in comparisons.of(metric) if math.isfinite(change.mean)]
+    baselines = {change.baseline for change in changes}
+    # If means are equal, the baseline counts as the best: guidance that changes nothing has not won.
+    best = max(means, key=lambda cell: (sign * means[cell], cell in baselines, -cell), default=None)
+    change = max(changes, key=lambda change: sign * change.mean, default=None)
+    in_best_guided = [
+        other for other in comparisons.primary + comparisons.others if change and other.cell == change.cell
     ]
     compute = [
-        change.mean / change.base
-        for change in compared.of("gflop")
-        if top is not None and change.cell == top.cell and change.base > 0
+        cost.mean / cost.baseline_mean
+        for cost in in_best_guided
+        if cost.metric == "gflop" and cost.baseline_mean > 0
     ]
+    choices = len(changes) * len(roles.aims)
     return Finding(
         metric=metric,
         best=best,
-        best_mean=best_mean,
-        change=top,
-        prices=tuple(prices),
-        rivals=_rivals(top, len(changes) * len(roles.aims), results, rows, cells) if top else (),
+        best_mean=math.nan if best is None else means[best],
+        change=change,
+        prices=tuple(other for price in roles.prices for other in in_best_guided if other.metric == price),
+        neighbours=_neighbours(change, choices, results, rows, cells) if change else (),
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
-        unscored=tuple(sorted({*range(len(cells.ids))} - {*dict(scored)})),
-        edge=_edge(cells, top.cell) if top else "",
+        unscored=tuple(sorted({*range(len(cells.ids))} - {*means})),
+        edge=_edge(cells, change.cell) if change else "",
         guided=len(changes),
     )
 
 
 def _edge(cells: Cells, cell: int) -> str:
-    """Whether a cell's scale is the largest or smallest of several that guide: the best may lie beyond."""
-    for axis, place in zip(cells.axes, cells.points[cell], strict=True):
+    """Say whether a cell has the "largest" or "smallest" scale of all guided cells; "" if neither.
+
+    If it does, a better cell may exist beyond the scales that were tried.
+    """
+    for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:
-            guiding = [value for value in axis.values if value not in (1, MISSING)]
-            if len(guiding) > 1:
-                return {max(guiding): "largest", min(guiding): "smallest"}.get(axis.values[place], "")
+            guided = [point for index, point in enumerate(cells.points) if index not in cells.unguided]
+            scales = {axis.values[point[number]] for point in guided} - {MISSING}
+            if len(scales) > 1:
+                scale = axis.values[cells.points[cell][number]]
+                return {max(scales): "largest", min(scales): "smallest"}.get(scale, "")
     return ""
 
 
-def _rivals(
-    top: Change, choices: int, results: pd.DataFrame, rows: Sequence[dict[str, Any]], cells: Cells
-) -> tuple[Rival, ...]:
-    """A guided cell beside each that differs from it in one setting other than the scale.
+def _neighbours(
+    change: Change, choices: int, results: pd.DataFrame, rows: Sequence[dict[str, Any]], cells: Cells
+) -> tuple[Neighbour, ...]:
+    """Compare a guided cell with each cell that differs from it in exactly one setting, not the scale.
 
     Args:
-        top: a change of that cell, which was chosen among so many.
+        change: a change of the guided cell.
+        choices: among how many changes this one was chosen as the best.
+        results: all results, one row per text.
+        rows: rows of the summary.
+        cells: all cells.
     """
-    one_apart: dict[str, tuple[str, str]] = {}
-    for other, point in zip(cells.ids, cells.points, strict=True):
-        apart = [
-            (axis, place)
-            for axis, place, own in zip(cells.axes, point, cells.points[top.cell], strict=True)
-            if place != own
+    single_differences: dict[str, tuple[str, str]] = {}
+    for cell, point in zip(cells.ids, cells.points, strict=True):
+        differences = [
+            (axis, index)
+            for axis, index, index_of_best in zip(cells.axes, point, cells.points[change.cell], strict=True)
+            if index != index_of_best
         ]
-        if len(apart) == 1 and apart[0][0].key != SCALE:
-            axis, place = apart[0]
-            one_apart[other] = axis.name, value_text(axis.values[place])
-    if not one_apart:
+        if len(differences) == 1 and differences[0][0].key != SCALE:
+            axis, index = differences[0]
+            single_differences[cell] = axis.name, value_text(axis.values[index])
+    if not single_differences:
         return ()
-    own = cells.ids[top.cell]
-    those = results[results["cell"].isin([own, *one_apart])]
+    best = cells.ids[change.cell]
+    compared = results[results["cell"].isin([best, *single_differences])]
     means = {str(row["cell"]): row for row in rows}
-    others = _changes(analysis.comparisons(those, [top.metric], baseline=own), means, cells)
-    # min keeps a NaN that comes first: what is unknown stays so
-    return tuple(
-        Rival(
-            *one_apart[cells.ids[change.cell]],
-            replace(change.turned(), p_holm=min(choices * change.p_holm, 1.0)),
-        )
-        for change in others
-        if math.isfinite(change.difference)
-    )
+    changes = _changes(analysis.comparisons(compared, [change.metric], baseline=best), means, cells)
+    neighbours: list[Neighbour] = []
+    for other in changes:
+        if math.isfinite(other.difference):
+            setting, value = single_differences[cells.ids[other.cell]]
+            # min returns NaN if NaN comes first, so that an unknown p stays unknown
+            corrected = replace(other.swapped(), p_holm=min(choices * other.p_holm, 1.0))
+            neighbours.append(Neighbour(setting=setting, value=value, change=corrected))
+    return tuple(neighbours)
 
 
 def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
-    place = {cell: number for number, cell in enumerate(cells.ids)}
+    """Return the rows of a table of comparisons as changes; `means` are rows of the summary, by cell id."""
+    index = cells.index
     numbers = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
     return tuple(
         Change(
             metric=str(row["metric"]),
-            cell=place[str(row["cell"])],
-            baseline=place[str(row["baseline"])],
+            cell=index[str(row["cell"])],
+            baseline=index[str(row["baseline"])],
             mean=float(means[str(row["cell"])][row["metric"]]),
-            base=float(means[str(row["baseline"])][row["metric"]]),
+            baseline_mean=float(means[str(row["baseline"])][row["metric"]]),
             **{name: math.nan if row[name] is None else float(row[name]) for name in numbers},
         )
-        for row in records(table)
-        if row["baseline"] in place
+        for row in row_dicts(table)
+        if row["baseline"] in index
     )

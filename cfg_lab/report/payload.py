@@ -1,4 +1,7 @@
-"""The data of a page as one JSON value: columns, with repeated values as indices."""
+"""The data of a page as one JSON value. Tables are stored as columns, and repeated values as indices.
+
+`js/types.d.ts` describes the same value for the type checker of the page's scripts.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +12,57 @@ from typing import Any
 import pandas as pd
 
 from cfg_lab import analysis
-from cfg_lab.report.axes import PROMPT, Cells, prompts_of, records
-from cfg_lab.report.findings import Change, Compared
+from cfg_lab.analysis.frame import SCALE
+from cfg_lab.decoding.trace import DISTRIBUTIONS
+from cfg_lab.report.answer import VERDICTS
+from cfg_lab.report.axes import PROMPT_KEY, Axis, Cells, prompts_of, row_dicts
+from cfg_lab.report.findings import Comparisons
 from cfg_lab.report.roles import Roles
 from cfg_lab.report.token_packs import Packs, pack_tokens
+from cfg_lab.report.trace_columns import CHANGE_BY_GUIDANCE, trace_fields
 from cfg_lab.study.formats import compact
 from cfg_lab.study.notebook_html import LEVELS
 
-MOST_PAIRED = 8  # metrics that the trade-off offers against each other: 28 fronts are bootstrapped
+MOST_PAIRED = 8  # how many metrics the trade-off offers against each other: 28 fronts are bootstrapped
+
+CHANGE_NUMBERS = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
 
 
-def cells_payload(results: pd.DataFrame, cells: Cells, compared: Compared) -> dict[str, Any]:
-    """Settings, name, baseline and number of texts of each cell."""
-    baseline = {change.cell: change.baseline for change in compared.primary + compared.others}
-    counts = results["cell"].astype(str).value_counts()
-    unguided = set(baseline.values())
+def cells_payload(results: pd.DataFrame, cells: Cells, comparisons: Comparisons) -> dict[str, Any]:
+    """Return the axes, and for each cell its settings, name, baseline and number of texts."""
+    baselines = {change.cell: change.baseline for change in comparisons.primary + comparisons.others}
+    baselines |= {baseline: baseline for baseline in set(baselines.values())}
+    texts = results["cell"].astype(str).value_counts()
+    numbers = range(len(cells.ids))
     return {
         "axes": [
-            {"key": axis.key, "name": axis.name, "values": list(axis.values), "numeric": axis.numeric}
+            {
+                "key": axis.key,
+                "name": axis.name,
+                "title": _title(axis),
+                "values": list(axis.values),
+                "numeric": axis.numeric,
+            }
             for axis in cells.axes
         ],
+        "curve_axis": cells.curve_axis,
         "cells": {
             "id": list(cells.ids),
             "label": cells.labels,
-            "at": [list(point) for point in cells.points],
-            "texts": [int(counts[cell]) for cell in cells.ids],
-            # a cell that others are compared with is its own baseline; -1: has none
-            "baseline": [
-                baseline.get(place, place if place in unguided else -1) for place in range(len(cells.ids))
-            ],
+            "point": [list(point) for point in cells.points],
+            "texts": [int(texts[cell]) for cell in cells.ids],
+            "baseline": [baselines.get(number) for number in numbers],
+            "unguided": [number in cells.unguided for number in numbers],
         },
+        "verdicts": VERDICTS,
     }
 
 
 def metrics_payload(
-    metrics: Sequence[str], summary: pd.DataFrame, compared: Compared, roles: Roles, cells: Cells
+    metrics: Sequence[str], summary: pd.DataFrame, comparisons: Comparisons, roles: Roles, cells: Cells
 ) -> list[dict[str, Any]]:
-    """Of each metric: its role, its means with intervals, and its differences, by cell."""
-    rows = {str(row["cell"]): row for row in records(summary)}
-    changes = {metric: {change.cell: change for change in compared.of(metric)} for metric in metrics}
+    """Return for each metric its role, and by cell its mean, interval, n and change."""
+    rows = {str(row["cell"]): row for row in row_dicts(summary)}
     return [
         {
             "name": metric,
@@ -57,68 +72,66 @@ def metrics_payload(
             "low": [compact(rows[cell][f"{metric}_low"]) for cell in cells.ids],
             "high": [compact(rows[cell][f"{metric}_high"]) for cell in cells.ids],
             "n": [int(rows[cell][f"{metric}_n"]) for cell in cells.ids],
-            "change": [_change(changes[metric].get(place)) for place in range(len(cells.ids))],
+            "change": _changes(metric, comparisons, len(cells.ids)),
         }
         for metric in metrics
     ]
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """The Pareto front of each pair of metrics that have a better direction."""
+    """Return the Pareto front of each pair of metrics that have a better direction."""
     directed = [
         name
         for name in (*roles.primary, *roles.others)
         if analysis.better(name) and results[name].notna().any()
     ]
-    place = {cell: number for number, cell in enumerate(cells.ids)}
+    index = cells.index
     fronts: list[dict[str, Any]] = []
     for y, x in combinations(directed[:MOST_PAIRED], 2):
-        table = analysis.pareto(
-            results,
-            x,
-            y,
-        )
-        on: list[int] = [0] * len(place)
-        probability: list[float | None] = [None] * len(place)
-        for row in records(table):
-            on[place[str(row["cell"])]] = int(bool(row["on_front"]))
-            probability[place[str(row["cell"])]] = compact(row["probability"], 3)
-        fronts.append({"x": x, "y": y, "on": on, "probability": probability})
+        on_front = [False] * len(index)
+        probability: list[float | None] = [None] * len(index)
+        for row in row_dicts(analysis.pareto(results, x, y)):
+            cell = index[str(row["cell"])]
+            on_front[cell] = bool(row["on_front"])
+            probability[cell] = compact(row["probability"], 3)
+        fronts.append({"x": x, "y": y, "on_front": on_front, "probability": probability})
     return fronts
 
 
 def texts_payload(
     results: pd.DataFrame, cells: Cells, metrics: Sequence[str], text_budget: int, token_budget: int
 ) -> tuple[dict[str, Any], Packs]:
-    """Texts, each once however many cells count it, and their packed token views.
+    """Return the texts, each stored once however many cells share it, and the packs of their tokens.
 
-    Texts are taken in the order of samples, and of prompts within a sample, all cells of a prompt together,
-    until text_budget bytes of them are there.
+    Texts are taken by sample and then by prompt, for all cells of a prompt at a time. After `text_budget`
+    characters the rest is left out.
     """
     prompts = prompts_of(results)
-    cell_place = {cell: number for number, cell in enumerate(cells.ids)}
+    cell_index = cells.index
     rows: dict[str, list[int]] = {name: [] for name in ("cell", "prompt", "sample", "completion")}
-    place: dict[tuple[str, int], int] = {}
-    unique: list[pd.Series[Any]] = []
+    completion_index: dict[tuple[str, int], int] = {}
+    completions: list[pd.Series[Any]] = []
     groups: list[list[int]] = []
-    spent = left_out = 0
+    size = left_out = 0
     for prompt, group in _groups(results):
-        if spent >= text_budget:
+        if size >= text_budget:
             left_out += len(group)
             continue
-        begin = len(unique)
+        first = len(completions)
         for _, row in group.iterrows():
             key = (str(row["completion"]), prompt)
-            if key not in place:
-                place[key] = len(unique)
-                unique.append(row)
-                spent += len(str(row["text"]))
-            rows["cell"].append(cell_place[str(row["cell"])])
+            if key not in completion_index:
+                completion_index[key] = len(completions)
+                completions.append(row)
+                size += len(str(row["text"]))
+            rows["cell"].append(cell_index[str(row["cell"])])
             rows["prompt"].append(prompt)
             rows["sample"].append(int(row["sample"]))
-            rows["completion"].append(place[key])
-        groups.append(list(range(begin, len(unique))))
-    packs = pack_tokens(([(number, unique[number]) for number in group] for group in groups), token_budget)
+            rows["completion"].append(completion_index[key])
+        groups.append(list(range(first, len(completions))))
+    packs = pack_tokens(
+        ([(number, completions[number]) for number in group] for group in groups), token_budget
+    )
     payload = {
         "prompts": {
             "id": list(map(str, prompts["prompt_id"])),
@@ -127,43 +140,53 @@ def texts_payload(
         },
         "rows": rows,
         "completions": {
-            "text": [str(row["text"]) for row in unique],
-            "finish": [str(row["finish_reason"]) for row in unique],
-            "tokens": [len(row["tokens"]) for row in unique],
-            "pack": [packs.where.get(number, -1) for number in range(len(unique))],
-            "scores": {metric: [compact(row[metric], 4) for row in unique] for metric in metrics},
+            "text": [str(row["text"]) for row in completions],
+            "finish": [str(row["finish_reason"]) for row in completions],
+            "tokens": [len(row["tokens"]) for row in completions],
+            "pack": [packs.pack_of.get(number) for number in range(len(completions))],
+            "scores": {metric: [compact(row[metric], 4) for row in completions] for metric in metrics},
         },
         "texts_left_out": left_out,
         "tokens": {
-            "kept": bool(packs.where),
+            "available": bool(packs.pack_of),
             "alternatives": packs.alternatives,
             "note": packs.note,
             "levels": list(LEVELS),
+            "fields": trace_fields(),
+            "distributions": list(DISTRIBUTIONS),
+            "change": list(CHANGE_BY_GUIDANCE),
         },
     }
     return payload, packs
 
 
+def _title(axis: Axis) -> str:
+    """Return the title of an axis in a figure."""
+    return "guidance scale \N{GREEK SMALL LETTER GAMMA}, 1 is off" if axis.key == SCALE else axis.key
+
+
 def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The number of each prompt, and its rows of one sample over all cells; by sample, then prompt."""
-    places = results.groupby(PROMPT, sort=False).ngroup().to_numpy()
-    groups: Any = results.groupby([results["sample"].to_numpy(), places], sort=True)
+    """Yield the number of each prompt and its rows of one sample in all cells, by sample and then prompt."""
+    numbers = results.groupby(PROMPT_KEY, sort=False).ngroup().to_numpy()
+    groups: Any = results.groupby([results["sample"].to_numpy(), numbers], sort=True)
     for (_, prompt), group in groups:
         yield int(prompt), group
 
 
 def _negatives(results: pd.DataFrame) -> list[str]:
-    """The phrases that each prompt is steered away from; cells with phrases of their own have others."""
+    """Return the negative phrases of each prompt. Phrases that belong to a cell are not among them."""
     if "prompt_negative" not in results:
         return []
-    found = results.groupby(PROMPT, sort=False)["prompt_negative"].unique()
-    return [" · ".join(one for one in phrases if isinstance(one, str) and one) for phrases in found]
+    by_prompt = results.groupby(PROMPT_KEY, sort=False)["prompt_negative"].unique()
+    return [" · ".join(text for text in texts if isinstance(text, str) and text) for texts in by_prompt]
 
 
-def _change(change: Change | None) -> list[Any] | None:
-    """[difference, low, high, corrected p, verdict, p, effect, needed], None where nothing is compared."""
-    if change is None:
-        return None
-    numbers = (change.difference, change.low, change.high, change.p_holm)
-    more = (change.p, change.effect, change.needed)
-    return [*map(compact, numbers), change.verdict, *map(compact, more)]
+def _changes(metric: str, comparisons: Comparisons, cells: int) -> dict[str, list[Any]]:
+    """Return the columns of a metric's changes, by cell; None for a cell that is not compared."""
+    changes = {change.cell: change for change in comparisons.of(metric)}
+    by_cell = [changes.get(number) for number in range(cells)]
+    columns: dict[str, list[Any]] = {
+        name: [compact(getattr(change, name)) if change else None for change in by_cell]
+        for name in CHANGE_NUMBERS
+    }
+    return columns | {"verdict": [change.verdict if change else None for change in by_cell]}

@@ -1,4 +1,4 @@
-"""What a reader needs to repeat the numbers, from the files a sweep leaves, as HTML."""
+"""What a reader needs to repeat the numbers, taken from the files that a sweep leaves, as HTML."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from cfg_lab.report.axes import prompts_of
 from cfg_lab.study.costs import in_words
 from cfg_lab.study.store import Store
 
-CORE = ("cfg-lab", "torch", "transformers", "tokenizers", "numpy", "pandas", "scipy", "scikit-learn")
-"""Packages that decide what comes out, shown first."""
+MAIN_PACKAGES = (
+    "cfg-lab", "torch", "transformers", "tokenizers", "numpy", "pandas", "scipy", "scikit-learn",
+)  # fmt: skip
+"""Packages that influence the results. Their versions are shown first."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """Attributes:
-    name: of the study.
-    command: the line that made it, "" if it was not kept.
-    config: the text of config.yaml.
-    environment: environment.json.
-    costs: what decoding took, a row a run and model.
-    planned: texts that were asked for; not all of them need be there.
+    """How a study was run.
+
+    Attributes:
+        name: name of the study.
+        command: command line of the last sweep; "" if unknown.
+        config: text of config.yaml.
+        environment: content of environment.json.
+        costs: what decoding took, one row per run and model.
+        planned: number of texts that were requested, decoded or not.
     """
 
     name: str
@@ -41,13 +45,13 @@ class Record:
 
 
 def read_record(store: Store) -> Record:
-    """What ran in a results folder; files that are missing or damaged leave their part empty."""
+    """Read the record of a results folder; a missing or damaged file leaves its fields empty."""
     config, environment = store.read_text("config.yaml") or "", store.read_text("environment.json") or "{}"
-    ran = _mapping(yaml.safe_load, config)
-    first: Any = ran.get("first_cell") or {}
+    parsed = _mapping(yaml.safe_load, config)
+    first_cell: Any = parsed.get("first_cell") or {}
     return Record(
-        name=str(first.get("name") or store.root.resolve().name),
-        command=str(ran.get("command", "")),
+        name=str(first_cell.get("name") or store.root.resolve().name),
+        command=str(parsed.get("command", "")),
         config=config,
         environment=_mapping(json.loads, environment),
         costs=_costs(store),
@@ -58,14 +62,16 @@ def read_record(store: Store) -> Record:
 def record_html(
     record: Record, results: pd.DataFrame, cells: Sequence[tuple[str, str]], constants: Mapping[str, str]
 ) -> str:
-    """Command, versions, seeds, fingerprints, machine, settings, config.
+    """Return the commands, versions, seeds, fingerprints, machine, settings and config of a study.
 
     Args:
-        cells: (id, label) of each.
-        constants: settings that are the same in all cells.
+        record: how the study was run.
+        results: one row per text.
+        cells: id and label of each cell.
+        constants: settings that have the same value in all cells.
     """
     packages: Mapping[str, Any] = record.environment.get("packages") or {}
-    plain = {
+    environment = {
         key.replace("_", " "): value
         for key, value in record.environment.items()
         if isinstance(value, str | int | float) and key != "command"
@@ -77,58 +83,62 @@ def record_html(
             for name, fingerprint in zip(models["model_name"], models["model_fingerprint"], strict=True)
         },
         "prompts": f"{len(prompts_of(results))}, fingerprint {prompts_fingerprint(results)}",
-        "seeds": ", ".join(sorted({str(seed) for seed in results["seed"]}))
-        if "seed" in results
-        else "unknown",
-        **plain,
+        "seeds": ", ".join(sorted(set(map(str, results["seed"])))) if "seed" in results else "unknown",
+        **environment,
         **_decoding(record.costs),
-        "main packages": ", ".join(f"{name} {packages[name]}" for name in CORE if name in packages),
+        "main packages": ", ".join(f"{name} {packages[name]}" for name in MAIN_PACKAGES if name in packages),
     }
-    # Cells may be of several runs; the last is in the config's record.
+    # Cells can come from several runs. config.yaml records the command of the last run only.
     commands = [str(cost.get("command") or "") for cost in record.costs] + [record.command]
     command = "\n".join(dict.fromkeys(filter(None, commands)))
-    listed = "".join(
+    facts_html = "".join(
         f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items()
     )
     return "".join(
         [
             f"<pre class='command' tabindex='0'><code>{escape(command)}</code></pre>" if command else "",
-            f"<dl class='facts'>{listed}</dl>",
-            _details("Settings held fixed", _table(("setting", "value"), list(constants.items()))),
+            f"<dl class='facts'>{facts_html}</dl>",
+            _details("Settings that all cells share", _table(("setting", "value"), list(constants.items()))),
             _details("Cells and their ids", _table(("cell", "id"), [(label, cell) for cell, label in cells])),
             _details(
                 "config.yaml", f"<pre tabindex='0'>{escape(record.config)}</pre>" if record.config else ""
             ),
             _details(
                 f"All {len(packages)} packages",
-                _table(("package", "version"), [(str(k), str(v)) for k, v in packages.items()])
-                if packages
-                else "",
+                _table(("package", "version"), [(str(key), str(value)) for key, value in packages.items()]),
             ),
         ]
     )
 
 
+def prompts_fingerprint(results: pd.DataFrame) -> str:
+    """Return a hash of the prompts' ids and texts that does not depend on their order."""
+    prompts = prompts_of(results)
+    pairs = sorted(zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True))
+    return blake2b(repr(pairs).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 def _costs(store: Store) -> list[dict[str, Any]]:
+    """Read the costs; without them the page is still useful, so a damaged file counts as none."""
     try:
         return store.costs()
-    except StoreError:  # the page is worth having without it
+    except StoreError:
         return []
 
 
 def _decoding(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What decoding took, for each model and device."""
-    kinds = dict.fromkeys((cost["model"], cost["device"]) for cost in costs)
+    """Say what decoding took, for each model and device."""
+    pairs = dict.fromkeys((cost["model"], cost["device"]) for cost in costs)
     return {
         f"decoding, {model} on {device}": in_words(
             [cost for cost in costs if (cost["model"], cost["device"]) == (model, device)]
         )
-        for model, device in kinds
+        for model, device in pairs
     }
 
 
 def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
-    """What a file says, nothing where it is not a mapping or damaged: the page is worth having without it."""
+    """Parse a text; return an empty mapping if it is damaged or not a mapping."""
     try:
         parsed = parse(text)
     except (yaml.YAMLError, ValueError):
@@ -136,22 +146,19 @@ def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", parsed) if isinstance(parsed, Mapping) else {}
 
 
-def prompts_fingerprint(results: pd.DataFrame) -> str:
-    """Of ids and texts, in any order: equal prompts, equal fingerprint."""
-    prompts = prompts_of(results)
-    pairs = sorted(zip(map(str, prompts["prompt_id"]), map(str, prompts["prompt"]), strict=True))
-    return blake2b(repr(pairs).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
 def _details(title: str, body: str) -> str:
+    """Return a section that opens on a click; "" without a body."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
 
 
 def _table(heads: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table of two columns; "" without rows."""
     if not rows:
         return ""
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in heads)
-    body = "".join(f"<tr><th scope='row'>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in rows)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
+    )
     return (
         f"<div class='box' tabindex='0' role='region' aria-label='{escape(heads[0])}s'>"
         f"<table class='plain'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

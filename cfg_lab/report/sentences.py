@@ -1,26 +1,32 @@
-"""Findings in plain sentences. All text is HTML-safe; <b> marks what a hurried reader should see."""
+"""Findings as sentences and lists. All returned text is safe HTML; <b> marks what a hurried reader needs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from cfg_lab import analysis
 from cfg_lab.analysis.stats.sign_flips import MAX_PROMPTS_FOR_ALL_SIGN_FLIPS, MIN_PROMPTS_FOR_SIGN_FLIPS
-from cfg_lab.report.findings import Change, Finding, Rival
+from cfg_lab.report.findings import SIGNIFICANCE_LEVEL, Change, Finding, Neighbour
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
+NEIGHBOURS_SHOWN = 4
+CELLS_NAMED = 3
+FEW_PROMPTS = 10  # with fewer, the intervals are said to be approximate
+MOST_PROMPTS = 1e6  # a larger number of needed prompts is not printed
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What was run.
+    """The size of a study.
 
     Attributes:
-        labels: of the cells.
-        prompts: how many different ones; the unit that intervals count.
-        texts, planned: how many there are and were asked for, over all cells.
-        comparisons: how many Holm's correction of the main family runs over.
+        labels: name of each cell.
+        prompts: number of distinct prompts. Intervals are computed over prompts.
+        texts, planned: how many texts exist and how many were planned, over all cells.
+        comparisons: how many comparisons Holm's correction of the main family covers.
     """
 
     labels: tuple[str, ...]
@@ -30,15 +36,16 @@ class Scope:
     comparisons: int
 
     def label(self, cell: int) -> str:
+        """Return the name of a cell in bold."""
         return f"<b>{escape(self.labels[cell])}</b>"
 
 
 def headline(finding: Finding, scope: Scope) -> str:
-    """The first sentence about an aim: which cell, by how much, and whether that is shown."""
+    """Say which cell has the best mean of an aim, by how much, and whether the difference is significant."""
     metric, change = escape(finding.metric), finding.change
-    most = "highest" if analysis.better(finding.metric) == "higher" else "lowest"
+    superlative = "highest" if analysis.better(finding.metric) == "higher" else "lowest"
     if finding.best is None:
-        return f"No text has a score of {metric}, so nothing can be said about it."
+        return f"No text has a score of {metric}. Nothing can be said about it."
     if change is None:
         if len(scope.labels) == 1:
             return (
@@ -46,228 +53,255 @@ def headline(finding: Finding, scope: Scope) -> str:
                 "compare it with."
             )
         return (
-            f"{scope.label(finding.best)} has the {most} {metric}, <b>{three_digits(finding.best_mean)}</b>. "
-            "What guidance brought cannot be said: these results hold no unguided cell to compare with "
-            "(add <code>guidance.scale=1</code> to the sweep)."
+            f"{scope.label(finding.best)} has the {superlative} {metric}: "
+            f"<b>{three_digits(finding.best_mean)}</b>. "
+            "The effect of guidance is unknown, because no cell runs without guidance. "
+            "Add <code>guidance.scale=1</code> to the sweep."
         )
-    if not finding.beats_unguided:
-        return _unguided_is_best(finding, change, scope, most)
-    against = (
-        f"{scope.label(change.cell)} has the {most} {metric}: {three_digits(change.mean)} against "
-        f"{three_digits(change.base)} without guidance, {_estimate(change)}"
+    if not finding.guidance_is_best:
+        return _unguided_is_best(finding, change, scope, superlative)
+    means = f"{three_digits(change.mean)}, against {three_digits(change.baseline_mean)} without guidance"
+    if change.verdict == "not_significant":
+        return (
+            f"<b>{_not_detected(metric, scope)}</b> The {superlative} mean is that of "
+            f"{scope.label(change.cell)}: {means}. {_difference(change)} {_significance(change, scope)}"
+        )
+    return (
+        f"{scope.label(change.cell)} has the {superlative} {metric}: {means}. "
+        f"{_difference(change)} {_significance(change, scope)}"
     )
-    how = escape(p_value(change.p_holm))
-    match change.verdict:
-        case "better":
-            return f"{against}. That is <b>shown</b>: {how} after correction, {_on(scope)}."
-        case "lead":
-            alone = escape(p_value(change.p))
-            return (
-                f"{against}. That is <b>a lead, not a result</b>: {alone} alone, but {how} among "
-                f"{count(scope.comparisons, 'comparison')}.{_settled(change)}"
-            )
-        case "unknown":
-            return f"{against}. {_unknown(scope)}"
-        case _:
-            return (
-                f"<b>No difference in {metric} that {count(scope.prompts, 'prompt')} could show.</b> "
-                f"The {most} is {scope.label(change.cell)} at {three_digits(change.mean)} against "
-                f"{three_digits(change.base)} without guidance, {_estimate(change)}; {how} after correction."
-                f"{_settled(change)}"
-            )
 
 
 def spread(finding: Finding, scope: Scope) -> str:
-    """Of all guided cells, how many are shown better or worse, and where the best of them lies."""
+    """Say how many guided cells are significantly better or worse, and whether the best scale is extreme."""
     if finding.guided < 2:
         return ""
     better, worse = len(finding.better), len(finding.worse)
     neither = finding.guided - better - worse
     metric = escape(finding.metric)
-    edge = (
-        f" The best has the {finding.edge} scale tried; what lies beyond was not asked."
-        if finding.edge and finding.beats_unguided
-        else ""
-    )
+    edge = ""
+    if finding.edge and finding.guidance_is_best:
+        beyond = {"largest": "larger", "smallest": "smaller"}[finding.edge]
+        edge = f" The best cell has the {finding.edge} scale tried. No {beyond} scale was tried."
     if not better and not worse:
-        cells = f"{finding.guided} guided cells"
-        return f"In none of the {cells} is {metric} shown to differ from unguided decoding.{edge}"
-    parts = [f"better in {better}" if better else "", f"worse in {worse}" if worse else ""]
-    rest = f"; {neither} show{'s' if neither == 1 else ''} no difference" if neither else ""
-    named = _named(finding.worse, scope) if worse else ""
-    shown = joined(part for part in parts if part)
+        return f"No guided cell differs significantly from its baseline in {metric}.{edge}"
+    worse_cells = _names(finding.worse, scope) if worse else ""
+    counts = [
+        f"significantly better in {better}" if better else "",
+        f"significantly worse in {worse}{worse_cells}" if worse else "",
+        f"not significantly different in {neither}" if neither else "",
+    ]
     return (
-        f"Of {finding.guided} guided cells, {metric} is shown {shown}{named} beside unguided decoding{rest}."
-        f"{edge}"
+        f"Compared with decoding without guidance, {metric} is {joined(filter(None, counts))} of "
+        f"{finding.guided} guided cells.{edge}"
     )
 
 
-def rivals(finding: Finding, scope: Scope) -> str:
-    """What is due to the negative, or to the rule, of the best guided cell: it beside cells without."""
-    shown = finding.rivals[:4]
-    sentences = [_rival(one, scope) for one in shown]
-    left = len(finding.rivals) - len(shown)
-    if left:
+def neighbours(finding: Finding, scope: Scope) -> str:
+    """Compare the best guided cell with cells that have another negative or rule."""
+    sentences = [_neighbour(neighbour, scope) for neighbour in finding.neighbours[:NEIGHBOURS_SHOWN]]
+    further = len(finding.neighbours) - len(sentences)
+    if further:
+        differ = "differs" if further == 1 else "differ"
         sentences.append(
-            f"{count(left, 'further cell')} like it {'is' if left == 1 else 'are'} in the table below."
+            f"{count(further, 'further cell')} {differ} in one setting. The table of cells shows them all."
         )
     return " ".join(sentences)
 
 
-def _rival(rival: Rival, scope: Scope) -> str:
-    change = rival.change
-    other = f"<b>{escape(rival.setting)} {escape(rival.value)}</b>"
-    begin = f"With {other} instead, all else the same, {escape(change.metric)} is {three_digits(change.base)}"
-    how = f"{escape(p_value(change.p_holm))} after correction"
-    to_it = f"{begin}; the difference to it, {_estimate(change)}"
-    if change.difference == 0:
-        return f"{begin} too."
-    match change.verdict:
-        case "better" | "worse" | "changed":
-            return f"{to_it}, is <b>shown</b>: {how}."
-        case "lead":
-            alone = escape(p_value(change.p))
-            return f"{to_it}, is a lead only: {alone} alone, {how}."
-        case "unknown":
-            return f"{begin}, a difference of {_estimate(change)}. {_unknown(scope)}"
-        case _:
-            could_not = f"{count(scope.prompts, 'prompt')} could not show"
-            return f"{to_it}, {could_not}: {how}.{_settled(change)}"
-
-
-def price(finding: Finding, scope: Scope) -> str:
-    """What the best guided cell costs beside its aim: what is sure first."""
+def prices(finding: Finding, scope: Scope) -> list[str]:
+    """List what changes in the best guided cell beside its aim, the certain things first."""
     if not finding.prices or finding.change is None:
-        return ""
+        return []
     leads = [change for change in finding.prices if change.verdict == "lead"]
-    worse = [change for change in leads if not change.for_the_better]
-    better = [change for change in leads if change.for_the_better]
-    cost = [_moved(change) for change in finding.prices if change.verdict == "worse"]
-    gain = [_moved(change) for change in finding.prices if change.verdict == "better"]
-    none = [escape(change.metric) for change in finding.prices if change.verdict in ("unclear", "unknown")]
-    sure = [f"{finding.compute:.3g} times the computation"] if math.isfinite(finding.compute) else []
-    sentences = [
-        f"<b>Its price:</b> {joined(sure + cost) or 'none is shown'}.",
-        f"Perhaps also, a lead only: {joined(map(_moved, worse))}." if worse else "",
-        f"It also improves {joined(gain)}." if gain else "",
-        f"Perhaps better, a lead only: {joined(map(_moved, better))}." if better else "",
-        f"For {joined(none, 'or')} no difference that {count(scope.prompts, 'prompt')} could show."
-        if none
-        else "",
+    groups = {
+        "Significantly worse": [change for change in finding.prices if change.verdict == "worse"],
+        "Significantly better": [change for change in finding.prices if change.verdict == "better"],
+        "Perhaps worse (a lead)": [change for change in leads if not change.is_improvement],
+        "Perhaps better (a lead)": [change for change in leads if change.is_improvement],
+    }
+    unclear = [change for change in finding.prices if change.verdict in ("not_significant", "unknown")]
+    names = joined(escape(change.metric) for change in unclear)
+    items = (
+        [f"<b>Computation:</b> {finding.compute:.3g} times that of the baseline."]
+        if math.isfinite(finding.compute)
+        else []
+    )
+    items += [
+        f"<b>{label}:</b> {joined(map(_movement, changes))}." for label, changes in groups.items() if changes
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    if unclear:
+        items.append(f"<b>No difference detected on {count(scope.prompts, 'prompt')}:</b> {names}.")
+    return items
 
 
-def caveats(found: list[Finding], scope: Scope, unscored: list[str]) -> list[str]:
-    """What to bear in mind when reading the rest."""
-    compared = [finding for finding in found if finding.change is not None]
+def caveats(results: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -> list[str]:
+    """List what a reader must know to read the findings correctly.
+
+    Args:
+        results: one finding per aim.
+        scope: size of the study.
+        unscored: names of the metrics without any score.
+    """
+    compared = [finding for finding in results if finding.change is not None]
     notes: list[str] = []
     if any(finding.guided > 1 for finding in compared):
         notes.append(
-            "The best cell was <b>chosen on the same texts</b> it is judged by, so its advantage is likely "
-            "smaller than it looks. Decode it again with new prompts or another seed before you rely on it."
+            "The best cell was <b>chosen on the same texts</b> that it is judged by. Its true advantage is "
+            "probably smaller. Decode it again with new prompts or another seed before you rely on it."
         )
     if scope.comparisons > 1:
+        notes += [
+            f"A difference is called <b>significant</b> if p is below {SIGNIFICANCE_LEVEL:g} after Holm's "
+            f"correction over the {scope.comparisons} comparisons of aims and prices. It is called <b>a "
+            f"lead</b> if p is below {SIGNIFICANCE_LEVEL:g} before the correction only.",
+            "Each interval covers 95 % by itself. Intervals are not corrected.",
+            "Aims and prices are fixed in advance, whatever the results are. The other metrics are corrected "
+            "among themselves.",
+        ]
+    if MIN_PROMPTS_FOR_SIGN_FLIPS <= scope.prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS:
+        smallest_p = scope.comparisons * 2 / 2**scope.prompts
+        if smallest_p >= SIGNIFICANCE_LEVEL:
+            notes.append(
+                f"With {scope.prompts} prompts and {scope.comparisons} comparisons no difference can be "
+                f"significant: no corrected p can be below {SIGNIFICANCE_LEVEL:g}. Use more prompts, or "
+                "compare fewer cells or metrics."
+            )
+    if any(finding.neighbours for finding in results):
         notes.append(
-            f"p values are corrected by Holm's method over the {scope.comparisons} comparisons of aims and "
-            "prices; the intervals are 95 % each, not corrected. A difference is called shown only where the "
-            "corrected p is below 0.05. Aims and prices are chosen by the metrics' names, not by what came "
-            "out; the other metrics are corrected among themselves."
-        )
-    if (
-        MIN_PROMPTS_FOR_SIGN_FLIPS <= scope.prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS
-        and scope.comparisons * 2 / 2**scope.prompts >= 0.05
-    ):
-        notes.append(
-            f"{scope.prompts} prompts cannot show anything among {scope.comparisons} comparisons: no "
-            "corrected p can be below 0.05. Ask fewer questions, or of more prompts."
-        )
-    if any(finding.rivals for finding in found):
-        notes.append(
-            "Where the best cell stands beside cells like it, p is corrected over these cells and for the "
-            "choice of the best among all guided cells, for each aim."
+            "Where the best cell is compared with cells that differ in one setting, p is corrected over all "
+            "these cells. It is also corrected for the choice of the best guided cell, for each aim."
         )
     for finding in compared:
         if finding.unscored:
-            those = joined(escape(scope.labels[cell]) for cell in finding.unscored)
-            notes.append(f"Not compared, for want of a score of {escape(finding.metric)}: {those}.")
+            cells = joined(escape(scope.labels[cell]) for cell in finding.unscored)
+            notes.append(f"Not compared, because {escape(finding.metric)} has no score there: {cells}.")
     if scope.planned > scope.texts:
         notes.append(
-            f"<b>{scope.texts:,} of {scope.planned:,} planned texts are decoded.</b> Cells may stand on "
-            "different prompts, and means need not differ by what pairs do. Run the sweep again to go on."
+            f"<b>{scope.texts:,} of {scope.planned:,} planned texts are decoded.</b> Cells may hold "
+            "different prompts, so the difference of two means can differ from the paired difference. Run "
+            "the sweep again to decode the rest."
         )
     if scope.prompts == 1:
         notes.append(
-            "There is <b>one prompt</b>: intervals count prompts, so none can be given, and nothing here "
-            "says what other prompts would do."
+            "There is <b>one prompt</b>. Intervals are computed over prompts, so there are none. These "
+            "results say nothing about other prompts."
         )
-    elif scope.prompts < 10:
+    elif scope.prompts < FEW_PROMPTS:
         notes.append(
-            f"{count(scope.prompts, 'prompt')} are few: intervals are wide, and approximate themselves."
+            f"There are only {count(scope.prompts, 'prompt')}. The intervals are wide, and approximate."
         )
     if unscored:
         notes.append(f"No text has a score of {joined(map(escape, unscored))}.")
     return notes
 
 
-def _unguided_is_best(finding: Finding, change: Change, scope: Scope, most: str) -> str:
-    metric, how = escape(finding.metric), escape(p_value(change.p_holm))
-    nearest = f"{scope.label(change.cell)} is at {three_digits(change.mean)}"
-    if finding.best_mean != change.base:  # another model or sampling, say, is better without guidance
-        found = {
-            "better": f"shown better, {how} after correction.",
-            "worse": f"shown worse, {how} after correction.",
-            "unknown": _unknown(scope),
-        }.get(change.verdict, f"not shown, {how} after correction.{_settled(change)}")
+def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlative: str) -> str:
+    """Say by how much the best guided cell misses the best mean, which belongs to an unguided cell."""
+    metric = escape(finding.metric)
+    best_guided = f"The best guided cell is {scope.label(change.cell)}: {three_digits(change.mean)}"
+    if finding.best_mean != change.baseline_mean:  # another model or sampling is better without guidance
         return (
-            f"The {most} {metric}, {three_digits(finding.best_mean)}, is <b>without guidance</b>, in "
-            f"{scope.label(finding.best or 0)}. The best guided cell, {nearest} against "
-            f"{three_digits(change.base)} in its own unguided texts, {_estimate(change)}: {found}"
+            f"The {superlative} {metric} is <b>without guidance</b>: {three_digits(finding.best_mean)}, in "
+            f"{scope.label(finding.best or 0)}. {best_guided}, against "
+            f"{three_digits(change.baseline_mean)} in its own baseline. {_difference(change)} {_significance(change, scope)}"
         )
-    begin = (
-        f"<b>No guided cell beats unguided decoding on {metric}</b>, which is at "
-        f"{three_digits(finding.best_mean)}; the best guided cell, {nearest}, {_estimate(change)}"
+    return (
+        f"<b>No guided cell improves {metric}</b>, which is {three_digits(finding.best_mean)} "
+        "without guidance. "
+        f"{best_guided}. {_difference(change)} {_significance(change, scope)}"
     )
-    if change.verdict == "worse":
-        return f"{begin}. Guidance makes it <b>worse</b>: {how} after correction."
-    if change.verdict == "unknown":
-        return f"{begin}. {_unknown(scope)}"
-    prompts = count(scope.prompts, "prompt")
-    return f"{begin}, a difference that {prompts} could not show.{_settled(change)}"
+
+
+def _neighbour(neighbour: Neighbour, scope: Scope) -> str:
+    """Say what the metric is in a neighbouring cell, and whether the best cell differs from it."""
+    change = neighbour.change
+    setting = f"<b>{escape(neighbour.setting)} {escape(neighbour.value)}</b>"
+    mean = (
+        f"With {setting} and all else equal, {escape(change.metric)} is {three_digits(change.baseline_mean)}"
+    )
+    if change.difference == 0:
+        return f"{mean} too."
+    difference = f"The best cell differs from it by {_estimate(change)}."
+    return f"{mean}. {difference} {_significance(change, scope, over='')}"
+
+
+def _difference(change: Change) -> str:
+    return f"The difference is {_estimate(change)}."
 
 
 def _estimate(change: Change) -> str:
+    """Return "+0.1 [0.02, 0.18]"."""
     return f"<b>{signed(change.difference)}</b> {interval(change.low, change.high)}"
 
 
-def _moved(change: Change) -> str:
-    """ "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
+def _p(p: float) -> str:
+    """Return "p = 0.012" that no line end breaks."""
+    return escape(p_value(p)).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
+    """Say whether a difference is significant, with its p value.
+
+    Args:
+        change: the difference.
+        scope: size of the study.
+        over: what the correction covers; by default all comparisons of the main family.
+    """
+    corrected, alone = _p(change.p_holm), _p(change.p)
+    prompts = count(scope.prompts, "prompt")
+    if over is None:
+        over = f" over {count(scope.comparisons, 'comparison')}"
+    match change.verdict:
+        case "better":
+            return f"It is a <b>significant</b> improvement: {corrected} after correction, on {prompts}."
+        case "worse":
+            return f"It is <b>significantly worse</b>: {corrected} after correction, on {prompts}."
+        case "different":
+            return f"It is <b>significant</b>: {corrected} after correction, on {prompts}."
+        case "lead":
+            return (
+                f"It is <b>a lead, not a result</b>: {alone} before correction, but {corrected} after "
+                f"correction{over}.{_prompts_needed(change)}"
+            )
+        case "not_significant":
+            return (
+                f"It is not significant: {corrected} after correction, on {prompts}.{_prompts_needed(change)}"
+            )
+        case "unknown":
+            return _unknown(scope)
+
+
+def _not_detected(metric: str, scope: Scope) -> str:
+    return f"No difference in {metric} was detected on {count(scope.prompts, 'prompt')}."
+
+
+def _movement(change: Change) -> str:
+    """Return "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
-        f"{escape(change.metric)} from {three_digits(change.base)} to {three_digits(change.mean)} "
-        f"({signed(change.difference)} {interval(change.low, change.high)}, {escape(p_value(change.p_holm))})"
+        f"{escape(change.metric)} from {three_digits(change.baseline_mean)} to {three_digits(change.mean)} "
+        f"({signed(change.difference)} {interval(change.low, change.high)}, {_p(change.p_holm)})"
     )
 
 
-def _settled(change: Change) -> str:
-    if not math.isfinite(change.needed) or change.needed > 1e6:
+def _prompts_needed(change: Change) -> str:
+    """Say how many prompts would detect the difference; "" if that is unknown or absurdly many."""
+    if not math.isfinite(change.needed) or change.needed > MOST_PROMPTS:
         return ""
     return (
-        f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would settle a difference of this size "
-        "in four studies of five, were it the only comparison."
+        f" About <b>{count(math.ceil(change.needed), 'prompt')}</b> would detect a difference of this size "
+        "with 80 % power, if it were the only comparison."
     )
 
 
 def _unknown(scope: Scope) -> str:
+    """Say why no p value exists."""
     if scope.prompts == 1:
-        return "One prompt cannot tell a difference from chance."
-    return "How sure that is cannot be said: too few pairs are scored, or they do not differ at all."
+        return "Whether it is more than chance is unknown, because there is one prompt."
+    return "Its p value is unknown: too few pairs are scored, or they do not differ at all."
 
 
-def _on(scope: Scope) -> str:
-    return f"on {count(scope.prompts, 'prompt')}"
-
-
-def _named(cells: tuple[int, ...], scope: Scope) -> str:
-    if len(cells) > 3:
-        return ""
-    return f" ({joined(escape(scope.labels[cell]) for cell in cells)})"
+def _names(cells: Iterable[int], scope: Scope) -> str:
+    """Return the names of a few cells in brackets; "" for many cells."""
+    labels = [escape(scope.labels[cell]) for cell in cells]
+    return f" ({joined(labels)})" if len(labels) <= CELLS_NAMED else ""

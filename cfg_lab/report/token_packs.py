@@ -1,8 +1,14 @@
-"""What guidance did at each token, packed so that a browser opens only the texts it shows.
+"""What guidance did to each token, packed so that the browser unpacks only the texts it shows.
 
-A pack holds the texts of one prompt and sample over all cells: gzipped JSON in base64, as integers of
-hundredths of a nat, with the pieces in a dictionary of its own. Packs are made until a budget is spent, in
-the order of samples, so that whatever prompt is in is in for all cells.
+A pack holds the texts of one prompt and sample in all cells. It is gzipped JSON in base64:
+
+    {"pieces": [text, …],
+     "texts": {completion number: {"pieces": [index, …],
+                                   "trace": {field: [hundredths or null, …]},
+                                   "alternatives": {distribution: [[index, hundredths of -log-prob, …], …]}}}}
+
+Packs are made in the order of samples until a budget is used up. A sample of a prompt is therefore packed for
+all cells or for none.
 """
 
 from __future__ import annotations
@@ -17,128 +23,120 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
+from cfg_lab.decoding.trace import DISTRIBUTIONS
+from cfg_lab.report.trace_columns import length, packed_trace
 
-SHARE_OF_TRACES = 0.6  # of the budget, at most, before alternatives are dropped for the traces' sake
+TRACES_SHARE = 0.6  # after this share of the budget, alternatives are left out so that more traces fit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Packs:
-    """Token views as they are embedded.
+    """Packs as they are embedded in the page.
 
     Attributes:
-        packs: base64 text of each.
-        where: completion -> its pack.
-        alternatives: whether any pack has the likeliest other tokens.
-        note: what was left out and why, for the reader; "" where nothing was.
+        packs: each pack as base64 text.
+        pack_of: number of the pack that holds a completion, by completion.
+        alternatives: whether any pack holds the likeliest other tokens.
+        note: what was left out and why, for the reader; "" if nothing was left out.
     """
 
     packs: tuple[str, ...]
-    where: dict[Hashable, int]
+    pack_of: dict[Hashable, int]
     alternatives: bool
     note: str
 
 
 def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], budget: int) -> Packs:
-    """Pack the token traces of completions.
+    """Pack the traces of completions.
 
     Args:
-        groups: completions (key, row of the results) that are shown together, most wanted first.
-        budget: bytes of base64 text, at most.
+        groups: groups of completions that are shown beside each other, the most important group first. A
+            completion is a key and its row of the results.
+        budget: largest total length of the packs, in bytes of base64 text.
     """
     packs: list[str] = []
-    where: dict[Hashable, int] = {}
-    spent = left_out = without = 0
-    alternatives = False
-    bare = False  # once alternatives have cost too much, traces alone
+    pack_of: dict[Hashable, int] = {}
+    size = left_out = without_alternatives = 0
+    any_alternatives = False
+    traces_only = False
     for group in groups:
-        texts = [(key, row) for key, row in group if key not in where and has_pieces(row)]
+        texts = [(key, row) for key, row in group if key not in pack_of and has_pieces(row)]
         if not texts:
             continue
-        if spent >= budget:
+        if size >= budget:
             left_out += len(texts)
             continue
-        bare = bare or spent > budget * SHARE_OF_TRACES
-        packed, rich = _pack(texts, with_alternatives=not bare)
-        if spent + len(packed) > budget:
+        traces_only = traces_only or size > budget * TRACES_SHARE
+        pack, has_alternatives = _pack(texts, with_alternatives=not traces_only)
+        if size + len(pack) > budget:
             left_out += len(texts)
-            spent = budget
+            size = budget
             continue
-        alternatives |= rich
-        without += len(texts) if bare else 0
-        where |= {key: len(packs) for key, _ in texts}
-        packs.append(packed)
-        spent += len(packed)
+        any_alternatives |= has_alternatives
+        without_alternatives += len(texts) if traces_only else 0
+        pack_of |= {key: len(packs) for key, _ in texts}
+        packs.append(pack)
+        size += len(pack)
     return Packs(
-        tuple(packs), where, alternatives, _note(len(where), left_out, without if alternatives else 0)
+        packs=tuple(packs),
+        pack_of=pack_of,
+        alternatives=any_alternatives,
+        note=_note(len(pack_of), left_out, without_alternatives if any_alternatives else 0),
     )
 
 
 def has_pieces(row: pd.Series[Any]) -> bool:
-    """Whether the text of each token was kept."""
-    return "pieces" in row.index and _length(row["pieces"]) > 0
-
-
-def trace_columns(row: pd.Series[Any]) -> dict[str, list[int | None]]:
-    """Traces in hundredths, None where there is nothing; log-probs, all below 0, without their sign."""
-    return {
-        name: _hundredths(row[f"trace_{name}"], sign=-1 if name in ("guided", "positive", "negative") else 1)
-        for name in TRACE_FIELDS
-        if f"trace_{name}" in row.index
-    }
+    """Whether a row of the results holds the text of each token."""
+    return "pieces" in row.index and length(row["pieces"]) > 0
 
 
 def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives: bool) -> tuple[str, bool]:
-    """The pack of some texts, and whether it has alternatives."""
-    place: dict[str, int] = {}
+    """Return the pack of some texts, and whether it holds alternatives."""
+    indices: dict[str, int] = {}
     texts: dict[str, Any] = {}
-    rich = False
     for key, row in group:
-        text: dict[str, Any] = {"pieces": [_place(place, piece) for piece in row["pieces"]]}
-        text |= trace_columns(row)
-        for branch in DISTRIBUTIONS if with_alternatives else ():
-            kept = row.get(f"alternatives_{branch}")
-            if _length(kept) and any(_length(one) for one in cast("Sequence[Any]", kept)):
-                text[f"top_{branch}"] = [_alternatives(place, one) for one in cast("Sequence[Any]", kept)]
-                rich = True
-        texts[str(key)] = text
-    content = json.dumps({"pieces": list(place), "texts": texts}, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(content.encode(), 6, mtime=0)).decode(), rich
+        texts[str(key)] = {
+            "pieces": [_index(indices, piece) for piece in row["pieces"]],
+            "trace": packed_trace(row),
+            "alternatives": _alternatives(row, indices) if with_alternatives else {},
+        }
+    content = json.dumps({"pieces": list(indices), "texts": texts}, separators=(",", ":"))
+    pack = base64.b64encode(gzip.compress(content.encode(), 6, mtime=0)).decode()
+    return pack, any(text["alternatives"] for text in texts.values())
 
 
-def _alternatives(place: dict[str, int], tokens: Any) -> list[int]:
-    """[piece, hundredths of a nat below 0, piece, …], likeliest first."""
-    if not _length(tokens):
-        return []
+def _alternatives(row: pd.Series[Any], indices: dict[str, int]) -> dict[str, list[list[int]]]:
+    """Return the likeliest tokens of each step, by distribution, without distributions that have none."""
+    columns: dict[str, list[list[int]]] = {}
+    for name in DISTRIBUTIONS:
+        steps = row.get(f"alternatives_{name}")
+        if length(steps) and any(length(step) for step in cast("Sequence[Any]", steps)):
+            columns[name] = [_flat(step, indices) for step in cast("Sequence[Any]", steps)]
+    return columns
+
+
+def _flat(step: Any, indices: dict[str, int]) -> list[int]:
+    """Return one step's likeliest tokens as [piece, hundredths of -log-prob, piece, …]."""
     flat: list[int] = []
-    for one in tokens:
-        log_prob = float(one["log_prob"])
+    for token in step if length(step) else ():
+        log_prob = float(token["log_prob"])
         if np.isfinite(log_prob):
-            flat += [_place(place, one["piece"]), round(-100 * log_prob)]
+            flat += [_index(indices, token["piece"]), round(-100 * log_prob)]
     return flat
 
 
-def _place(place: dict[str, int], piece: Any) -> int:
-    return place.setdefault(str(piece), len(place))
+def _index(indices: dict[str, int], piece: Any) -> int:
+    """Return the index of a piece, which is added to `indices` if it is new."""
+    return indices.setdefault(str(piece), len(indices))
 
 
-def _hundredths(values: Any, sign: int) -> list[int | None]:
-    if not _length(values):
-        return []
-    scaled = sign * 100 * np.asarray(values, float)
-    return [round(value) if np.isfinite(value) else None for value in scaled.tolist()]
-
-
-def _length(values: Any) -> int:
-    return len(values) if hasattr(values, "__len__") and not isinstance(values, str) else 0
-
-
-def _note(kept: int, left_out: int, without: int) -> str:
+def _note(packed: int, left_out: int, without_alternatives: int) -> str:
+    """Say what was left out; "" if nothing was."""
     notes: list[str] = []
-    if without:
-        notes.append(f"{without:,} of {kept:,} texts are without their alternative tokens")
+    if without_alternatives:
+        notes.append(f"{without_alternatives:,} of {packed:,} texts are without their alternative tokens")
     if left_out:
-        notes.append(f"{left_out:,} of {kept + left_out:,} texts are without token view")
+        notes.append(f"{left_out:,} of {packed + left_out:,} texts are without token view")
     if not notes:
         return ""
-    return f"To keep this page small, {' and '.join(notes)}; write it with a larger --tokens to have them."
+    return f"To keep this page small, {' and '.join(notes)}. Write it with a larger --tokens to include them."

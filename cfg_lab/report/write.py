@@ -1,4 +1,4 @@
-"""Writing the page of a results folder."""
+"""Write the page of a results folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def report(folder: str | Path, output: str | Path | None = None, *, tokens: int 
     """Write one HTML file that holds the results of a sweep, and return its path.
 
     Args:
-        folder: of the results.
-        output: the file; by default report.html in that folder.
-        tokens: bytes that token views may take; what does not fit is left out, and the page says so.
+        folder: the results folder.
+        output: the file to write; by default report.html in the results folder.
+        tokens: largest size of the token views in bytes. What does not fit is left out, and the page says so.
 
     Raises:
         InputError: the folder holds no results, or the file cannot be written.
-        StoreError: a file of the results is damaged.
+        StoreError: a results file is damaged.
     """
     store, path = Store(folder), Path(output or Path(folder) / "report.html")
     results = load_results(folder)

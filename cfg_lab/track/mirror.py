@@ -17,7 +17,7 @@ from cfg_lab import analysis
 from cfg_lab.analysis.frame import settings_by_cell
 from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
 from cfg_lab.errors import InputError, StoreError, TrackingError
-from cfg_lab.report.axes import cells_of, records
+from cfg_lab.report.axes import cells_of, row_dicts
 from cfg_lab.report.record import Record, read_record
 from cfg_lab.report.roles import Roles, roles_of
 from cfg_lab.report.token_packs import has_pieces
@@ -151,7 +151,7 @@ class _Snapshot:
         metrics = [name for name in analysis.metrics_of(results) if results[name].notna().any()]
         summary, cells = analysis.summary(results, metrics), cells_of(results)
         columns = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high", "_n")]
-        means = {str(row["cell"]): {name: row[name] for name in columns} for row in records(summary)}
+        means = {str(row["cell"]): {name: row[name] for name in columns} for row in row_dicts(summary)}
         labels = dict(zip(cells.ids, cells.labels, strict=True))
         return cls(store, results, read_record(store), summary, metrics, labels, means)
 

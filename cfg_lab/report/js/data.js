@@ -1,77 +1,140 @@
-// The data, numbers as text, and which cells are shown.
+// The data of the page, and the questions that all sections put to it.
 
-const D = JSON.parse(at("data").textContent);
-const CELLS = D.cells.label.map((label, index) => index);
-const METRIC = new Map(D.metrics.map((metric) => [metric.name, metric]));
-const MINUS = "\u2212";
+/** @import { PageData, Metric, Estimate, Change, Verdict } from "./types.d.ts" */
+import { byId } from "./dom.js";
+import { intervalText, MINUS, numberText, pValueText, signedText } from "./numbers.js";
 
-function short(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "\u2014";
-  const size = Math.abs(value);
-  const text =
-    size >= 1000
-      ? Math.round(value).toLocaleString("en")
-      : size && size < 0.001
-        ? value.toExponential(1)
-        : String(Number(value.toPrecision(3)));
-  return text.replaceAll("-", MINUS); // also of an exponent
-}
-const signed = (value) => (value > 0 ? "+" : "") + short(value);
-const interval = (low, high) =>
-  low === null || high === null ? "[no interval]" : `[${short(low)}, ${short(high)}]`;
-const chance = (p) =>
-  p === null
-    ? "p unknown"
-    : p < 0.001
-      ? "p < 0.001"
-      : `p = ${p >= 0.1 ? Math.round(100 * p) / 100 : Number(p.toPrecision(2))}`;
-const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
-const valueText = (value) => (typeof value === "number" ? String(value).replace("-", MINUS) : value);
-const betterText = (metric) => (metric.better ? `${metric.better} is better` : "no better direction");
-const WORDS = {
-  better: "shown better",
-  worse: "shown worse",
-  changed: "shown to differ",
-  lead: "a lead only",
-  unclear: "no difference shown",
-  unknown: "uncertain",
-};
-const isShown = (change) => change !== null && ["better", "worse", "changed"].includes(change[4]);
-const isBaseline = (cell) => D.cells.baseline[cell] === cell;
+/** @type {PageData} */
+export const data = JSON.parse(byId("data").textContent ?? "");
 
-function meanText(metric, cell) {
-  return `${metric.name} ${short(metric.mean[cell])} ${interval(metric.low[cell], metric.high[cell])}, n=${metric.n[cell]}`;
-}
-function changeText(metric, cell) {
-  const change = metric.change[cell];
-  if (!change) return isBaseline(cell) ? "unguided" : "";
-  return `${signed(change[0])} ${interval(change[1], change[2])} beside unguided, ${chance(change[3])} corrected: ${WORDS[change[4]]}`;
+/** Numbers of all cells, which are sorted by their settings. */
+export const CELLS = data.cells.id.map((_, cell) => cell);
+
+/** The metric that figures show first; undefined if nothing is measured. */
+export const firstMetric = data.metrics.find((metric) => metric.role === "aim") ?? data.metrics.at(0);
+
+const metricsByName = new Map(data.metrics.map((metric) => [metric.name, metric]));
+
+/**
+ * Returns a metric by its name.
+ * @param {string} name
+ */
+export function metricNamed(name) {
+  const metric = metricsByName.get(name);
+  if (!metric) throw new Error(`the page has no metric ${name}`);
+  return metric;
 }
 
-// Series: cells that differ only in scale are a line.
-const scaleAxis = (() => {
-  const named = D.axes.findIndex((axis) => axis.key === "guidance.scale" && axis.numeric);
-  return named >= 0 ? named : D.axes.findIndex((axis) => axis.numeric && axis.values.length > 2);
-})();
-const seriesKey = (cell) => D.cells.at[cell].filter((_, axis) => axis !== scaleAxis).join("|");
-const SERIES = [...new Set(CELLS.map(seriesKey))];
-const seriesOf = (cell) => SERIES.indexOf(seriesKey(cell));
-function seriesName(cell) {
-  const rest = D.axes.map((axis, index) => [axis, index]).filter(([, index]) => index !== scaleAxis);
+/**
+ * Whether the requests of a cell ran no negative.
+ * @param {number} cell
+ */
+export const isUnguided = (cell) => data.cells.unguided[cell];
+
+/**
+ * Returns the cell that another is compared with, or null. A baseline is compared with nothing.
+ * @param {number} cell
+ */
+export function baselineOf(cell) {
+  const baseline = data.cells.baseline[cell];
+  return baseline === cell ? null : baseline;
+}
+
+/**
+ * Returns the mean of a metric in a cell, or null if the cell is not scored.
+ * @param {Metric} metric
+ * @param {number} cell
+ * @returns {Estimate | null}
+ */
+export function estimateOf(metric, cell) {
+  const mean = metric.mean[cell];
+  const low = metric.low[cell];
+  const high = metric.high[cell];
+  if (mean === null) return null;
+  return { cell, mean, interval: low === null || high === null ? null : [low, high], n: metric.n[cell] };
+}
+
+/**
+ * Returns the means of a metric in those of the cells that are scored.
+ * @param {Metric} metric
+ * @param {number[]} cells
+ */
+export const estimatesOf = (metric, cells) =>
+  cells.map((cell) => estimateOf(metric, cell)).filter((estimate) => estimate !== null);
+
+/**
+ * Returns the difference of a metric between a cell and its baseline, or null if it has none.
+ * @param {Metric} metric
+ * @param {number} cell
+ * @returns {Change | null}
+ */
+export function changeOf(metric, cell) {
+  const columns = metric.change;
+  const verdict = columns.verdict[cell];
+  if (verdict === null) return null;
+  return {
+    difference: columns.difference[cell],
+    low: columns.low[cell],
+    high: columns.high[cell],
+    p: columns.p[cell],
+    p_holm: columns.p_holm[cell],
+    effect: columns.effect[cell],
+    needed: columns.needed[cell],
+    verdict,
+  };
+}
+
+/** @type {Verdict[]} */
+const SIGNIFICANT = ["better", "worse", "different"];
+
+/**
+ * Whether a metric differs significantly between a cell and its baseline.
+ * @param {Metric} metric
+ * @param {number} cell
+ */
+export function isSignificant(metric, cell) {
+  const verdict = metric.change.verdict[cell];
+  return verdict !== null && SIGNIFICANT.includes(verdict);
+}
+
+/**
+ * Writes the value of a setting.
+ * @param {string | number} value
+ */
+export const valueText = (value) => String(value).replace(/^-(?=\d)/, MINUS);
+
+/**
+ * Says which direction of a metric is better.
+ * @param {Metric} metric
+ */
+export const betterText = (metric) =>
+  metric.better ? `${metric.better} is better` : "neither direction is better";
+
+/**
+ * Names a metric for the title of a figure's axis.
+ * @param {Metric} metric
+ */
+export const axisTitle = (metric) => (metric.better ? `${metric.name} (${betterText(metric)})` : metric.name);
+
+/**
+ * Writes the mean of a metric in a cell with its interval and n.
+ * @param {Metric} metric
+ * @param {number} cell
+ */
+export const meanText = (metric, cell) =>
+  `${metric.name} ${numberText(metric.mean[cell])} ` +
+  `${intervalText(metric.low[cell], metric.high[cell])}, n=${metric.n[cell]}`;
+
+/**
+ * Writes the difference of a cell to its baseline with p and verdict; "" if it is not compared.
+ * @param {Metric} metric
+ * @param {number} cell
+ */
+export function changeText(metric, cell) {
+  const change = changeOf(metric, cell);
+  if (!change) return isUnguided(cell) ? "unguided" : "";
   return (
-    rest
-      .map(([axis, index]) => {
-        const value = valueText(axis.values[D.cells.at[cell][index]]);
-        return rest.length === 1 && !axis.numeric ? value : `${axis.name} ${value}`;
-      })
-      .join(", ") || D.name
+    `${signedText(change.difference)} ${intervalText(change.low, change.high)} from unguided, ` +
+    `corrected ${pValueText(change.p_holm)}: ${data.verdicts[change.verdict]}`
   );
 }
-const scaleValue = (cell) => (scaleAxis < 0 ? null : D.axes[scaleAxis].values[D.cells.at[cell][scaleAxis]]);
-
-// What is shown: values switched off, by axis; whoever draws cells registers itself.
-const off = D.axes.map(() => new Set());
-const isVisible = (cell) => D.cells.at[cell].every((value, axis) => !off[axis].has(value));
-const visibleCells = () => CELLS.filter(isVisible);
-const drawers = [];
-const redraw = () => drawers.forEach((draw) => draw());

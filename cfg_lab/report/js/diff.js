@@ -1,70 +1,102 @@
-// Words of a text that are not in the baseline's, by their longest common subsequence.
+// Which words of a text are not in its baseline, by their longest common subsequence.
 
-const wordsOf = (text) => text.match(/\s+|[^\s]+/g) || [];
+import { html } from "./dom.js";
 
-// Which words of b are common with a: a boolean for each. Quadratic, so that very long middles are only
-// compared at their ends.
-function common(a, b) {
-  let start = 0,
-    end = 0;
-  while (start < a.length && start < b.length && a[start] === b[start]) start++;
-  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end])
-    end++;
-  const kept = b.map((_, index) => index < start || index >= b.length - end);
-  const rows = a.length - start - end,
-    columns = b.length - start - end;
-  if (!rows || !columns || rows * columns > 4e6) return kept;
-  const width = columns + 1,
-    longest = new Uint16Array((rows + 1) * width);
-  for (let i = rows - 1; i >= 0; i--)
-    for (let j = columns - 1; j >= 0; j--)
+const MOST_COMPARED = 4e6; // products of lengths above this are not compared word by word
+
+/**
+ * Splits a text into words and the spaces between them.
+ * @param {string} text
+ * @returns {string[]}
+ */
+const parts = (text) => text.match(/\s+|\S+/g) ?? [];
+
+/**
+ * Splits a text into words.
+ * @param {string} text
+ */
+const words = (text) => text.split(/\s+/).filter(Boolean);
+
+/**
+ * Says for each word of `text` whether it belongs to the longest common subsequence with `baseline`.
+ *
+ * 1. Words at the start and at the end that are equal in both are common.
+ * 2. For the words between, `longest` holds the length of the longest common subsequence of every two
+ *    endings of the texts. The time is the product of the lengths, so very long texts stop after step 1.
+ * 3. A walk through that table from the start finds one longest common subsequence.
+ *
+ * @param {string[]} baseline
+ * @param {string[]} text
+ */
+function commonWords(baseline, text) {
+  let start = 0;
+  while (start < baseline.length && start < text.length && baseline[start] === text[start]) start++;
+  let end = 0;
+  const most = Math.min(baseline.length, text.length) - start;
+  while (end < most && baseline[baseline.length - 1 - end] === text[text.length - 1 - end]) end++;
+  const common = text.map((_, index) => index < start || index >= text.length - end);
+  const a = baseline.slice(start, baseline.length - end);
+  const b = text.slice(start, text.length - end);
+  if (!a.length || !b.length || a.length * b.length > MOST_COMPARED) return common;
+
+  const width = b.length + 1;
+  const longest = new Uint16Array((a.length + 1) * width);
+  for (let i = a.length - 1; i >= 0; i--)
+    for (let j = b.length - 1; j >= 0; j--)
       longest[i * width + j] =
-        a[start + i] === b[start + j]
+        a[i] === b[j]
           ? longest[(i + 1) * width + j + 1] + 1
           : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
-  for (let i = 0, j = 0; i < rows && j < columns; ) {
-    if (a[start + i] === b[start + j]) {
-      kept[start + j] = true;
+  for (let i = 0, j = 0; i < a.length && j < b.length; )
+    if (a[i] === b[j]) {
+      common[start + j] = true;
       i++;
       j++;
     } else if (longest[(i + 1) * width + j] >= longest[i * width + j + 1]) i++;
     else j++;
-  }
-  return kept;
+  return common;
 }
 
-// The text with other words marked, and a sentence about how far it is from the baseline.
-function differences(baseline, text) {
-  const parts = wordsOf(text),
-    spoken = (list) => list.filter((word) => word.trim());
-  const words = spoken(parts),
-    kept = common(spoken(wordsOf(baseline)), words);
+/**
+ * Returns a text with the words marked that differ from the baseline, and a sentence about how many do.
+ * @param {string} baseline
+ * @param {string} text
+ */
+export function differences(baseline, text) {
+  const common = commonWords(words(baseline), words(text));
+  /** @type {(string | HTMLElement)[]} */
   const nodes = [];
-  let place = 0,
-    run = null,
-    space = "";
-  for (const part of parts) {
+  /** @type {HTMLElement | null} The marked run of words that the next different word joins. */
+  let run = null;
+  let space = "";
+  let word = 0;
+  for (const part of parts(text)) {
     if (!part.trim()) {
       space = part;
       continue;
     }
-    if (kept[place++]) {
+    if (common[word++]) {
       run = null;
       nodes.push(space, part);
     } else if (run) run.append(space, part);
     else {
-      run = h("ins", {}, part);
+      run = html("ins", {}, part);
       nodes.push(space, run);
     }
     space = "";
   }
   nodes.push(space);
-  const other = kept.filter((same) => !same).length,
-    first = kept.indexOf(false);
-  const sentence = !other
-    ? baseline === text
-      ? "The same text as unguided."
-      : "All its words are in the unguided text."
-    : `${other} of ${words.length} words differ from unguided; the first is word ${first + 1}.`;
-  return { nodes, sentence };
+  return { nodes, sentence: sentence(common, baseline === text) };
+}
+
+/**
+ * @param {boolean[]} common
+ * @param {boolean} same whether the texts are equal
+ */
+function sentence(common, same) {
+  const different = common.filter((isCommon) => !isCommon).length;
+  if (same) return "The same text as unguided.";
+  if (!different) return "All its words are in the unguided text.";
+  const first = common.indexOf(false) + 1;
+  return `${different} of ${common.length} words differ from unguided. The first is word ${first}.`;
 }

@@ -1,101 +1,107 @@
-// CSV made here, from what the page holds.
+// CSV files, made from what the page holds.
 
-const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value);
-const csv = (rows) =>
-  rows
-    .map((row) =>
-      row.map((value) => quoted(value === null || value === undefined ? "" : String(value))).join(","),
-    )
-    .join("\r\n") + "\r\n";
+import { CELLS, changeOf, data } from "./data.js";
+import { byId, fill, html } from "./dom.js";
 
+/** @typedef {string | number | null} Field */
+
+/** @param {Field} value */
+function csvField(value) {
+  const text = value === null ? "" : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+}
+
+/** @param {Field[][]} rows */
+const csv = (rows) => `${rows.map((row) => row.map(csvField).join(",")).join("\r\n")}\r\n`;
+
+const settingHeads = data.axes.map((axis) => axis.key);
+
+/** @param {number} cell */
+const settings = (cell) => data.axes.map((axis, index) => axis.values[data.cells.point[cell][index]]);
+
+/** Returns one row per cell, with the mean and the difference of each metric. */
 function summaryCsv() {
-  const heads = [
-    "cell",
-    ...D.axes.map((axis) => axis.key),
-    "texts",
-    ...D.metrics.flatMap(({ name }) => [
-      name,
-      `${name}_low`,
-      `${name}_high`,
-      `${name}_n`,
-      `${name}_difference`,
-      `${name}_difference_low`,
-      `${name}_difference_high`,
-      `${name}_p_holm`,
-      `${name}_p`,
-      `${name}_effect`,
-      `${name}_needed`,
-    ]),
-  ];
-  return csv([
-    heads,
-    ...CELLS.map((cell) => [
-      D.cells.id[cell],
-      ...D.axes.map((axis, index) => axis.values[D.cells.at[cell][index]]),
-      D.cells.texts[cell],
-      ...D.metrics.flatMap((metric) => [
+  const heads = data.metrics.flatMap(({ name }) => [
+    name,
+    `${name}_low`,
+    `${name}_high`,
+    `${name}_n`,
+    `${name}_difference`,
+    `${name}_difference_low`,
+    `${name}_difference_high`,
+    `${name}_p_holm`,
+    `${name}_p`,
+    `${name}_effect`,
+    `${name}_needed`,
+  ]);
+  const rows = CELLS.map((cell) => [
+    data.cells.id[cell],
+    ...settings(cell),
+    data.cells.texts[cell],
+    ...data.metrics.flatMap((metric) => {
+      const change = changeOf(metric, cell);
+      return [
         metric.mean[cell],
         metric.low[cell],
         metric.high[cell],
         metric.n[cell],
-        ...(metric.change[cell] || Array(8).fill(null)).filter((_, place) => place !== 4), // without the verdict
-      ]),
-    ]),
-  ]);
-}
-
-function textsCsv() {
-  const names = D.metrics.map((metric) => metric.name);
-  const heads = [
-    "cell",
-    ...D.axes.map((axis) => axis.key),
-    "prompt_id",
-    "prompt",
-    "sample",
-    "text",
-    "finish_reason",
-    ...names,
-  ];
-  return csv([
-    heads,
-    ...D.rows.cell.map((cell, row) => {
-      const completion = D.rows.completion[row],
-        prompt = D.rows.prompt[row];
-      return [
-        D.cells.id[cell],
-        ...D.axes.map((axis, index) => axis.values[D.cells.at[cell][index]]),
-        D.prompts.id[prompt],
-        D.prompts.text[prompt],
-        D.rows.sample[row],
-        D.completions.text[completion],
-        D.completions.finish[completion],
-        ...names.map((name) => D.completions.scores[name][completion]),
+        change?.difference ?? null,
+        change?.low ?? null,
+        change?.high ?? null,
+        change?.p_holm ?? null,
+        change?.p ?? null,
+        change?.effect ?? null,
+        change?.needed ?? null,
       ];
     }),
   ]);
+  return csv([["cell", ...settingHeads, "texts", ...heads], ...rows]);
 }
 
-function save(name, text) {
-  const link = h("a", {
-    href: URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" })),
-    download: name,
+/** Returns one row per text, with its scores. */
+function textsCsv() {
+  const metrics = data.metrics.map((metric) => metric.name);
+  const heads = ["prompt_id", "prompt", "sample", "text", "finish_reason", ...metrics];
+  const rows = data.rows.cell.map((cell, row) => {
+    const completion = data.rows.completion[row];
+    const prompt = data.rows.prompt[row];
+    return [
+      data.cells.id[cell],
+      ...settings(cell),
+      data.prompts.id[prompt],
+      data.prompts.text[prompt],
+      data.rows.sample[row],
+      data.completions.text[completion],
+      data.completions.finish[completion],
+      ...metrics.map((name) => data.completions.scores[name][completion]),
+    ];
   });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  return csv([["cell", ...settingHeads, ...heads], ...rows]);
 }
 
-function drawDownloads() {
+/**
+ * Saves a text as a file of the reader.
+ * @param {string} name
+ * @param {string} text
+ */
+function save(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+  html("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Draws the buttons that save the files. */
+export function drawDownloads() {
+  /**
+   * @param {string} text
+   * @param {string} name
+   * @param {() => string} content
+   */
+  const button = (text, name, content) =>
+    html("button", { type: "button", onclick: () => save(`${data.name}-${name}.csv`, content()) }, text);
   fill(
-    at("downloads"),
-    h(
-      "button",
-      { type: "button", onclick: () => save(`${D.name}-summary.csv`, summaryCsv()) },
-      "Download summary as CSV",
-    ),
-    h(
-      "button",
-      { type: "button", onclick: () => save(`${D.name}-texts.csv`, textsCsv()) },
-      "Download texts as CSV",
-    ),
+    byId("downloads"),
+    button("Download summary as CSV", "summary", summaryCsv),
+    button("Download texts as CSV", "texts", textsCsv),
   );
 }

@@ -1,166 +1,243 @@
 // A table of one setting against another, coloured by a metric.
 
-const map = (() => {
-  const many = D.axes.map((axis, index) => [axis.values.length, index]).filter(([count]) => count > 1);
-  const columns = scaleAxis >= 0 && D.axes[scaleAxis].values.length > 1 ? scaleAxis : (many[0] || [0, -1])[1];
-  const rows = (many.filter(([, index]) => index !== columns).sort((a, b) => b[0] - a[0])[0] || [0, -1])[1];
-  return { rows, columns, metric: curvesMetric, show: "mean", fixed: D.axes.map(() => 0) };
-})();
+/** @import { Metric } from "./types.d.ts" */
+import { standsForCell } from "./card.js";
+import { choice, scrollBox, segments, shareTabStop } from "./controls.js";
+import {
+  changeOf,
+  changeText,
+  data,
+  firstMetric,
+  isSignificant,
+  isUnguided,
+  meanText,
+  metricNamed,
+  valueText,
+} from "./data.js";
+import { byId, fill, html } from "./dom.js";
+import { MINUS, numberText } from "./numbers.js";
+import { curveAxis } from "./series.js";
+import { hiddenValues, visibleCells } from "./visible.js";
 
-function drawMapControls() {
-  at("map").hidden = map.rows < 0 || map.columns < 0 || !D.metrics.length;
-  if (at("map").hidden) return;
-  const axes = D.axes
-    .map((axis, index) => [index, axis.name])
-    .filter(([index]) => D.axes[index].values.length > 1);
-  const set = (name, convert) => (value) => {
-    map[name] = convert(value);
-    drawMapControls();
-    drawMap();
+/** @typedef {"mean" | "change"} Shown */
+
+const COLUMN_WIDTH = 72; // pixels that a column needs for numbers of any length
+const HEAD_WIDTH = 110;
+
+const varying = data.axes.map((_, axis) => axis).filter((axis) => data.axes[axis].values.length > 1);
+const chosen = firstChoice();
+
+/** Chooses the axes that are shown first: the curves' axis across, and the longest other axis down. */
+function firstChoice() {
+  const columns = curveAxis !== null && varying.includes(curveAxis) ? curveAxis : varying.at(0);
+  const rows = varying
+    .filter((axis) => axis !== columns)
+    .sort((a, b) => data.axes[b].values.length - data.axes[a].values.length)
+    .at(0);
+  return {
+    rows,
+    columns,
+    metric: firstMetric?.name ?? "",
+    show: /** @type {Shown} */ ("mean"),
+    /** For each axis the index of the value that is held fixed while two other axes are shown. */
+    fixed: data.axes.map(() => 0),
   };
-  const rest = axes.filter(([index]) => index !== map.rows && index !== map.columns);
+}
+
+/** Whether there are two settings to show against each other. */
+export const hasMap = chosen.rows !== undefined && data.metrics.length > 0;
+
+/** Draws the choice of the metric and of the axes. */
+export function drawMapControls() {
+  if (!hasMap || chosen.rows === undefined || chosen.columns === undefined) return;
+  /** @type {[number, string][]} */
+  const axes = varying.map((axis) => [axis, data.axes[axis].name]);
+  /** @type {[string, string][]} */
+  const metrics = data.metrics.map(({ name }) => [name, name]);
+  /** @type {[Shown, string][]} */
+  const shown = [
+    ["mean", "mean"],
+    ["change", "difference"],
+  ];
   fill(
-    at("map-controls"),
-    choice(
-      "metric",
-      D.metrics.map((metric) => [metric.name, metric.name]),
-      map.metric,
-      set("metric", String),
-    ),
-    axes.length > 2
-      ? [
-          choice("down", axes, map.rows, set("rows", Number)),
-          choice("across", axes, map.columns, set("columns", Number)),
-        ]
-      : null,
-    rest.map(([index, name]) =>
-      choice(
-        `at ${name}`,
-        D.axes[index].values.map((value, place) => [place, valueText(value)]),
-        map.fixed[index],
-        (value) => {
-          map.fixed[index] = Number(value);
-          drawMap();
-        },
-      ),
-    ),
-    segments(
-      "Colour",
-      "map-show",
-      [
-        ["mean", "mean"],
-        ["change", "difference"],
-      ],
-      map.show,
-      (value) => {
-        map.show = value;
+    byId("map-controls"),
+    choice("metric", metrics, chosen.metric, (name) => {
+      chosen.metric = name;
+      drawMap();
+    }),
+    axes.length > 2 && [
+      choice("down", axes, chosen.rows, (axis) => {
+        chosen.rows = axis;
+        drawMapControls();
         drawMap();
-      },
-    ),
+      }),
+      choice("across", axes, chosen.columns, (axis) => {
+        chosen.columns = axis;
+        drawMapControls();
+        drawMap();
+      }),
+    ],
+    fixedAxes().map((axis) => {
+      /** @type {[number, string][]} */
+      const values = data.axes[axis].values.map((value, index) => [index, valueText(value)]);
+      return choice(`at ${data.axes[axis].name}`, values, chosen.fixed[axis], (index) => {
+        chosen.fixed[axis] = index;
+        drawMap();
+      });
+    }),
+    segments("Colour", "map-show", shown, chosen.show, (show) => {
+      chosen.show = show;
+      drawMap();
+    }),
   );
 }
 
-function drawMap() {
-  if (at("map").hidden) return;
-  const metric = METRIC.get(map.metric),
-    rows = D.axes[map.rows],
-    columns = D.axes[map.columns];
-  if (map.rows === map.columns) {
-    fill(at("heatmap"), h("p", { class: "empty" }, "Choose two different settings."));
+const fixedAxes = () => varying.filter((axis) => axis !== chosen.rows && axis !== chosen.columns);
+
+/** Draws the table and its caption. */
+export function drawMap() {
+  const { rows, columns, show } = chosen;
+  if (!hasMap || rows === undefined || columns === undefined) return;
+  if (rows === columns) {
+    fill(byId("heatmap"), html("p", { class: "empty" }, "Choose two different settings."));
     return;
   }
-  const fixed = D.axes
-    .map((axis, index) => index)
-    .filter((index) => index !== map.rows && index !== map.columns && D.axes[index].values.length > 1);
-  const cells = visibleCells().filter((cell) =>
-    fixed.every((index) => D.cells.at[cell][index] === map.fixed[index]),
-  );
-  const value = (cell) =>
-    map.show === "mean"
-      ? metric.mean[cell]
-      : metric.change[cell]
-        ? metric.change[cell][0]
-        : isBaseline(cell)
-          ? 0
-          : null;
-  const [low, high] = extent(cells.map(value), 0),
-    reach = Math.max(Math.abs(low), Math.abs(high)) || 1;
-  const find = (row, column) =>
-    cells.find((cell) => D.cells.at[cell][map.rows] === row && D.cells.at[cell][map.columns] === column);
-  const shownRows = rows.values.map((_, place) => place).filter((place) => !off[map.rows].has(place));
-  const shownColumns = columns.values
-    .map((_, place) => place)
-    .filter((place) => !off[map.columns].has(place));
+  const metric = metricNamed(chosen.metric);
+  const shownRows = visibleValues(rows);
+  const shownColumns = visibleValues(columns);
+  const numbers = shownNumbers(metric, show);
+  const style = styleOf(metric, show, [...numbers.values()], shownColumns.length);
+  /** @type {HTMLButtonElement[]} */
   const buttons = [];
-  // where columns are narrow, as many decimals for all as the largest needs
-  const narrow = at("heatmap").clientWidth < 110 + 72 * shownColumns.length;
-  const digits = Math.max(0, (map.show === "mean" ? 2 : 1) - Math.floor(Math.log10(reach)));
-  const told = (one) =>
-    narrow && one !== 0 && digits < 6 ? one.toFixed(digits).replace("-", MINUS) : short(one);
-  // blue is better and orange worse; without a better direction there is one colour, and it is neither
-  const good = { higher: 1, lower: -1 }[metric.better] || 0;
-  const hue = (one) => (good ? (map.show !== "mean" && one * good < 0 ? "worse" : "") : "neutral");
   const body = shownRows.map((row) =>
-    h(
+    html(
       "tr",
       {},
-      h("th", { scope: "row" }, valueText(rows.values[row])),
+      html("th", { scope: "row" }, valueText(data.axes[rows].values[row])),
       shownColumns.map((column) => {
-        const cell = find(row, column);
-        if (cell === undefined || value(cell) === null) return h("td", { class: "none" }, "\u2014");
-        const change = metric.change[cell];
-        const button = h(
-          "button",
-          { type: "button", class: `heat ${hue(value(cell))}` },
-          (map.show !== "mean" && value(cell) > 0 ? "+" : "") + told(value(cell)),
-          isShown(change) ? h("span", { class: "dot", "aria-hidden": "true" }) : null,
+        const cell = [...numbers.keys()].find(
+          (candidate) =>
+            data.cells.point[candidate][rows] === row && data.cells.point[candidate][columns] === column,
         );
-        const above = (value(cell) - low) / (high - low || 1);
-        const share =
-          map.show === "mean" ? (good < 0 ? 1 - above : above) : Math.abs(value(cell)) / reach;
-        button.style.setProperty("--share", `${Math.round(5 + 40 * share)}%`);
-        speaks(button, cell, [D.cells.label[cell], meanText(metric, cell), changeText(metric, cell)]);
-        buttons.push(button);
-        return h("td", {}, button);
+        const value = cell === undefined ? undefined : numbers.get(cell);
+        if (cell === undefined || value === undefined) return html("td", { class: "none" }, "\u2014");
+        const button = html(
+          "button",
+          { type: "button", class: `heat ${style.hue(value)}` },
+          style.text(value),
+          isSignificant(metric, cell) && html("span", { class: "dot", "aria-hidden": "true" }),
+        );
+        button.style.setProperty("--share", `${Math.round(5 + 40 * style.strength(value))}%`);
+        buttons.push(
+          standsForCell(button, cell, [
+            data.cells.label[cell],
+            meanText(metric, cell),
+            changeText(metric, cell),
+          ]),
+        );
+        return html("td", {}, button);
       }),
     ),
   );
-  roving(buttons);
-  fill(
-    at("heatmap"),
-    scrollBox(
-      "Heat map",
-      h(
-        "table",
-        { class: "heatmap" },
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            h(
-              "td",
-              { class: "corner-cell" },
-              h("span", {}, `${rows.name}\u00a0\u2193`),
-              " ",
-              h("span", {}, `${columns.name}\u00a0\u2192`),
-            ),
-            shownColumns.map((column) => h("th", { scope: "col" }, valueText(columns.values[column]))),
-          ),
-        ),
-        h("tbody", {}, body),
-      ),
-    ),
+  shareTabStop(buttons);
+  const corner = html(
+    "td",
+    { class: "corner-cell" },
+    html("span", {}, `${data.axes[rows].name}\u00a0\u2193`),
+    " ",
+    html("span", {}, `${data.axes[columns].name}\u00a0\u2192`),
   );
-  fill(
-    at("map-caption"),
-    h("b", {}, `${metric.name}, ${map.show === "mean" ? "means" : "differences to unguided decoding"}. `),
-    map.show === "mean"
-      ? `Stronger colour is ${metric.better ? `${metric.better}, which is better` : "higher"}.`
-      : good
-        ? `Blue is better than unguided (${metric.better}), orange worse.`
-        : "Stronger colour is further from unguided; neither direction is better.",
-    " A dot: the difference to unguided decoding is shown.",
+  const heads = shownColumns.map((column) =>
+    html("th", { scope: "col" }, valueText(data.axes[columns].values[column])),
   );
+  const table = html(
+    "table",
+    { class: "heatmap" },
+    html("thead", {}, html("tr", {}, corner, heads)),
+    html("tbody", {}, body),
+  );
+  fill(byId("heatmap"), scrollBox("Cells of the heat map", table));
+  fill(
+    byId("map-caption"),
+    html("b", {}, `${metric.name}, ${show === "mean" ? "means" : "differences to unguided decoding"}. `),
+    colourCaption(metric, show),
+    " A dot marks a significant difference to unguided decoding.",
+  );
+}
+
+/** @param {number} axis */
+const visibleValues = (axis) =>
+  data.axes[axis].values.map((_, index) => index).filter((index) => !hiddenValues[axis].has(index));
+
+/**
+ * Returns the number that is shown of each cell. An unguided cell differs from itself by 0.
+ * @param {Metric} metric
+ * @param {Shown} show
+ * @returns {Map<number, number>}
+ */
+function shownNumbers(metric, show) {
+  const fixed = fixedAxes();
+  const numbers = new Map();
+  for (const cell of visibleCells()) {
+    if (fixed.some((axis) => data.cells.point[cell][axis] !== chosen.fixed[axis])) continue;
+    const difference = changeOf(metric, cell)?.difference ?? (isUnguided(cell) ? 0 : null);
+    const number = show === "mean" ? metric.mean[cell] : difference;
+    if (number !== null) numbers.set(cell, number);
+  }
+  return numbers;
+}
+
+/**
+ * Returns how numbers are written and coloured.
+ *
+ * Blue is better and orange is worse. A metric without a better direction has a colour of its own.
+ * @param {Metric} metric
+ * @param {Shown} show
+ * @param {number[]} numbers
+ * @param {number} columns
+ */
+function styleOf(metric, show, numbers, columns) {
+  const low = Math.min(...numbers);
+  const high = Math.max(...numbers);
+  const reach = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  const sign = metric.better && { higher: 1, lower: -1 }[metric.better];
+  // In narrow columns all numbers have as many decimals as the largest needs.
+  const narrow = byId("heatmap").clientWidth < HEAD_WIDTH + COLUMN_WIDTH * columns;
+  const decimals = Math.max(0, (show === "mean" ? 2 : 1) - Math.floor(Math.log10(reach)));
+  return {
+    /** @param {number} value */
+    text(value) {
+      const fits = !narrow || value === 0 || decimals > 5;
+      const text = fits ? numberText(value) : value.toFixed(decimals).replace("-", MINUS);
+      return show === "change" && value > 0 ? `+${text}` : text;
+    },
+    /** @param {number} value */
+    hue(value) {
+      if (!sign) return "neutral";
+      return show === "change" && value * sign < 0 ? "worse" : "";
+    },
+    /**
+     * Strength of the colour, from 0 to 1.
+     * @param {number} value
+     */
+    strength(value) {
+      if (show === "change") return Math.abs(value) / reach;
+      const share = (value - low) / (high - low || 1);
+      return sign === -1 ? 1 - share : share;
+    },
+  };
+}
+
+/**
+ * @param {Metric} metric
+ * @param {Shown} show
+ */
+function colourCaption(metric, show) {
+  if (show === "mean")
+    return metric.better
+      ? `Stronger colour is ${metric.better}, which is better.`
+      : "Stronger colour is higher.";
+  return metric.better
+    ? `Blue is better than unguided (${metric.better}). Orange is worse.`
+    : "Stronger colour is further from unguided. Neither direction is better.";
 }

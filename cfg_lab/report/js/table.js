@@ -1,154 +1,203 @@
-// A row a cell, sortable.
+// The table of all cells, which can be sorted.
 
-const grid = { all: false, by: null, down: false };
+/** @import { Metric } from "./types.d.ts" */
+import { scrollBox, segments } from "./controls.js";
+import { betterText, changeOf, changeText, data, isSignificant, isUnguided, valueText } from "./data.js";
+import { byId, fill, html } from "./dom.js";
+import { intervalText, numberText, signedText } from "./numbers.js";
+import { openTexts } from "./texts.js";
+import { visibleCells } from "./visible.js";
 
-function drawTableControls() {
-  if (D.metrics.every((metric) => metric.role !== "other")) return;
+/** @import { Child } from "./dom.js" */
+/**
+ * @typedef {object} Column
+ * @property {string} name
+ * @property {boolean} [text] whether the column holds text rather than numbers
+ * @property {string} [arrow] shows which direction is better
+ * @property {string} [note] says which direction is better
+ * @property {(cell: number) => number | null} key what the column is sorted by
+ * @property {(cell: number) => Child} show
+ */
+
+const LONG = 40; // rows from which on the table scrolls by itself
+
+const state = {
+  allMetrics: false,
+  /** @type {number | null} Number of the column that the table is sorted by. */
+  sortedBy: null,
+  descending: false,
+};
+
+/** Draws the choice between the main metrics and all metrics. */
+export function drawTableControls() {
+  if (data.metrics.every((metric) => metric.role !== "other")) return;
+  /** @type {["main" | "all", string][]} */
+  const options = [
+    ["main", "aims and prices"],
+    ["all", `all ${data.metrics.length}`],
+  ];
   fill(
-    at("table-controls"),
-    segments(
-      "Metrics",
-      "table-metrics",
-      [
-        ["main", "aims and prices"],
-        ["all", `all ${D.metrics.length}`],
-      ],
-      "main",
-      (value) => {
-        grid.all = value === "all";
-        drawTable();
-      },
-    ),
+    byId("table-controls"),
+    segments("Metrics", "table-metrics", options, "main", (value) => {
+      state.allMetrics = value === "all";
+      drawTable();
+    }),
   );
 }
 
-function drawTable() {
-  const metrics = D.metrics.filter((metric) => grid.all || metric.role !== "other");
-  const axes = D.axes.map((axis, index) => [axis, index]);
-  const columns = [
-    ...(axes.length
-      ? axes.map(([axis, index]) => ({
-          name: axis.name,
-          left: true,
-          key: (cell) => D.cells.at[cell][index],
-          show: (cell) => valueText(axis.values[D.cells.at[cell][index]]),
-        }))
-      : [{ name: "cell", left: true, key: (cell) => cell, show: (cell) => D.cells.label[cell] }]),
-    { name: "texts", key: (cell) => D.cells.texts[cell], show: (cell) => String(D.cells.texts[cell]) },
+/** Draws the table. */
+export function drawTable() {
+  const columns = tableColumns();
+  const cells = sorted(visibleCells(), columns);
+  const table = html(
+    "table",
+    { class: "results" },
+    html(
+      "caption",
+      {},
+      "Mean and 95 % interval over prompts, with n where not every text is scored. Below it, the paired " +
+        "difference to unguided decoding of the same prompts.",
+    ),
+    html("thead", {}, html("tr", {}, columns.map(columnHead))),
+    html(
+      "tbody",
+      {},
+      cells.map((cell) => tableRow(cell, columns)),
+    ),
+  );
+  fill(byId("table"), scrollBox("Results, one row per cell", table, cells.length > LONG ? "tall" : ""));
+  fill(
+    byId("table-note"),
+    "\u25b2 \u25bc significantly higher or lower than unguided after correction. \u25b3 \u25bd not significant. " +
+      "Rows in italics are unguided. The first column opens the texts of a cell.",
+  );
+}
+
+/** @returns {Column[]} */
+function tableColumns() {
+  const metrics = data.metrics.filter((metric) => state.allMetrics || metric.role !== "other");
+  /** @type {Column[]} */
+  const settings = data.axes.map((axis, index) => ({
+    name: axis.name,
+    text: true,
+    key: (cell) => data.cells.point[cell][index],
+    show: (cell) => valueText(axis.values[data.cells.point[cell][index]]),
+  }));
+  /** @type {Column} */
+  const name = { name: "cell", text: true, key: (cell) => cell, show: (cell) => data.cells.label[cell] };
+  return [
+    ...(settings.length ? settings : [name]),
+    { name: "texts", key: (cell) => data.cells.texts[cell], show: (cell) => String(data.cells.texts[cell]) },
     ...metrics.map((metric) => ({
       name: metric.name,
-      arrow: { higher: "\u2191", lower: "\u2193" }[metric.better],
-      say: betterText(metric),
-      key: (cell) => metric.mean[cell],
-      show: (cell) => metricCell(metric, cell),
+      arrow: metric.better ? { higher: "\u2191", lower: "\u2193" }[metric.better] : "",
+      note: betterText(metric),
+      key: (/** @type {number} */ cell) => metric.mean[cell],
+      show: (/** @type {number} */ cell) => metricCell(metric, cell),
     })),
   ];
-  const cells = visibleCells();
-  if (grid.by !== null && columns[grid.by]) {
-    const key = columns[grid.by].key,
-      sign = grid.down ? -1 : 1;
-    cells.sort((a, b) => (key(a) === null) - (key(b) === null) || sign * (key(a) - key(b)) || a - b);
-  }
-  const head = columns.map((column, index) =>
-    h(
-      "th",
-      {
-        scope: "col",
-        class: column.left ? null : "n",
-        "aria-sort": grid.by === index ? (grid.down ? "descending" : "ascending") : "none",
-      },
-      h(
-        "button",
-        {
-          type: "button",
-          title: column.say,
-          onclick: () => {
-            grid.down = grid.by === index ? !grid.down : false;
-            grid.by = index;
-            drawTable();
-            at("table").querySelectorAll("th button")[index].focus();
-          },
-        },
-        column.name,
-        column.arrow
-          ? h("span", { class: "arrow", "aria-label": column.say, role: "img" }, ` ${column.arrow}`)
-          : null,
-        h(
-          "span",
-          { class: "sort", "aria-hidden": "true" },
-          grid.by === index ? (grid.down ? "\u25be" : "\u25b4") : "",
-        ),
-      ),
+}
+
+/**
+ * Returns the cells in the order of the sorted column. Cells without a number come last.
+ * @param {number[]} cells
+ * @param {Column[]} columns
+ */
+function sorted(cells, columns) {
+  const column = state.sortedBy === null ? undefined : columns.at(state.sortedBy);
+  if (!column) return cells;
+  const sign = state.descending ? -1 : 1;
+  return cells.sort((a, b) => {
+    const [keyA, keyB] = [column.key(a), column.key(b)];
+    if (keyA === null || keyB === null) return Number(keyA === null) - Number(keyB === null) || a - b;
+    return sign * (keyA - keyB) || a - b;
+  });
+}
+
+/**
+ * @param {Column} column
+ * @param {number} index
+ */
+function columnHead(column, index) {
+  const isSorted = state.sortedBy === index;
+  const direction = state.descending ? "descending" : "ascending";
+  const sort = () => {
+    state.descending = isSorted && !state.descending;
+    state.sortedBy = index;
+    drawTable();
+    const heads = byId("table").querySelectorAll("thead th");
+    heads.item(index).querySelector("button")?.focus();
+  };
+  const button = html(
+    "button",
+    { type: "button", title: column.note, onclick: sort },
+    column.name,
+    column.arrow &&
+      html("span", { class: "arrow", "aria-label": column.note, role: "img" }, ` ${column.arrow}`),
+    html(
+      "span",
+      { class: "sort", "aria-hidden": "true" },
+      isSorted && (state.descending ? "\u25be" : "\u25b4"),
     ),
   );
-  const body = cells.map((cell) =>
-    h(
-      "tr",
-      { class: isBaseline(cell) ? "unguided" : null },
-      columns.map((column, index) =>
-        index
-          ? h("td", { class: column.left ? null : "n" }, column.show(cell))
-          : h(
-              "th",
-              { scope: "row" },
-              h(
-                "button",
-                {
-                  type: "button",
-                  class: "link",
-                  "aria-label": `${D.cells.label[cell]}: its texts`,
-                  onclick: () => openTexts(cell),
-                },
-                column.show(cell),
-              ),
-            ),
-      ),
-    ),
-  );
-  fill(
-    at("table"),
-    scrollBox(
-      "Results, a row a cell",
-      h(
-        "table",
-        { class: "results" },
-        h(
-          "caption",
-          {},
-          "Mean, 95 % interval over prompts (n where not every text is scored), paired difference to unguided decoding of the same prompts.",
-        ),
-        h("thead", {}, h("tr", {}, head)),
-        h("tbody", {}, body),
-      ),
-      cells.length > 40 ? "tall" : "",
-    ),
-  );
-  fill(
-    at("table-note"),
-    "\u25b2 \u25bc shown higher or lower than unguided after correction; \u25b3 \u25bd not shown. Rows in italics are unguided. The first column opens a cell's texts.",
+  return html(
+    "th",
+    { scope: "col", class: column.text ? null : "n", "aria-sort": isSorted ? direction : "none" },
+    button,
   );
 }
 
+/**
+ * @param {number} cell
+ * @param {Column[]} columns
+ */
+function tableRow(cell, columns) {
+  const [first, ...rest] = columns;
+  const opener = html(
+    "button",
+    {
+      type: "button",
+      class: "link",
+      "aria-label": `${data.cells.label[cell]}: read its texts`,
+      onclick: () => openTexts(cell),
+    },
+    first.show(cell),
+  );
+  return html(
+    "tr",
+    { class: isUnguided(cell) ? "unguided" : null },
+    html("th", { scope: "row" }, opener),
+    rest.map((column) => html("td", { class: column.text ? null : "n" }, column.show(cell))),
+  );
+}
+
+/**
+ * Writes the mean of a metric in a cell, its interval and its difference.
+ * @param {Metric} metric
+ * @param {number} cell
+ */
 function metricCell(metric, cell) {
-  if (metric.mean[cell] === null) return h("span", { class: "none" }, "not scored");
-  const change = metric.change[cell];
+  if (metric.mean[cell] === null) return html("span", { class: "none" }, "not scored");
+  const change = changeOf(metric, cell);
+  const difference = change?.difference ?? null;
+  const [up, down] = isSignificant(metric, cell) ? ["\u25b2", "\u25bc"] : ["\u25b3", "\u25bd"];
   return [
-    h("span", { class: "mean" }, short(metric.mean[cell])),
+    html("span", { class: "mean" }, numberText(metric.mean[cell])),
     " ",
-    h(
+    html(
       "small",
       {},
-      interval(metric.low[cell], metric.high[cell]),
-      metric.n[cell] === D.cells.texts[cell] ? null : ` n=${metric.n[cell]}`,
+      intervalText(metric.low[cell], metric.high[cell]),
+      metric.n[cell] !== data.cells.texts[cell] && ` n=${metric.n[cell]}`,
     ),
-    change && change[0] !== null
-      ? h(
-          "span",
-          { class: `delta ${change[4]}`, title: changeText(metric, cell) },
-          (isShown(change) ? "\u25b2\u25bc" : "\u25b3\u25bd")[change[0] < 0 ? 1 : 0],
-          h("span", { class: "sr" }, `${WORDS[change[4]]}: `),
-          ` ${signed(change[0])}`,
-        )
-      : null,
+    change &&
+      difference !== null &&
+      html(
+        "span",
+        { class: `delta ${change.verdict}`, title: changeText(metric, cell) },
+        difference < 0 ? down : up,
+        html("span", { class: "sr" }, `${data.verdicts[change.verdict]}: `),
+        ` ${signedText(difference)}`,
+      ),
   ];
 }

@@ -1,258 +1,325 @@
-// The texts of a prompt, cell beside cell.
+// The texts of one prompt, with the cells beside each other.
 
-const MOST = 24; // cards at once
-const reading = { prompt: 0, sample: 0, mode: "text", cells: null };
-const rowAt = new Map(
-  D.rows.cell.map((cell, row) => [`${cell}|${D.rows.prompt[row]}|${D.rows.sample[row]}`, row]),
+import { choice, segments } from "./controls.js";
+import { baselineOf, CELLS, data, estimatesOf, isUnguided } from "./data.js";
+import { differences } from "./diff.js";
+import { byId, fill, html } from "./dom.js";
+import { numberText } from "./numbers.js";
+import { tokenLegend, tokensWork, tokenView } from "./tokens.js";
+import { isVisible, visibleCells } from "./visible.js";
+
+/** @typedef {"text" | "differences" | "tokens"} Mode how texts are shown */
+
+const MOST_CARDS = 24;
+const FEW_CELLS = 4; // so many cells are shown at once without a choice
+const LONGEST_PROMPT = 60; // characters of a prompt in the list of prompts
+
+const state = {
+  prompt: 0,
+  sample: 0,
+  mode: /** @type {Mode} */ ("text"),
+  /** @type {number[] | null} The cells that the reader chose; null before any choice. */
+  cells: null,
+};
+
+/**
+ * @param {number} cell
+ * @param {number} prompt
+ * @param {number} sample
+ */
+const rowKey = (cell, prompt, sample) => `${cell}|${prompt}|${sample}`;
+const rowsByKey = new Map(
+  data.rows.cell.map((cell, row) => [rowKey(cell, data.rows.prompt[row], data.rows.sample[row]), row]),
 );
+
+/**
+ * Returns the row of a cell's text of the shown prompt and sample, if the page holds it.
+ * @param {number | null} cell
+ */
+const rowOf = (cell) => (cell === null ? undefined : rowsByKey.get(rowKey(cell, state.prompt, state.sample)));
+
+/** @param {number} prompt */
 const samplesOf = (prompt) =>
-  [...new Set(D.rows.sample.filter((_, row) => D.rows.prompt[row] === prompt))].sort((a, b) => a - b);
+  [...new Set(data.rows.sample.filter((_, row) => data.rows.prompt[row] === prompt))].sort((a, b) => a - b);
 
-// At first: the best visible cell by the first aim, and what it is compared with; all where they are few.
-function firstCells() {
+/** Returns the best visible guided cell by the first aim with its baseline, or all cells if they are few. */
+function bestAndUnguided() {
   const cells = visibleCells();
-  if (cells.length <= 4) return cells;
-  const metric = D.metrics.find((one) => one.role === "aim");
-  if (!metric) return cells.slice(0, 4);
-  const sign = metric.better === "lower" ? -1 : 1;
-  const scored = cells.filter((cell) => metric.mean[cell] !== null && !isBaseline(cell));
-  const best = scored.sort((a, b) => sign * (metric.mean[b] - metric.mean[a]))[0];
-  return best === undefined ? cells.slice(0, 4) : withBaseline(best).filter(isVisible);
-}
-function withBaseline(cell) {
-  const base = D.cells.baseline[cell];
-  return base >= 0 && base !== cell ? [base, cell] : [cell];
+  const aim = data.metrics.find((metric) => metric.role === "aim");
+  if (cells.length <= FEW_CELLS || !aim) return cells.slice(0, FEW_CELLS);
+  const sign = aim.better === "lower" ? -1 : 1;
+  const guided = estimatesOf(aim, cells).filter(({ cell }) => !isUnguided(cell));
+  const best = guided.sort((a, b) => sign * (b.mean - a.mean)).at(0);
+  return best ? withBaseline(best.cell).filter(isVisible) : cells.slice(0, FEW_CELLS);
 }
 
-function openTexts(cell) {
-  const chosen = new Set([...withBaseline(cell)]);
-  reading.cells = CELLS.filter((one) => chosen.has(one));
+/** @param {number} cell */
+function withBaseline(cell) {
+  const baseline = baselineOf(cell);
+  return baseline === null ? [cell] : [baseline, cell];
+}
+
+/** Returns the cells to show. If the filters hide all chosen cells, others take their place meanwhile. */
+function shownCells() {
+  if (!state.cells) return bestAndUnguided();
+  const visible = state.cells.filter(isVisible);
+  return visible.length || !state.cells.length ? visible : bestAndUnguided();
+}
+
+/**
+ * Shows the texts of a cell beside those of its baseline, and moves the focus there.
+ * @param {number} cell
+ */
+export function openTexts(cell) {
+  const chosen = withBaseline(cell);
+  state.cells = CELLS.filter((candidate) => chosen.includes(candidate));
+  drawAll();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  byId("texts").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+  const heading = byId("h-texts");
+  heading.setAttribute("tabindex", "-1");
+  heading.focus({ preventScroll: true });
+}
+
+function drawAll() {
   drawTextControls();
   drawTexts();
-  at("texts").scrollIntoView({
-    behavior: window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
-  });
-  at("h-texts").setAttribute("tabindex", "-1");
-  at("h-texts").focus({ preventScroll: true });
 }
 
-function drawTextControls() {
-  const samples = samplesOf(reading.prompt);
-  if (!samples.includes(reading.sample)) reading.sample = samples[0] ?? 0;
-  const again = () => {
-    drawTextControls();
-    drawTexts();
+/** Draws the choice of prompt, sample, mode and cells. */
+export function drawTextControls() {
+  state.cells ??= bestAndUnguided();
+  const samples = samplesOf(state.prompt);
+  if (!samples.includes(state.sample)) state.sample = samples.at(0) ?? 0;
+  /** @type {[number, string][]} */
+  const prompts = data.prompts.id.map((_, prompt) => [prompt, promptName(prompt)]);
+  /** @type {[number, string][]} */
+  const sampleOptions = samples.map((sample) => [sample, String(sample)]);
+  /** @type {[Mode, string][]} */
+  const modes = [
+    ["text", "plain"],
+    ["differences", "differences"],
+    ["tokens", "tokens"],
+  ];
+  const focused = document.activeElement?.getAttribute("data-step");
+  fill(
+    byId("texts-controls"),
+    stepButton("back", "Previous prompt", "\u2190", -1),
+    choice("prompt", prompts, state.prompt, (prompt) => {
+      state.prompt = prompt;
+      drawAll();
+    }),
+    stepButton("on", "Next prompt", "\u2192", 1),
+    samples.length > 1 &&
+      choice("sample", sampleOptions, state.sample, (sample) => {
+        state.sample = sample;
+        drawTexts();
+      }),
+    segments("Reading", "texts-mode", modes, state.mode, (mode) => {
+      state.mode = mode;
+      drawTexts();
+    }),
+    cellPicker(),
+  );
+  for (const button of byId("texts-controls").querySelectorAll("button"))
+    if (focused && button.getAttribute("data-step") === focused) button.focus();
+}
+
+/** @param {number} prompt */
+function promptName(prompt) {
+  const text = data.prompts.text[prompt];
+  const short = text.length > LONGEST_PROMPT ? `${text.slice(0, LONGEST_PROMPT - 1)}\u2026` : text;
+  return `${data.prompts.id[prompt]}: ${short}`;
+}
+
+/**
+ * Creates a button that moves to another prompt.
+ * @param {string} name
+ * @param {string} label
+ * @param {string} arrow
+ * @param {number} step
+ */
+function stepButton(name, label, arrow, step) {
+  const count = data.prompts.id.length;
+  const move = () => {
+    state.prompt = (state.prompt + step + count) % count;
+    drawAll();
   };
-  const step = (by) => () => {
-    reading.prompt = (reading.prompt + by + D.prompts.id.length) % D.prompts.id.length;
-    again();
-  };
-  const name = (prompt) => {
-    const text = D.prompts.text[prompt];
-    return `${D.prompts.id[prompt]}: ${text.length > 60 ? text.slice(0, 59) + "\u2026" : text}`;
-  };
-  const held = document.activeElement && document.activeElement.getAttribute("data-keep");
-  const quick = (text, cells) =>
-    h(
-      "button",
-      {
-        type: "button",
-        onclick: () => {
-          reading.cells = cells();
-          again();
-        },
+  return html(
+    "button",
+    { type: "button", class: "step", "data-step": name, "aria-label": label, onclick: move },
+    arrow,
+  );
+}
+
+/** Creates the choice of cells, which opens on a click. */
+function cellPicker() {
+  const summary = html("summary", {}, pickerTitle());
+  /** @param {number} cell */
+  const chip = (cell) => {
+    const input = html("input", {
+      type: "checkbox",
+      checked: shownCells().includes(cell),
+      onchange: () => {
+        const before = shownCells();
+        state.cells = CELLS.filter((other) => (other === cell ? input.checked : before.includes(other)));
+        fill(summary, pickerTitle());
+        drawTexts();
       },
-      text,
-    );
-  const picker = h(
+    });
+    return html("label", { class: "chip" }, input, html("span", {}, data.cells.label[cell]));
+  };
+  const previous = document.getElementById("texts-picker");
+  return html(
     "details",
-    { class: "picker" },
-    h("summary", {}, `Cells: ${chosenCells().length} chosen`),
-    h(
+    { class: "picker", id: "texts-picker", open: previous instanceof HTMLDetailsElement && previous.open },
+    summary,
+    html(
       "div",
       {},
-      quick("all shown", () => [...CELLS]),
-      quick("best and unguided", firstCells),
-      h(
-        "fieldset",
+      chooseButton("all cells", () => [...CELLS]),
+      chooseButton("best and unguided", bestAndUnguided),
+      html("fieldset", {}, html("legend", {}, "Cells beside each other"), visibleCells().map(chip)),
+    ),
+  );
+}
+
+const pickerTitle = () => `Cells: ${shownCells().length} chosen`;
+
+/**
+ * Creates a button that chooses cells.
+ * @param {string} text
+ * @param {() => number[]} cells
+ */
+function chooseButton(text, cells) {
+  const choose = () => {
+    state.cells = cells();
+    drawAll();
+  };
+  return html("button", { type: "button", onclick: choose }, text);
+}
+
+let drawings = 0;
+
+/** Draws the texts. Unpacking tokens takes a moment, so only the latest drawing is shown. */
+export async function drawTexts() {
+  const drawing = ++drawings;
+  const grid = byId("texts-grid");
+  grid.setAttribute("aria-busy", "true");
+  const negative = data.prompts.negative.at(state.prompt);
+  fill(
+    byId("texts-prompt"),
+    html("span", {}, "Prompt "),
+    html("bdi", {}, data.prompts.text[state.prompt] ?? ""),
+    negative && [html("br"), html("span", {}, "Negative "), html("bdi", {}, negative)],
+  );
+  const cells = shownCells();
+  const rows = cells.flatMap((cell) => {
+    const row = rowOf(cell);
+    return row === undefined ? [] : [{ cell, row }];
+  });
+  const withTokens = state.mode === "tokens" && tokensWork;
+  fill(byId("texts-note"), notes(cells.length, rows.length).filter(Boolean).join(" "));
+  fill(byId("legend"), withTokens && tokenLegend());
+  byId("inspector").hidden = true; // its token is drawn anew
+  const cards = await Promise.all(
+    rows.slice(0, MOST_CARDS).map(({ cell, row }) => textCard(cell, data.rows.completion[row], withTokens)),
+  );
+  if (drawing !== drawings) return;
+  grid.removeAttribute("aria-busy");
+  const nothing = visibleCells().length ? "No cell is chosen." : "No cell is shown. Switch some on above.";
+  fill(grid, cards.length ? cards : html("p", { class: "empty" }, nothing));
+}
+
+/**
+ * Says what is not shown, and why.
+ * @param {number} cells how many cells are chosen
+ * @param {number} texts how many of them have a text
+ */
+function notes(cells, texts) {
+  const leftOut = data.texts_left_out;
+  return [
+    state.mode === "tokens" && tokenNote(),
+    texts > MOST_CARDS && `The first ${MOST_CARDS} of ${texts} texts are shown.`,
+    texts < cells && `${cells - texts} of the chosen cells have no text here.`,
+    leftOut > 0 &&
+      `${leftOut.toLocaleString("en")} texts are left out to keep this page small. The results folder has them.`,
+  ];
+}
+
+/** Says why tokens are missing; "" if none are. */
+function tokenNote() {
+  if (data.tokens.available && !tokensWork) return "This browser cannot unpack the tokens. A newer one can.";
+  if (data.tokens.available || data.tokens.note) return data.tokens.note;
+  return (
+    "These results were made before the text of each token was kept, so whole texts are shown. Run the sweep " +
+    "again in a new folder to see tokens."
+  );
+}
+
+/**
+ * Draws one text with its scores.
+ * @param {number} cell
+ * @param {number} completion
+ * @param {boolean} withTokens
+ */
+async function textCard(cell, completion, withTokens) {
+  const label = data.cells.label[cell];
+  const { body, note } = await textBody(cell, completion, withTokens);
+  const metrics = data.metrics.filter((metric) => metric.role !== "other");
+  const end = data.completions.finish[completion] === "length" ? "Cut off after" : "Ended after";
+  return html(
+    "article",
+    { class: `text ${isUnguided(cell) ? "unguided" : ""}`, "aria-label": label },
+    html(
+      "header",
+      {},
+      html("h3", {}, label, isUnguided(cell) && html("small", {}, " unguided")),
+      html(
+        "dl",
         {},
-        h("legend", {}, "Cells beside each other"),
-        visibleCells().map((cell) =>
-          h(
-            "label",
-            { class: "chip" },
-            h("input", {
-              type: "checkbox",
-              checked: chosenCells().includes(cell),
-              onchange: (event) => {
-                const before = chosenCells();
-                reading.cells = CELLS.filter((one) =>
-                  one === cell ? event.target.checked : before.includes(one),
-                );
-                picker.firstElementChild.textContent = `Cells: ${chosenCells().length} chosen`;
-                drawTexts();
-              },
-            }),
-            h("span", {}, D.cells.label[cell]),
+        metrics.map(({ name }) =>
+          html(
+            "div",
+            {},
+            html("dt", {}, name),
+            html("dd", {}, numberText(data.completions.scores[name][completion])),
           ),
         ),
       ),
     ),
-  );
-  picker.id = "texts-picker";
-  if (at("texts-picker") && at("texts-picker").open) picker.open = true;
-  fill(
-    at("texts-controls"),
-    h(
-      "button",
-      {
-        type: "button",
-        class: "step",
-        "data-keep": "back",
-        "aria-label": "Previous prompt",
-        onclick: step(-1),
-      },
-      "\u2190",
-    ),
-    choice(
-      "prompt",
-      D.prompts.id.map((_, prompt) => [prompt, name(prompt)]),
-      reading.prompt,
-      (value) => {
-        reading.prompt = Number(value);
-        again();
-      },
-    ),
-    h(
-      "button",
-      { type: "button", class: "step", "data-keep": "on", "aria-label": "Next prompt", onclick: step(1) },
-      "\u2192",
-    ),
-    samples.length > 1
-      ? choice(
-          "sample",
-          samples.map((sample) => [sample, String(sample)]),
-          reading.sample,
-          (value) => {
-            reading.sample = Number(value);
-            drawTexts();
-          },
-        )
-      : null,
-    segments(
-      "Reading",
-      "texts-mode",
-      [
-        ["text", "plain"],
-        ["differences", "differences"],
-        ["tokens", "tokens"],
-      ],
-      reading.mode,
-      (value) => {
-        reading.mode = value;
-        drawTexts();
-      },
-    ),
-    picker,
-  );
-  if (held) at("texts-controls").querySelector(`[data-keep="${held}"]`).focus();
-}
-
-// Where the filters hide all that was chosen, others stand in for it until they show it again.
-function chosenCells() {
-  const visible = reading.cells.filter(isVisible);
-  return visible.length || !reading.cells.length ? visible : firstCells();
-}
-
-function whyNoTokens() {
-  if (D.tokens.kept && typeof DecompressionStream === "undefined")
-    return "This browser cannot open the token views; a newer one can.";
-  if (D.tokens.kept || D.tokens.note) return D.tokens.note;
-  return (
-    "These results do not hold the text of each token (they are older than the token view): the words are " +
-    "shown. Run the sweep again in a new folder to have it."
-  );
-}
-
-let drawing = 0;
-async function drawTexts() {
-  const turn = ++drawing;
-  at("texts-grid").setAttribute("aria-busy", "true");
-  const negative = D.prompts.negative?.[reading.prompt];
-  fill(
-    at("texts-prompt"),
-    h("span", {}, "Prompt "),
-    h("bdi", {}, D.prompts.text[reading.prompt] ?? ""),
-    negative ? [h("br"), h("span", {}, "Negative "), h("bdi", {}, negative)] : null,
-  );
-  const withTokens = reading.mode === "tokens" && D.tokens.kept && typeof DecompressionStream !== "undefined";
-  const rows = chosenCells().map((cell) => [cell, rowAt.get(`${cell}|${reading.prompt}|${reading.sample}`)]);
-  const found = rows.filter(([, row]) => row !== undefined);
-  const notes = [
-    reading.mode === "tokens" ? whyNoTokens() : "",
-    found.length > MOST ? `The first ${MOST} of ${found.length} are shown.` : "",
-    found.length < rows.length
-      ? `${rows.length - found.length} of the chosen cells have no text here${D.texts_left_out ? " or it was left out to keep this page small" : ""}.`
-      : "",
-    D.texts_left_out
-      ? `${D.texts_left_out.toLocaleString("en")} texts are left out of this page to keep it small; they are in the results folder.`
-      : "",
-  ];
-  fill(at("texts-note"), notes.filter(Boolean).join(" "));
-  fill(at("legend"), withTokens ? legend() : null);
-  at("inspector").hidden = true; // its token is drawn anew
-  const cards = await Promise.all(found.slice(0, MOST).map(([cell, row]) => textCard(cell, row, withTokens)));
-  if (turn !== drawing) return;
-  at("texts-grid").removeAttribute("aria-busy");
-  fill(at("texts-grid"), cards.length ? cards : h("p", { class: "empty" }, noText()));
-}
-
-const noText = () =>
-  visibleCells().length ? "No cell is chosen." : "No cell is shown: switch some on above.";
-
-async function textCard(cell, row, withTokens) {
-  const completion = D.rows.completion[row],
-    text = D.completions.text[completion];
-  const base = D.cells.baseline[cell];
-  const other =
-    base >= 0 && base !== cell ? rowAt.get(`${base}|${reading.prompt}|${reading.sample}`) : undefined;
-  let body = h("p", { class: "body", dir: "auto" }, text || h("em", {}, "empty text")),
-    foot = "";
-  if (withTokens) {
-    const view = await tokenView(completion);
-    if (view) body = h("div", { class: "body" }, view);
-    else foot = "No token view of this text was kept.";
-  } else if (reading.mode === "differences" && other !== undefined) {
-    const marked = differences(D.completions.text[D.rows.completion[other]], text);
-    body = h("p", { class: "body", dir: "auto" }, marked.nodes);
-    foot = marked.sentence;
-  } else if (reading.mode === "differences")
-    foot = isBaseline(cell)
-      ? "Unguided: the others are marked against their own unguided text."
-      : "It has no unguided text to compare with.";
-  const scores = D.metrics
-    .filter((metric) => metric.role !== "other")
-    .map((metric) => [metric.name, D.completions.scores[metric.name][completion]]);
-  const end = D.completions.finish[completion] === "length" ? "cut at" : "ended after";
-  return h(
-    "article",
-    { class: `text ${isBaseline(cell) ? "unguided" : ""}`, "aria-label": D.cells.label[cell] },
-    h(
-      "header",
-      {},
-      h("h3", {}, D.cells.label[cell], isBaseline(cell) ? h("small", {}, " unguided") : null),
-      h(
-        "dl",
-        {},
-        scores.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, short(value)))),
-      ),
-    ),
     body,
-    h(
+    html(
       "footer",
       {},
-      foot ? h("span", {}, foot) : null,
-      h("span", {}, `${end} ${D.completions.tokens[completion]} tokens`),
+      note && html("span", {}, note),
+      html("span", {}, `${end} ${data.completions.tokens[completion]} tokens.`),
     ),
   );
+}
+
+/**
+ * Returns the text in the chosen mode, and a note below it.
+ * @param {number} cell
+ * @param {number} completion
+ * @param {boolean} withTokens
+ */
+async function textBody(cell, completion, withTokens) {
+  const text = data.completions.text[completion];
+  const plain = html("p", { class: "body", dir: "auto" }, text || html("em", {}, "empty text"));
+  if (withTokens) {
+    const view = await tokenView(completion);
+    if (view) return { body: html("div", { class: "body" }, view), note: "" };
+    return { body: plain, note: "The tokens of this text were left out." };
+  }
+  if (state.mode !== "differences") return { body: plain, note: "" };
+  const row = rowOf(baselineOf(cell));
+  if (row !== undefined) {
+    const marked = differences(data.completions.text[data.rows.completion[row]], text);
+    return { body: html("p", { class: "body", dir: "auto" }, marked.nodes), note: marked.sentence };
+  }
+  const note = isUnguided(cell)
+    ? "Unguided. The other texts are marked where they differ from their own unguided text."
+    : "There is no unguided text to compare it with.";
+  return { body: plain, note };
 }

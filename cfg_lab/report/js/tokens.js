@@ -1,231 +1,309 @@
-// What guidance did to each token. Packs are opened when a text of theirs is first shown.
+// The tokens of a text, coloured by how much guidance changed their probability.
 
-const opened = new Map();
-const LEVELS = D.tokens.levels; // nats; between them the five steps of colour
+/** @import { Alternative, Pack, PackedText, Token, TraceField } from "./types.d.ts" */
+import { activate, shareTabStop } from "./controls.js";
+import { data } from "./data.js";
+import { byId, fill, html, svg } from "./dom.js";
+import { round } from "./geometry.js";
+import { numberText, percentText, signedText } from "./numbers.js";
 
-async function openPack(index) {
-  if (!opened.has(index))
-    opened.set(
-      index,
-      (async () => {
-        const bytes = Uint8Array.from(atob(at(`pack-${index}`).textContent), (character) =>
-          character.charCodeAt(0),
-        );
-        const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-        return JSON.parse(await new Response(stream).text());
-      })(),
-    );
-  return opened.get(index);
+const LEVELS = data.tokens.levels; // nats from which on each step of colour is used
+const STRIP_REACH = 3; // nats that fill the strip
+const STRIP_MIDDLE = 16;
+const STRIP_HEIGHT = 15;
+const HARDLY = 0.005; // nats; below, a change would be printed as 0
+
+/** Whether the page holds tokens and the browser can unpack them. */
+export const tokensWork = data.tokens.available && typeof DecompressionStream !== "undefined";
+
+/** @type {Map<number, Promise<Pack>>} */
+const packs = new Map();
+
+/**
+ * Unpacks the pack of that number, once.
+ * @param {number} number
+ * @returns {Promise<Pack>}
+ */
+function openPack(number) {
+  const pack = packs.get(number) ?? unpack(byId(`pack-${number}`).textContent ?? "");
+  packs.set(number, pack);
+  return pack;
 }
 
-const nats = (value) => (value === null || value === undefined ? null : value / 100);
-const level = (moved) => (moved === null ? 0 : LEVELS.filter((least) => Math.abs(moved) >= least).length);
-const times = (moved) => `${short(Math.exp(Math.abs(moved)))} times ${moved < 0 ? "less" : "as"} likely`;
+/** @param {string} base64 */
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
 
-// One token of a text, in nats; guided, positive and negative are kept without their sign.
+/**
+ * Reads one token of a packed text. Log-probs are packed without their sign.
+ * @param {Pack} pack
+ * @param {PackedText} text
+ * @param {number} index
+ * @returns {Token}
+ */
 function tokenAt(pack, text, index) {
-  const minus = (name) => {
-    const value = nats((text[name] || [])[index]);
-    return value === null ? null : -value;
+  /** @param {TraceField} field */
+  const numberOf = ({ name, kind }) => {
+    const hundredths = text.trace[name]?.[index] ?? null;
+    return hundredths === null ? null : (kind === "log-prob" ? -1 : 1) * (hundredths / 100);
   };
-  const plus = (name) => nats((text[name] || [])[index]);
-  const token = {
+  const numbers = Object.fromEntries(data.tokens.fields.map((field) => [field.name, numberOf(field)]));
+  const [before, after] = data.tokens.change.map((name) => numbers[name] ?? null);
+  return {
     piece: pack.pieces[text.pieces[index]],
-    guided: minus("guided"),
-    positive: minus("positive"),
-    negative: minus("negative"),
-    entropy: plus("entropy"),
-    divergence: plus("divergence"),
-    scale: plus("scale"),
+    numbers,
+    change: before === null || after === null ? null : after - before,
+    alternatives: data.tokens.distributions.map((distribution) => ({
+      distribution,
+      tokens: alternativesAt(pack, text.alternatives[distribution]?.[index] ?? []),
+    })),
   };
-  token.moved = token.guided === null || token.positive === null ? null : token.guided - token.positive;
-  token.tops = ["positive", "guided", "negative"].map((branch) => {
-    const flat = (text[`top_${branch}`] || [])[index] || [],
-      list = [];
-    for (let k = 0; k < flat.length; k += 2)
-      list.push({ piece: pack.pieces[flat[k]], logProb: -flat[k + 1] / 100 });
-    return { branch, list };
-  });
-  return token;
 }
 
-const visiblePiece = (piece) =>
-  piece
-    .replace(/\n/g, "\u21b5")
-    .replace(/\t/g, "\u21e5")
-    .replace(/[\u0000-\u001f\u007f]/g, "\u00b7") || "\u2205";
-const movedText = (moved) =>
-  moved === null
-    ? "not measured"
-    : `${signed(moved)} nats, ${Math.abs(moved) < 0.005 ? "not moved" : times(moved)}`;
+/**
+ * @param {Pack} pack
+ * @param {number[]} flat piece, hundredths of -log-prob, piece, and so on
+ * @returns {Alternative[]}
+ */
+function alternativesAt(pack, flat) {
+  const alternatives = [];
+  for (let i = 0; i < flat.length; i += 2)
+    alternatives.push({ piece: pack.pieces[flat[i]], logProb: -flat[i + 1] / 100 });
+  return alternatives;
+}
 
-async function tokenView(completion) {
-  const index = D.completions.pack[completion];
-  if (index < 0) return null;
-  const pack = await openPack(index),
-    text = pack.texts[String(completion)];
-  const tokens = text.pieces.map((_, place) => tokenAt(pack, text, place));
-  const spans = tokens.map((token) => {
-    const step = level(token.moved),
-      way = !step ? "" : token.moved > 0 ? ` up l${step}` : ` down l${step}`;
-    const broken = token.piece.includes("\n");
-    const span = h(
+/**
+ * Writes a piece on one line: control characters as signs, the empty piece as ∅.
+ * @param {string} piece
+ */
+function visiblePiece(piece) {
+  const signs = [...piece].map((character) => {
+    const code = character.codePointAt(0) ?? 0;
+    if (character === "\n") return "\u21b5";
+    if (character === "\t") return "\u21e5";
+    return code < 32 || code === 127 ? "\u00b7" : character;
+  });
+  return signs.join("") || "\u2205";
+}
+
+/**
+ * Says how much guidance changed the probability of a token.
+ * @param {number | null} change
+ */
+function changeText(change) {
+  if (change === null) return "change not measured";
+  if (Math.abs(change) < HARDLY) return `${signedText(change)} nats, unchanged`;
+  const factor = numberText(Math.exp(Math.abs(change)));
+  return `${signedText(change)} nats, ${factor} times ${change < 0 ? "less" : "as"} likely`;
+}
+
+/**
+ * Returns the class names of a token's colour.
+ * @param {number | null} change
+ */
+function colourClasses(change) {
+  const level = change === null ? 0 : LEVELS.filter((least) => Math.abs(change) >= least).length;
+  return change && level ? ` ${change > 0 ? "up" : "down"} l${level}` : "";
+}
+
+/**
+ * Returns the tokens of a completion, or null if the page does not hold them.
+ * @param {number} completion
+ */
+export async function tokenView(completion) {
+  const number = data.completions.pack[completion];
+  if (number === null) return null;
+  const pack = await openPack(number);
+  const text = pack.texts[String(completion)];
+  const tokens = text.pieces.map((_, index) => tokenAt(pack, text, index));
+  const elements = tokens.map((token) => {
+    const element = html(
       "span",
       {
-        class: `t${way}`,
+        class: `t${colourClasses(token.change)}`,
         role: "button",
-        "aria-label": `${visiblePiece(token.piece)}: ${movedText(token.moved)}`,
+        "aria-label": `${visiblePiece(token.piece)}: ${changeText(token.change)}`,
       },
-      broken ? token.piece.replace(/\n/g, "\u21b5\n") : token.piece || "\u2205",
+      token.piece.replace(/\n/g, "\u21b5\n") || "\u2205",
     );
-    const show = () => inspect(token, span);
-    span.addEventListener("pointerenter", () => dismissed || show());
-    span.addEventListener("focus", () => (dismissed && inspected === span) || show());
-    activate(span, show);
-    return span;
+    const show = () => inspect(token, element);
+    element.addEventListener("pointerenter", () => {
+      if (!inspection.closed) show();
+    });
+    element.addEventListener("focus", () => {
+      if (!(inspection.closed && inspection.element === element)) show();
+    });
+    activate(element, show);
+    return element;
   });
-  roving(spans);
+  shareTabStop(elements);
   return [
     strip(tokens),
-    h(
+    html(
       "div",
-      { class: "tokens", dir: "auto", role: "group", "aria-label": "Tokens; arrow keys move among them" },
-      spans,
+      { class: "tokens", dir: "auto", role: "group", "aria-label": "Tokens. Arrow keys move among them." },
+      elements,
     ),
   ];
 }
 
-// The whole text's course: a bar a token, up where guidance raised it, down where it lowered it.
+/**
+ * Draws one bar per token: up where guidance made it more likely, down where it made it less likely.
+ * @param {Token[]} tokens
+ */
 function strip(tokens) {
-  const width = Math.max(1, tokens.length),
-    reach = 3;
-  const bars = tokens.map((token, place) => {
-    if (token.moved === null) return null;
-    const size = (Math.min(reach, Math.abs(token.moved)) / reach) * 15;
-    return s("rect", {
-      class: token.moved > 0 ? "up" : "down",
-      x: place + 0.1,
-      width: 0.8,
-      y: number(token.moved > 0 ? 16 - size : 16),
-      height: number(size),
-    });
-  });
-  return s(
+  const width = Math.max(1, tokens.length);
+  return svg(
     "svg",
     { class: "strip", viewBox: `0 0 ${width} 32`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    s("line", { x1: 0, x2: width, y1: 16, y2: 16 }),
-    bars,
+    svg("line", { x1: 0, x2: width, y1: STRIP_MIDDLE, y2: STRIP_MIDDLE }),
+    tokens.map(({ change }, index) => {
+      if (change === null) return null;
+      const height = (Math.min(STRIP_REACH, Math.abs(change)) / STRIP_REACH) * STRIP_HEIGHT;
+      return svg("rect", {
+        class: change > 0 ? "up" : "down",
+        x: index + 0.1,
+        width: 0.8,
+        y: round(change > 0 ? STRIP_MIDDLE - height : STRIP_MIDDLE),
+        height: round(height),
+      });
+    }),
   );
 }
 
-let inspected = null;
-// Closed by the reader: neither the focus given back to the token nor a token that comes to lie under the
-// pointer opens it again, only a press or an arrow key.
-let dismissed = false;
-function inspect(token, span) {
-  if (inspected) inspected.classList.remove("hot");
-  inspected = span;
-  dismissed = false;
-  span.classList.add("hot");
-  const panel = at("inspector");
-  const facts = [
-    ["guided", token.guided],
-    ["positive", token.positive],
-    ["negative", token.negative],
-  ].map(([name, value]) => [
-    `${name} log-prob`,
-    value === null ? "none" : `${short(value)} (${percent(Math.exp(value))})`,
-  ]);
-  facts.push(
-    ["entropy of guided", `${short(token.entropy)} nats`],
-    ["KL(positive\u2016negative)", token.divergence === null ? "none" : `${short(token.divergence)} nats`],
-    ["scale", short(token.scale)],
-  );
-  const some = token.tops.some((top) => top.list.length);
+const inspection = {
+  /** @type {HTMLElement | null} The token whose numbers are shown. */
+  element: null,
+  /** Whether the reader closed the inspector. Hovering does not open it again; a click or an arrow key does. */
+  closed: false,
+};
+
+/**
+ * Shows the numbers of a token.
+ * @param {Token} token
+ * @param {HTMLElement} element
+ */
+function inspect(token, element) {
+  inspection.element?.classList.remove("hot");
+  inspection.element = element;
+  inspection.closed = false;
+  element.classList.add("hot");
+  const panel = byId("inspector");
   fill(
     panel,
-    h(
+    html(
       "div",
       { class: "inspected" },
-      h("p", { class: "piece" }, h("bdi", {}, visiblePiece(token.piece))),
-      h("p", {}, movedText(token.moved)),
-      h(
+      html("p", { class: "piece" }, html("bdi", {}, visiblePiece(token.piece))),
+      html("p", {}, changeText(token.change)),
+      html(
         "dl",
         {},
-        facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+        data.tokens.fields.map((field) => [
+          html("dt", {}, field.label),
+          html("dd", {}, fieldText(field, token.numbers[field.name])),
+        ]),
       ),
-      h(
+      html(
         "button",
         { type: "button", class: "close", "aria-label": "Close", onclick: closeInspector },
         "\u00d7",
       ),
     ),
-    some
-      ? h(
-          "div",
-          { class: "tops" },
-          token.tops.map((top) =>
-            h(
-              "div",
-              {},
-              h("h4", {}, top.branch),
-              top.list.length
-                ? h(
-                    "ol",
-                    {},
-                    top.list.map((one) => topRow(one, token)),
-                  )
-                : h("p", {}, "none kept"),
-            ),
-          ),
-        )
-      : h(
-          "p",
-          { class: "tops-none" },
-          D.tokens.alternatives
-            ? "The other tokens it could have been were left out to keep this page small."
-            : "The other tokens it could have been were not kept: run the sweep with top=5.",
-        ),
+    alternativesView(token),
   );
   panel.hidden = false;
 }
 
-function topRow(one, token) {
-  const bar = h("span", { class: "bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", `${number(100 * Math.exp(one.logProb))}%`);
-  return h(
+/**
+ * @param {TraceField} field
+ * @param {number | null} value
+ */
+function fieldText({ kind }, value) {
+  if (value === null) return "none";
+  if (kind === "log-prob") return `${numberText(value)} (${percentText(Math.exp(value))})`;
+  return kind === "nats" ? `${numberText(value)} nats` : numberText(value);
+}
+
+/** @param {Token} token */
+function alternativesView(token) {
+  if (token.alternatives.every(({ tokens }) => !tokens.length)) {
+    const reason = data.tokens.alternatives
+      ? "The other likely tokens were left out to keep this page small."
+      : "The other likely tokens were not recorded. Run the sweep with top=5 to record them.";
+    return html("p", { class: "tops-none" }, reason);
+  }
+  return html(
+    "div",
+    { class: "tops" },
+    token.alternatives.map(({ distribution, tokens }) =>
+      html(
+        "div",
+        {},
+        html("h4", {}, distribution),
+        tokens.length
+          ? html(
+              "ol",
+              {},
+              tokens.map((alternative) => alternativeRow(alternative, token)),
+            )
+          : html("p", {}, "none recorded"),
+      ),
+    ),
+  );
+}
+
+/**
+ * @param {Alternative} alternative
+ * @param {Token} token
+ */
+function alternativeRow({ piece, logProb }, token) {
+  const bar = html("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", `${round(100 * Math.exp(logProb))}%`);
+  return html(
     "li",
-    { class: one.piece === token.piece ? "chosen" : null },
+    { class: piece === token.piece ? "chosen" : null },
     bar,
-    h("bdi", { class: "piece" }, visiblePiece(one.piece)),
-    h("span", { class: "n" }, percent(Math.exp(one.logProb))),
+    html("bdi", { class: "piece" }, visiblePiece(piece)),
+    html("span", { class: "n" }, percentText(Math.exp(logProb))),
   );
 }
 
 function closeInspector() {
-  at("inspector").hidden = true;
-  inspected.classList.remove("hot");
-  dismissed = true;
-  inspected.focus();
+  byId("inspector").hidden = true;
+  inspection.closed = true;
+  inspection.element?.classList.remove("hot");
+  inspection.element?.focus();
 }
-window.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !at("inspector").hidden) closeInspector();
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !byId("inspector").hidden) closeInspector();
 });
 
-function legend() {
-  const step = (way, size) => h("span", { class: `t ${way} l${size}`, "aria-hidden": "true" }, "ab");
-  return h(
+/** Explains the colours of tokens. */
+export function tokenLegend() {
+  /**
+   * @param {string} direction
+   * @param {number} level
+   */
+  const sample = (direction, level) =>
+    html("span", { class: `t ${direction} l${level}`, "aria-hidden": "true" }, "ab");
+  const levels = LEVELS.map((_, index) => index + 1);
+  return html(
     "p",
     { class: "legend" },
-    h("span", {}, "made less likely"),
-    [5, 4, 3, 2, 1].map((size) => step("down", size)),
-    h("span", { class: "t", "aria-hidden": "true" }, "\u2002"),
-    [1, 2, 3, 4, 5].map((size) => step("up", size)),
-    h("span", {}, "more likely by guidance"),
-    h(
+    html("span", {}, "less likely"),
+    levels.toReversed().map((level) => sample("down", level)),
+    html("span", { class: "t", "aria-hidden": "true" }, "\u2002"),
+    levels.map((level) => sample("up", level)),
+    html("span", {}, "more likely through guidance"),
+    html(
       "small",
       {},
-      `guided minus positive log-prob; steps at ${LEVELS.join(", ")} nats. Solid underline: raised; dotted: lowered.`,
+      `Colour shows the change of log-prob by guidance, in steps of ${LEVELS.join(", ")} nats. A solid line ` +
+        "means more likely, a dotted line less likely.",
     ),
   );
 }

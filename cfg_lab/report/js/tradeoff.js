@@ -1,66 +1,110 @@
-// One metric against another, with the Pareto front and how likely each cell is to be on it.
+// One metric against another, with the Pareto front and the probability of each cell to be on it.
 
-const tradeX = new Set(D.fronts.flatMap((front) => [front.x, front.y]));
-const trade = (() => {
-  const names = [...tradeX],
-    aims = D.metrics.filter((metric) => metric.role === "aim" && tradeX.has(metric.name));
-  // what is shown of an aim is worth weighing first
-  const aim = aims.find((metric) => metric.change.some(isShown)) || aims[0];
-  const y = aim ? aim.name : names[0];
-  const x =
-    names.includes("perplexity") && y !== "perplexity" ? "perplexity" : names.find((name) => name !== y);
-  const size = names.find((name) => METRIC.get(name).role === "price" && name !== x && name !== y);
-  return { x, y, size: size || "" };
-})();
+/** @import { Front, Metric } from "./types.d.ts" */
+/** @import { Box, Scale } from "./geometry.js" */
+import { standsForCell } from "./card.js";
+import { choice, dataTable, shareTabStop } from "./controls.js";
+import {
+  axisTitle,
+  CELLS,
+  data,
+  isSignificant,
+  isUnguided,
+  meanText,
+  metricNamed,
+  valueText,
+} from "./data.js";
+import { byId, fill, html, svg } from "./dom.js";
+import { clamp, extent, linearScale, round, ticks } from "./geometry.js";
+import { placeLabels } from "./mark_labels.js";
+import { axes, colourClass, legend, marker, markerState, pointsText } from "./marks.js";
+import { intervalText, numberText, percentText } from "./numbers.js";
+import { bySeries, curveAxis, curveValue, seriesName, seriesOf } from "./series.js";
+import { visibleCells } from "./visible.js";
 
-function drawTradeControls() {
-  const options = [...tradeX].map((name) => [name, name]);
-  const set = (which) => (value) => {
-    trade[which] = value;
-    drawTrade();
+/** @typedef {[number, number] | null} Interval */
+/** @typedef {{ cell: number, x: number, y: number, radius: number }} Point a cell's mark on the page */
+
+const LEAST_WIDTH = 280;
+const ROOMY = 560; // width in pixels from which on the figure is taller
+const RADIUS = 6;
+const RING_DISTANCE = 6; // from the mark to the ring that shows a probability
+
+const paired = [...new Set(data.fronts.flatMap((front) => [front.x, front.y]))];
+const chosen = firstChoice();
+
+/** Chooses what is shown first: an aim with a significant change, against perplexity or another metric. */
+function firstChoice() {
+  const aims = data.metrics.filter((metric) => metric.role === "aim" && paired.includes(metric.name));
+  const significant = aims.find((metric) => CELLS.some((cell) => isSignificant(metric, cell)));
+  const y = (significant ?? aims.at(0))?.name ?? paired.at(0) ?? "";
+  const others = paired.filter((name) => name !== y);
+  const x = others.find((name) => name === "perplexity") ?? others.at(0) ?? "";
+  const size = others.find((name) => name !== x && metricNamed(name).role === "price") ?? "";
+  return { x, y, size };
+}
+
+/** Draws the choice of the two metrics, and of the metric that the size of the marks shows. */
+export function drawTradeOffControls() {
+  /** @type {[string, string][]} */
+  const pairs = paired.map((name) => [name, name]);
+  /** @type {[string, string][]} */
+  const sizes = [
+    ["", "all alike"],
+    ...data.metrics.map(({ name }) => /** @type {[string, string]} */ ([name, name])),
+  ];
+  /** @param {"x" | "y" | "size"} which */
+  const choose = (which) => (/** @type {string} */ name) => {
+    chosen[which] = name;
+    drawTradeOff();
   };
   fill(
-    at("tradeoff-controls"),
-    choice("up", options, trade.y, set("y")),
-    choice("across", options, trade.x, set("x")),
-    choice(
-      "size",
-      [["", "all alike"], ...D.metrics.map((metric) => [metric.name, metric.name])],
-      trade.size,
-      set("size"),
-    ),
+    byId("tradeoff-controls"),
+    choice("up", pairs, chosen.y, choose("y")),
+    choice("across", pairs, chosen.x, choose("x")),
+    choice("size", sizes, chosen.size, choose("size")),
   );
 }
 
-function drawTrade() {
-  const holder = at("tradeoff-chart"),
-    width = Math.max(280, holder.clientWidth);
-  if (trade.x === trade.y) {
-    fill(holder, h("p", { class: "empty" }, "Choose two different metrics."));
-    fill(at("tradeoff-caption"));
+/** Draws the figure, its caption and its numbers. */
+export function drawTradeOff() {
+  const holder = byId("tradeoff-chart");
+  const caption = byId("tradeoff-caption");
+  const { x: nameX, y: nameY } = chosen;
+  const front = data.fronts.find(
+    (pair) => (pair.x === nameX && pair.y === nameY) || (pair.x === nameY && pair.y === nameX),
+  );
+  if (!front) {
+    fill(holder, html("p", { class: "empty" }, "Choose two different metrics."));
+    fill(caption);
     return;
   }
-  const x = METRIC.get(trade.x),
-    y = METRIC.get(trade.y),
-    size = METRIC.get(trade.size);
-  const front = D.fronts.find(
-    (one) => (one.x === trade.x && one.y === trade.y) || (one.x === trade.y && one.y === trade.x),
-  );
+  const metrics = {
+    x: metricNamed(nameX),
+    y: metricNamed(nameY),
+    size: chosen.size ? metricNamed(chosen.size) : null,
+  };
+  const { x, y, size } = metrics;
   const cells = visibleCells().filter((cell) => x.mean[cell] !== null && y.mean[cell] !== null);
+  const width = Math.max(LEAST_WIDTH, holder.clientWidth);
+  if (cells.length) fill(holder, tradeOffChart(metrics, front, cells, width));
+  else fill(holder, html("p", { class: "empty" }, "No cell is shown. Switch some on above."));
   fill(
-    holder,
-    cells.length
-      ? tradeChart(x, y, size, front, cells, width)
-      : h("p", { class: "empty" }, "No cell is shown: switch some on above."),
+    caption,
+    html("b", {}, `${y.name} against ${x.name}. `),
+    html(
+      "span",
+      {},
+      `Filled marks: ${y.name} differs significantly from unguided decoding. `,
+      "The arrow points to where both metrics are better. ",
+      "The thick line joins the Pareto front of all cells: no other cell is better in both metrics. ",
+      "The arc around a mark is the probability that the cell is on the front, by bootstrap over prompts; ",
+      "a full ring is 100 %. ",
+      "Thin lines join the cells of a series. ",
+      size && `Larger marks have more ${size.name}.`,
+    ),
   );
-  fill(
-    at("tradeoff-caption"),
-    h("b", {}, `${y.name} against ${x.name}. `),
-    `Filled marks: ${y.name} shown to differ from unguided decoding. Better lies towards the corner with the arrow. The heavy line joins the Pareto front over all cells: none is better on both. The arc around a mark is the share of bootstrap resamples of the prompts in which the cell is on the front; a full ring is certain.`,
-    size ? ` Larger marks: more ${size.name}.` : "",
-    " Thin lines follow a series from low to high scale.",
-  );
-  const table = at("tradeoff-table");
+  const table = byId("tradeoff-table");
   fill(
     table,
     table.firstElementChild,
@@ -68,219 +112,215 @@ function drawTrade() {
       `${y.name} against ${x.name}`,
       ["cell", y.name, x.name, ...(size ? [size.name] : []), "on the front", "probability"],
       cells.map((cell) => [
-        D.cells.label[cell],
-        `${short(y.mean[cell])} ${interval(y.low[cell], y.high[cell])}`,
-        `${short(x.mean[cell])} ${interval(x.low[cell], x.high[cell])}`,
-        ...(size ? [short(size.mean[cell])] : []),
-        front.on[cell] ? "yes" : "no",
-        front.probability[cell] === null ? "\u2014" : percent(front.probability[cell]),
+        data.cells.label[cell],
+        ...[y, x].map(
+          (metric) => `${numberText(metric.mean[cell])} ${intervalText(metric.low[cell], metric.high[cell])}`,
+        ),
+        ...(size ? [numberText(size.mean[cell])] : []),
+        front.on_front[cell] ? "yes" : "no",
+        probabilityText(front, cell),
       ]),
     ),
   );
 }
 
-function tradeChart(mx, my, size, front, cells, width) {
-  const height = width > 560 ? 460 : 360,
-    roomy = width > 560;
-  const groups = bySeries(cells);
-  const box = { left: 52, right: width - 26, top: 40, bottom: height - 52 };
-  const spread = (metric) =>
-    extent(
-      cells.map((cell) => metric.mean[cell]),
-      0.16,
-    );
-  const x = linear(...spread(mx), box.left, box.right),
-    y = linear(...spread(my), box.bottom, box.top);
-  const clampX = (value) => Math.min(box.right, Math.max(box.left, x(value))),
-    clampY = (value) => Math.min(box.bottom, Math.max(box.top, y(value)));
-  const range = size
-    ? extent(
-        cells.map((cell) => size.mean[cell]),
-        0,
-      )
-    : null;
-  const radius = (cell) =>
-    size && size.mean[cell] !== null
-      ? 4 + (6 * (size.mean[cell] - range[0])) / (range[1] - range[0] || 1)
-      : 6;
-  const values = ticks(y.low, y.high, 5);
-  const parts = [
-    frame(
-      box,
-      x,
-      y,
-      ticks(x.low, x.high, roomy ? 7 : 4),
-      values,
-      `${mx.name} (${betterText(mx)})`,
-      `${my.name} (${betterText(my)})`,
-    ),
-  ];
-  const right = mx.better === "higher",
-    up = my.better === "higher";
-  const cx = right ? box.right - 6 : box.left + 6,
-    cy = up ? box.top + 4 : box.bottom - 6;
-  parts.push(
-    s("path", {
-      class: "corner",
-      "aria-hidden": "true",
-      d: `M${cx + (right ? -16 : 16)},${cy + (up ? 16 : -16)}L${cx},${cy}M${cx + (right ? -10 : 10)},${cy}H${cx}V${cy + (up ? 10 : -10)}`,
-    }),
-  );
-  const order = cells.filter((cell) => front.on[cell]).sort((a, b) => mx.mean[a] - mx.mean[b]);
-  if (order.length)
-    parts.push(
-      s("polyline", {
-        class: "front",
-        "aria-hidden": "true",
-        points: order.map((cell) => `${x(mx.mean[cell])},${y(my.mean[cell])}`).join(" "),
-      }),
-    );
-  for (const [series, group] of groups)
-    if (scaleAxis >= 0)
-      parts.push(
-        s("polyline", {
-          class: `thread ${tone(series)}`,
-          "aria-hidden": "true",
-          points: group.map((cell) => `${x(mx.mean[cell])},${y(my.mean[cell])}`).join(" "),
-        }),
-      );
-  const points = [];
-  const labels = markLabels(
-    cells.map((cell) => ({
-      cell,
-      x: x(mx.mean[cell]),
-      y: y(my.mean[cell]),
-      reach: radius(cell) + (front.probability[cell] ? 8 : 2),
-      // unguided is what the others are compared with: it is named before them, then the front
-      first: isBaseline(cell) ? 2 : front.on[cell],
-    })),
-    { left: 0, right: width, top: 18, bottom: box.bottom },
-    values.map((value) => [0, y(value) - 7, box.left - 4]),
-  );
-  for (const [series, group] of groups)
-    for (const cell of group) {
-      const px = x(mx.mean[cell]),
-        py = y(my.mean[cell]),
-        r = radius(cell),
-        ring = r + 6;
-      const likely = front.probability[cell] || 0,
-        round = 2 * Math.PI * ring;
-      const cross =
-        mx.low[cell] === null || my.low[cell] === null
-          ? null
-          : s(
-              "g",
-              { class: `cross ${tone(series)}` },
-              s("line", { x1: clampX(mx.low[cell]), x2: clampX(mx.high[cell]), y1: py, y2: py }),
-              s("line", { x1: px, x2: px, y1: clampY(my.low[cell]), y2: clampY(my.high[cell]) }),
-            );
-      points.push(
-        speaks(
-          s(
-            "g",
-            { class: "point" },
-            cross,
-            s("circle", { class: "hit", cx: px, cy: py, r: Math.max(13, ring) }),
-            likely
-              ? s("circle", {
-                  class: `ring ${tone(series)}`,
-                  cx: px,
-                  cy: py,
-                  r: number(ring),
-                  transform: `rotate(-90 ${px} ${py})`,
-                  "stroke-dasharray": `${number(likely * round)} ${number(round)}`,
-                })
-              : null,
-            marker(series, px, py, r, markerState(my, cell)),
-            labels.get(cell),
-          ),
-          cell,
-          [
-            D.cells.label[cell],
-            meanText(my, cell),
-            meanText(mx, cell),
-            size ? `${size.name} ${short(size.mean[cell])}` : "",
-            `${front.on[cell] ? "on" : "not on"} the front; ${front.probability[cell] === null ? "probability unknown" : `on it in ${percent(likely)} of resamples`}`,
-          ],
-        ),
-      );
-    }
-  roving(points);
-  const names = groups.map(([series, group]) => ({ series, text: seriesName(group[0]) }));
-  return [
-    s(
-      "svg",
-      {
-        viewBox: `0 0 ${width} ${height}`,
-        width,
-        height,
-        role: "group",
-        "aria-label": `${my.name} against ${mx.name}; arrow keys move among ${points.length} cells`,
-      },
-      parts,
-      points,
-    ),
-    groups.length > 1 ? key(names) : null,
-  ];
+/**
+ * @param {Front} front
+ * @param {number} cell
+ */
+function probabilityText(front, cell) {
+  const probability = front.probability[cell];
+  return probability === null ? "unknown" : percentText(probability);
 }
 
-const markName = (cell) =>
-  isBaseline(cell) ? "unguided" : scaleAxis < 0 ? null : valueText(scaleValue(cell));
+/**
+ * Draws the figure.
+ * @param {{ x: Metric, y: Metric, size: Metric | null }} metrics
+ * @param {Front} front
+ * @param {number[]} cells cells with a mean of both metrics
+ * @param {number} width
+ */
+function tradeOffChart(metrics, front, cells, width) {
+  const height = width > ROOMY ? 460 : 360;
+  const box = { left: 52, right: width - 26, top: 40, bottom: height - 52 };
+  /** @param {Metric} metric */
+  const range = (metric) =>
+    extent(
+      cells.map((cell) => metric.mean[cell] ?? 0),
+      0.16,
+    );
+  const x = linearScale(range(metrics.x), box.left, box.right);
+  const y = linearScale(range(metrics.y), box.bottom, box.top);
+  const radius = radiusOf(metrics.size, cells);
+  const points = cells.map((cell) => ({
+    cell,
+    x: x(metrics.x.mean[cell] ?? 0),
+    y: y(metrics.y.mean[cell] ?? 0),
+    radius: radius(cell),
+  }));
+  const groups = bySeries(points);
+  const yTicks = ticks(y, 5);
+  const labels = placeLabels(
+    points.map((point) => ({
+      ...point,
+      text: markName(point.cell),
+      reach: point.radius + (front.probability[point.cell] ? 8 : 2),
+      // The unguided cell is what the others are compared with: it is named first, then the front.
+      priority: isUnguided(point.cell) ? 2 : Number(front.on_front[point.cell]),
+    })),
+    { left: 0, right: width, top: 18, bottom: box.bottom },
+    yTicks.map((value) => ({ left: 0, top: y(value) - 7, width: box.left - 4 })),
+  );
+  const marks = groups.flatMap(([, group]) =>
+    group.map((point) => {
+      const label = labels.get(point.cell);
+      const name =
+        label &&
+        svg(
+          "text",
+          {
+            class: `mark-name ${isUnguided(point.cell) ? "" : colourClass(seriesOf(point.cell))}`,
+            x: round(label.left + 1),
+            y: round(label.top + 10.5),
+          },
+          markName(point.cell),
+        );
+      return cellMark(point, metrics, front, name, x, y, box);
+    }),
+  );
+  shareTabStop(marks);
+  const onFront = points.filter(({ cell }) => front.on_front[cell]).sort((a, b) => a.x - b.x);
+  const chart = svg(
+    "svg",
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      role: "group",
+      "aria-label": `${metrics.y.name} against ${metrics.x.name}. Arrow keys move among ${marks.length} cells.`,
+    },
+    axes(box, x, y, ticks(x, width > ROOMY ? 7 : 4), yTicks, axisTitle(metrics.x), axisTitle(metrics.y)),
+    betterCorner(metrics.x, metrics.y, box),
+    line("front", onFront),
+    curveAxis !== null && groups.map(([series, group]) => line(`thread ${colourClass(series)}`, group)),
+    marks,
+  );
+  const names = groups.map(([series, group]) => ({ series, text: seriesName(group[0].cell) }));
+  return [chart, groups.length > 1 && legend(names)];
+}
 
-// The name of each mark in the first place round it where it covers no mark, ring or other name, or none;
-// marks on the very same spot are named once. `taken` are [left, top, width] of text that is there already.
-function markLabels(marks, box, taken) {
-  const found = new Map(),
-    named = new Set();
-  const tall = 13;
-  const clear = (left, top, wide) =>
-    left >= box.left &&
-    left + wide <= box.right &&
-    top >= box.top &&
-    top + tall <= box.bottom &&
-    !taken.some(([l, t, w]) => left < l + w && l < left + wide && top < t + tall && t < top + tall) &&
-    !marks.some((mark) => {
-      const dx = mark.x - Math.max(left, Math.min(mark.x, left + wide)),
-        dy = mark.y - Math.max(top, Math.min(mark.y, top + tall));
-      return Math.hypot(dx, dy) < mark.reach;
-    });
-  const compass = [
-    [1, -1],
-    [1, 0],
-    [1, 1],
-    [0, -1],
-    [0, 1],
-    [-1, -1],
-    [-1, 0],
-    [-1, 1],
-  ];
-  for (const mark of [...marks].sort((a, b) => b.first - a.first)) {
-    const text = markName(mark.cell),
-      spot = `${mark.x} ${mark.y} ${text}`;
-    if (!text || named.has(spot)) continue;
-    const wide = 7.4 * text.length + 2;
-    const places = [1, 10, 20].flatMap((gap) =>
-      compass.map(([dx, dy]) => {
-        const away = (mark.reach + gap) / Math.hypot(dx, dy);
-        return [mark.x + dx * away + ((dx - 1) / 2) * wide, mark.y + dy * away + ((dy - 1) / 2) * tall];
+/**
+ * Names a mark by the value of its cell on the curves' axis.
+ * @param {number} cell
+ */
+function markName(cell) {
+  const value = curveValue(cell);
+  if (isUnguided(cell)) return "unguided";
+  return value === null ? "" : valueText(value);
+}
+
+/**
+ * Returns the function that gives the radius of a cell's mark.
+ * @param {Metric | null} metric the metric that the size shows
+ * @param {number[]} cells
+ */
+function radiusOf(metric, cells) {
+  const means = metric ? cells.map((cell) => metric.mean[cell]).filter((mean) => mean !== null) : [];
+  const scale = linearScale(extent(means, 0), 4, 10);
+  return (/** @type {number} */ cell) => {
+    const mean = metric?.mean[cell];
+    return typeof mean === "number" ? scale(mean) : RADIUS;
+  };
+}
+
+/**
+ * @param {string} kind class names
+ * @param {Point[]} points
+ */
+const line = (kind, points) =>
+  svg("polyline", {
+    class: kind,
+    "aria-hidden": "true",
+    points: pointsText(points.map((point) => [point.x, point.y])),
+  });
+
+/**
+ * Draws an arrow into the corner where both metrics are better.
+ * @param {Metric} metricX
+ * @param {Metric} metricY
+ * @param {Box} box
+ */
+function betterCorner(metricX, metricY, box) {
+  const right = metricX.better === "higher" ? 1 : -1;
+  const up = metricY.better === "higher" ? 1 : -1;
+  const x = right > 0 ? box.right - 6 : box.left + 6;
+  const y = up > 0 ? box.top + 4 : box.bottom - 6;
+  return svg("path", {
+    class: "corner",
+    "aria-hidden": "true",
+    d: `M${x - 16 * right},${y + 16 * up}L${x},${y}M${x - 10 * right},${y}H${x}V${y + 10 * up}`,
+  });
+}
+
+/**
+ * Draws the marker of one cell with its intervals, its probability and its name.
+ * @param {Point} point
+ * @param {{ x: Metric, y: Metric, size: Metric | null }} metrics
+ * @param {Front} front
+ * @param {SVGElement | undefined} name
+ * @param {Scale} x
+ * @param {Scale} y
+ * @param {Box} box
+ */
+function cellMark(point, metrics, front, name, x, y, box) {
+  const { cell, radius } = point;
+  const colour = colourClass(seriesOf(cell));
+  const ring = radius + RING_DISTANCE;
+  const circumference = 2 * Math.PI * ring;
+  const probability = front.probability[cell] ?? 0;
+  const low = { x: metrics.x.low[cell], y: metrics.y.low[cell] };
+  const high = { x: metrics.x.high[cell], y: metrics.y.high[cell] };
+  const cross =
+    low.x !== null && high.x !== null && low.y !== null && high.y !== null
+      ? svg(
+          "g",
+          { class: `cross ${colour}` },
+          svg("line", {
+            x1: clamp(x(low.x), box.left, box.right),
+            x2: clamp(x(high.x), box.left, box.right),
+            y1: point.y,
+            y2: point.y,
+          }),
+          svg("line", {
+            x1: point.x,
+            x2: point.x,
+            y1: clamp(y(low.y), box.top, box.bottom),
+            y2: clamp(y(high.y), box.top, box.bottom),
+          }),
+        )
+      : null;
+  const element = svg(
+    "g",
+    { class: "point" },
+    cross,
+    svg("circle", { class: "hit", cx: point.x, cy: point.y, r: Math.max(13, ring) }),
+    probability > 0 &&
+      svg("circle", {
+        class: `ring ${colour}`,
+        cx: point.x,
+        cy: point.y,
+        r: round(ring),
+        transform: `rotate(-90 ${point.x} ${point.y})`,
+        "stroke-dasharray": `${round(probability * circumference)} ${round(circumference)}`,
       }),
-    );
-    const place = places.find(([left, top]) => clear(left, top, wide));
-    if (!place) continue;
-    taken.push([...place, wide]);
-    named.add(spot);
-    found.set(
-      mark.cell,
-      s(
-        "text",
-        {
-          class: `mark-name ${isBaseline(mark.cell) ? "" : tone(seriesOf(mark.cell))}`,
-          x: number(place[0] + 1),
-          y: number(place[1] + 10.5),
-        },
-        text,
-      ),
-    );
-  }
-  return found;
+    marker(seriesOf(cell), point.x, point.y, radius, markerState(metrics.y, cell)),
+    name,
+  );
+  return standsForCell(element, cell, [
+    data.cells.label[cell],
+    meanText(metrics.y, cell),
+    meanText(metrics.x, cell),
+    metrics.size ? `${metrics.size.name} ${numberText(metrics.size.mean[cell])}` : "",
+    `${front.on_front[cell] ? "on the front" : "not on the front"}, probability ${probabilityText(front, cell)}`,
+  ]);
 }
