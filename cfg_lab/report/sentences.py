@@ -204,7 +204,8 @@ def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlativ
         return (
             f"The {superlative} {metric} is <b>without guidance</b>: {three_digits(finding.best_mean)}, in "
             f"{scope.label(finding.best or 0)}. {best_guided}, against "
-            f"{three_digits(change.baseline_mean)} in its own baseline. {_difference(change)} {_significance(change, scope)}"
+            f"{three_digits(change.baseline_mean)} in its own baseline. "
+            f"{_difference(change)} {_significance(change, scope)}"
         )
     return (
         f"<b>No guided cell improves {metric}</b>, which is {three_digits(finding.best_mean)} "
