@@ -40,7 +40,7 @@ from cfg_lab.options import CONFIG, option_names
 from cfg_lab.report.cards import meaning_html
 from cfg_lab.report.roles import Roles, roles_of
 from cfg_lab.score import run
-from cfg_lab.study.scoring import first_columns, prepare
+from cfg_lab.study.scoring import main_columns, prepare_metrics
 from tests.cli import environment, on, sweep
 from tests.texts import FakeEmbedder, text
 
@@ -239,7 +239,7 @@ def test_a_metric_must_declare_what_it_gives() -> None:
     with pytest.raises(InputError, match="Silent declares no columns; give the class an attribute columns"):
         columns_of(silent)
     with pytest.raises(InputError, match="Mistaken declares the columns loud and gives silent"):
-        prepare([Mistaken()])
+        prepare_metrics([Mistaken()])
 
 
 def test_the_name_of_the_first_column_is_known_without_loading_anything() -> None:
@@ -247,7 +247,7 @@ def test_the_name_of_the_first_column_is_known_without_loading_anything() -> Non
         raise AssertionError("the embedder was loaded")
 
     metrics = [Length(), Sentiment(embedder=refuse), Topic(topics=[{"a": "a"}, {"b": "b"}], embedder=refuse)]
-    assert first_columns(metrics) == ["length", "sentiment", "topic_a"]
+    assert main_columns(metrics) == ["length", "sentiment", "topic_a"]
 
 
 # Which scores are kept
