@@ -42,8 +42,10 @@ def composed(*overrides: str) -> DictConfig:
 
 def node_of(group: str, option: str) -> Any:
     """The config node of an option as plain data."""
-    config = composed(f"{group}={option}")
-    return OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")))
+    several = group == "guidance/modifiers"  # a group of which several options can be chosen
+    config = composed(f"{group}=[{option}]" if several else f"{group}={option}")
+    node: Any = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")))
+    return node[option] if several else node
 
 
 def defaults_of(target: str) -> dict[str, Any]:
@@ -128,6 +130,13 @@ def test_a_cell_keeps_its_id_without_default_values_and_with_whole_numbers_writt
             cell_id(composed("guidance.scale=2", "sampling.temperature=1", "negatives=own", other))
             != expected
         )
+
+
+def test_modifiers_in_another_order_are_another_cell() -> None:
+    first, second = (
+        cell_id(composed(f"guidance/modifiers=[{names}]")) for names in ("apg,plausible", "plausible,apg")
+    )
+    assert first != second
 
 
 def test_true_and_1_and_a_null_without_a_default_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -84,7 +85,12 @@ def calls(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def parameters_of(target: str) -> dict[str, inspect.Parameter]:
     """The parameters of what a config calls. A preset of a rule passes further arguments on to it."""
-    parameters = dict(inspect.signature(get_object(target)).parameters)
+    called = get_object(target)
+    parameters = dict(inspect.signature(called).parameters)
+    for field in fields(called) if is_dataclass(called) else ():
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+            parameters[field.name] = parameters[field.name].replace(default=default)
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         del parameters["arguments"]
         rule = dict(inspect.signature(ClassifierFreeGuidance).parameters)
@@ -131,8 +137,9 @@ def test_values_equal_the_defaults_of_what_is_called(group: str, option: str) ->
                 continue
             if path != option and (call.get("_partial_") or path.partition(".")[2] in allowed):
                 continue  # a model or a part that the option is named for
-            value, default = canonical_config(call[name]), canonical(parameter.default)
-            if isinstance(value, dict):  # modifiers by name
+            value, default = canonical_config(call[name]), parameter.default
+            default = default if isinstance(default, dict) else canonical(default)
+            if isinstance(value, dict) and not isinstance(parameter.default, dict):  # modifiers by name
                 value = list(value.values())
             assert value == default, f"conf/{group}: {path}.{name} is {value}, but the default is {default}"
 

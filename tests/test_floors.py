@@ -17,6 +17,7 @@ DOORS = {
     "transformers": ["cfg_lab.models"],
     "wandb": ["cfg_lab.track.wandb_tracker"],
     "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
+    "torch.utils.tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "hydra": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
     "omegaconf": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
     "evaluate": ["cfg_lab.metrics"],
@@ -120,7 +121,7 @@ def test_values_do_not_import_their_display() -> None:
 def test_libraries_enter_by_one_door() -> None:
     for module, imported in IMPORTS.items():
         for library, doors in DOORS.items():
-            if any(name.split(".")[0] == library for name in imported):
+            if any(f"{name}.".startswith(f"{library}.") for name in imported):
                 assert any(f"{module}.".startswith(f"{door}.") for door in doors), (
                     f"{module} imports {library}"
                 )

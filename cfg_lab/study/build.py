@@ -144,7 +144,7 @@ def _defaults(called: Any) -> dict[str, Any]:
     defaults = {parameter.name: parameter.default for parameter in parameters}
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         result = get_type_hints(called).get("return")
-        defaults = {**_defaults(result), **defaults} if isinstance(result, type) else defaults
+        defaults = {**_defaults(result), **defaults} if is_dataclass(result) else defaults
     return defaults
 
 

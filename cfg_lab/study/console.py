@@ -91,9 +91,10 @@ def _estimate(row: Mapping[str, Any], column: str) -> str:
 
 def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
     """Print the paths that exist, one per line, each after its name."""
-    for name, path in paths.items():
-        if path.exists():
-            console.print(f"{name:8} {path}", highlight=False, soft_wrap=True)
+    existing = {name: path for name, path in paths.items() if path.exists()}
+    width = max(map(len, existing), default=0)
+    for name, path in existing.items():
+        console.print(f"{name:{width}}  {path}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

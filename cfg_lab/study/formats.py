@@ -13,7 +13,7 @@ def three_digits(value: float) -> str:
     """A number with three significant digits: "0.932", "4.61", "1,240". A dash for NaN and infinities."""
     if not math.isfinite(value):
         return "\N{EM DASH}"
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    text = f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
     return text.replace("-", MINUS)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Request
-from cfg_lab.decoding.sampling import BeamSearch, Sampler, Sampling
+from cfg_lab.decoding.sampling import BeamSearch, Sampler, nucleus_sampling
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
 from cfg_lab.models import LanguageModel
@@ -94,7 +94,7 @@ def generate(
             Prompt(id="prompt", text=prompt, negative=negative, system=system), model
         ),
         guidance=_rule(scale, guidance),
-        sampling=sampling or Sampling(temperature=0.8, top_p=0.95),
+        sampling=sampling or nucleus_sampling(),
         max_new_tokens=max_new_tokens,
         stop_ids=model.stop_ids,
         seed=seed,
