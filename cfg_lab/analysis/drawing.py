@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_legend(figure: Figure, axes: Axes, title: str) -> None:
-    """Add a legend above the axes, in as many columns as fit, and make the figure higher by its height.
+    """Add a legend above the axes, in as many columns as fit. The figure becomes taller to make room for it.
 
     Nothing is added if there are fewer than two entries.
     """
@@ -136,9 +136,9 @@ class Label:
     """A short text beside a dot.
 
     Attributes:
-        text: what is written.
-        colour: of the text.
-        radius: of the dot, in points.
+        text: the text to write.
+        colour: colour of the text.
+        radius: radius of the dot, in points.
     """
 
     text: str
@@ -152,9 +152,9 @@ def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float]
     For each label 36 positions around the dot are tried: 3 distances times 12 directions.
 
     Args:
-        labels: by the position (x, y) of their dot in data coordinates.
+        labels: position (x, y) of a dot in data coordinates -> its label.
     """
-    figure.draw_without_rendering()  # fixes the layout, on which positions in pixels depend
+    figure.draw_without_rendering()  # computes the layout, which determines all positions in pixels
     pixels_per_point = figure.dpi / 72
     frame: Any = axes.get_window_extent().extents
     dots: list[tuple[float, float]] = [tuple(axes.transData.transform(point)) for point in labels]
@@ -175,7 +175,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float]
             color=label.colour,
             fontsize=6.5,
         )
-        annotation.set_in_layout(False)  # otherwise it would change the layout that its position is based on
+        annotation.set_in_layout(False)  # its position is valid for the present layout only
         extent = annotation.get_window_extent()
         width, height = extent.width + 2 * pixels_per_point, extent.height
         best = (np.inf, 0.0, 0.0)  # cost, and offset from the dot

@@ -49,13 +49,13 @@ class StudyResult:
 
     Attributes:
         study: name of the study.
-        record: what ran: command, versions of packages, machine.
-        costs: what decoding took: texts, tokens_per_second, peak_memory and more.
+        record: how the study was run: command, versions of packages, machine.
+        costs: time, work and memory of decoding: texts, tokens_per_second, peak_memory and more.
         summary: one row per cell: its settings, and mean and interval of each metric.
-        comparisons: one row per cell and metric: the difference from decoding without guidance. Empty where
+        comparisons: one row per cell and metric: the difference from decoding without guidance. Empty if
             no cell of the study is unguided.
         figures: the figures by name.
-        page: the file report.html. None where none was written.
+        page: the file report.html; None if it was not written.
         folder, earlier_folders: as in `CellResult`.
     """
 
@@ -84,7 +84,10 @@ class Tracker(Protocol):
 
     @property
     def destination(self) -> str | None:
-        """Where runs go, as text. A run is logged once to each destination. None logs nothing."""
+        """The project or folder that runs are logged to, as text; None if the tracker logs nothing.
+
+        A run that was logged to a destination is not logged there again until it changes.
+        """
         ...
 
     @property
@@ -98,14 +101,14 @@ class Tracker(Protocol):
         ...
 
     def local_path(self, results: Path) -> Path | None:
-        """The folder on this machine that holds the logged runs of a results folder. None: there is none."""
+        """The folder on this machine with the logged runs of a results folder; None if there is none."""
         ...
 
     def log_cell(self, result: CellResult) -> Path | None:
         """Log one cell, in place of its earlier run at the same destination.
 
         Returns:
-            The folder of the run on this machine, None where there is none.
+            The folder of the run on this machine; None if there is none.
         """
         ...
 

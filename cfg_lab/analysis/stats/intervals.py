@@ -35,13 +35,16 @@ from cfg_lab.analysis.stats.clustered_means import Floats, clustered_means, colu
 from cfg_lab.analysis.stats.student_t import MAX_PROMPTS_FOR_RESAMPLING, SIGNIFICANCE_LEVEL, critical_t
 
 MIN_PROMPTS_FOR_BOOTSTRAP = 6
-"""Intervals of fewer prompts use Student's t: there are too few different resamples."""
+"""With fewer prompts, intervals use Student's t, because there are too few different resamples."""
 
 RESAMPLES_IN_TAIL = round((RESAMPLES + 1) * SIGNIFICANCE_LEVEL / 2)
 """Rank of a critical value, counted from the outermost t statistic."""
 
 MAX_RATIO_TO_STUDENT = 3.0
-"""Upper limit of a critical value, as a multiple of Student's: resamples that hardly vary have huge t."""
+"""Upper limit of a critical value, as a multiple of Student's critical value.
+
+The limit is needed because the t statistic of a resample with hardly any variation is huge.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
