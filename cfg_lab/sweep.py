@@ -113,7 +113,7 @@ def run_job(config: DictConfig, command: str) -> None:
 
 
 def _with_choices(config: DictConfig) -> DictConfig:
-    """The config of a job with the names of its options, which Hydra has removed from it."""
+    """Add the names of the chosen options to the config of a job. Hydra removes them before it runs a job."""
     with open_dict(config):
         config.hydra = {"runtime": {"choices": HydraConfig.get().runtime.choices}}
     return config

@@ -147,7 +147,7 @@ class Label:
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float], Label]) -> None:
-    """Write each label beside its dot, at the position where it covers least of dots, lines and other labels.
+    """Write each label beside its dot, where it covers the smallest area of dots, lines and other labels.
 
     For each label 36 positions around the dot are tried: 3 distances times 12 directions.
 
@@ -203,7 +203,7 @@ def _box(x: float, y: float, width: float, height: float) -> Box:
 
 
 def _boxes_along(corners: Any, size: float) -> list[Box]:
-    """Squares of side `size` that cover the line through the corners [n, 2]."""
+    """Squares of side `size` that cover a line, which is given by its corners [n, 2]."""
     boxes: list[Box] = []
     for begin, end in pairwise(corners):
         if np.isfinite([*begin, *end]).all():

@@ -41,8 +41,8 @@ def pareto(
         one of the means is not on the front.
 
     Raises:
-        InputError: the results have no such metric, or it is neither declared nor given which of its values
-            are better.
+        InputError: the results have no such metric, or a metric does not declare which of its values are
+            better and the argument is None.
     """
     checked_metrics(results, [x, y])
     signs = np.array([_cost_sign(x, "x_better", x_better), _cost_sign(y, "y_better", y_better)])

@@ -281,7 +281,13 @@ def _neighbours(
 
 
 def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
-    """Return the rows of a table of comparisons as changes; `means` are rows of the summary, by cell id."""
+    """Return each row of a table of comparisons as a `Change`.
+
+    Args:
+        table: from `cfg_lab.analysis.comparisons`.
+        means: cell id -> row of the summary.
+        cells: all cells.
+    """
     index = cells.index
     numbers = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
     return tuple(

@@ -79,7 +79,7 @@ def metrics_payload(
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """Return the Pareto front of each pair of metrics that have a better direction."""
+    """Return the Pareto front of each pair of metrics of which higher or lower values are better."""
     directed = [
         name
         for name in (*roles.primary, *roles.others)

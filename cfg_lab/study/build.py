@@ -1,4 +1,4 @@
-"""From composed Hydra configs to a study: its cells, their ids, their settings and their provenance."""
+"""Builds a study from composed Hydra configs: its cells, with their ids and settings, and its provenance."""
 
 from __future__ import annotations
 

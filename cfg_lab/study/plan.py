@@ -1,4 +1,4 @@
-"""Planning: every text of a cell, before anything is decoded."""
+"""Plans the texts of a cell: makes and checks the request of each text before anything is decoded."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class Store:
         return set(zip(texts, scorers, strict=True))
 
     def scores(self) -> pd.DataFrame:
-        """All scores, one row per text id and one column per metric's column.
+        """All scores: one row per text id, and the columns of all metrics.
 
         If several scorers gave the same column for a text, the value that was written last counts.
         """

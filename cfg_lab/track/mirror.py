@@ -1,4 +1,4 @@
-"""Mirroring a results folder to a tracker: each cell that has changed, then the study as a whole."""
+"""Logs a results folder to a tracker: each cell that has changed, then the study as a whole."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EarlierLogs = Mapping[str, Mapping[str, Any]]
 def mirror(
     store: Store, tracker: Tracker, console: Console, page: Path | None = None, *, everything: bool = False
 ) -> int:
-    """Log every cell that the tracker's destination does not have in its present state, then the study.
+    """Log the cells and the study, except those that have not changed since they were last logged.
 
     Args:
         store: the results folder. It also stores which runs were logged to which destination.
@@ -233,7 +233,10 @@ def _likeliest(alternatives: Any, step: int) -> str:
 
 
 def _figures(results: pd.DataFrame, roles: Roles) -> dict[str, Figure]:
-    """Curves over the scale for the metrics of the main comparison, and each aim against the first price."""
+    """The figures: curves over the scale for each aim and price, and each aim against the first price.
+
+    `cfg_lab.report.roles` says which metrics are aims and prices.
+    """
     figures = {name: analysis.scale_curves(results, name) for name in roles.primary}
     for aim in roles.aims:
         for price in roles.prices[:1]:

@@ -190,7 +190,7 @@ def _add_metrics(run: Any, summary: Mapping[str, Any], metrics: Iterable[str], s
 
 
 def _metrics_of(columns: Iterable[str]) -> list[str]:
-    """The metrics of a summary: the names for which it has a column for each statistic."""
+    """Names of a summary's metrics: a metric m has the columns m, m_low, m_high and m_n."""
     names = dict.fromkeys(columns)
     return [name for name in names if all(f"{name}{ending}" in names for ending in STATISTICS.values())]
 

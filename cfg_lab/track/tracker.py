@@ -25,8 +25,8 @@ class CellResult:
         summary: for each metric m: its mean m, the ends of its 95 % interval m_low and m_high, and m_n, the
             number of scored texts.
         texts: one row per text, with its scores.
-        tokens: one row per token of the first texts, with its log-probs under each branch; at most
-            `Tracker.token_rows` rows.
+        tokens: one row per token, with its log-probs under each distribution. Texts are included, from the
+            first on, until there would be more than `Tracker.token_rows` rows.
         folder: the results folder.
         earlier_folders: the folders that this run was logged to before: destination -> name of the folder.
             They are read from the results folder, which may come from somebody else: do not trust them.

@@ -18,9 +18,10 @@ doi:10.1162/rest.90.3.414). Percentiles of the resampled means would give interv
 to 64 prompts. The t statistics also reflect skewness: the interval of a skewed metric is longer on the side
 of its tail.
 
-Exceptions: with fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts there are too few different resamples, and above
-MAX_PROMPTS_FOR_RESAMPLING the result would be nearly the same; both use Student's t. A critical value is at
-least 0 and at most three times Student's.
+Exceptions:
+- Student's t is used with fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts, because there are too few different
+  resamples, and with more than MAX_PROMPTS_FOR_RESAMPLING, because the result would be nearly the same.
+- A critical value is at least 0 and at most three times the critical value of Student's t.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Estimate:
     """A mean with its 95 % confidence interval. NaN where it cannot be known.
 
     Attributes:
-        mean: over all scored values.
+        mean: mean over all scored values.
         low, high: ends of the interval.
         n: number of scored values.
     """

@@ -14,13 +14,16 @@ Input: for each column, the sum and the number of every prompt's differences (va
 
 Returned: mean, interval, number of pairs, p, effect size, and the number of prompts that a new study needs.
 
-Why this is valid: if guidance changes nothing, the two sides of a prompt can be exchanged, so its difference
-has either sign with equal chance. The test is then exact for any distribution. If the sides also differ in
-more than their mean, it is the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach &
-Miller 2008, doi:10.1162/rest.90.3.414). The test is exact with each of the two sets of step 2. It
-is also exact if both are used, because the enlarged set only replaces p values that are below 20 / 4,096 with
-the basic set. If several prompts have differences of the same size (as with metrics of 0 and 1) and not all
-sign vectors are used, p is an estimate of the share among all sign vectors.
+Why this is valid:
+- If guidance changes nothing, values and baseline of a prompt can be exchanged, so its difference has either
+  sign with equal chance. The test is then exact for any distribution.
+- If they differ in more than their mean, for example in skewness, the test is in general not exact. It is
+  then the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach & Miller 2008,
+  doi:10.1162/rest.90.3.414).
+- The test is exact with each of the two sets of step 2. It is also exact if both are used, because the
+  enlarged set only replaces p values that are below 20 / 4,096 with the basic set.
+- If prompts have differences of the same size (as with metrics of 0 and 1) and not all sign vectors are used,
+  p is only an estimate of the p value that all sign vectors would give.
 
 Limits:
 - p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No p value is
@@ -72,7 +75,7 @@ class Difference:
     """A mean of paired differences, value minus baseline. NaN where something cannot be known.
 
     Attributes:
-        mean: over all pairs.
+        mean: mean over all pairs.
         low, high: ends of the 95 % confidence interval, which excludes 0 exactly if p < 0.05.
         n: number of pairs in which both values are scored.
         p: two-sided p value of the null hypothesis that the mean difference is 0. In [0, 1].
