@@ -1,8 +1,10 @@
 """cfg_lab: a laboratory for classifier-free guidance and negative prompts in language models.
 
-Every public name can be imported from here. Nothing is imported before it is used: `import cfg_lab` takes
-milliseconds, and `cfg_lab.load_model` brings torch and transformers. Packages with more names are attributes
-too: `cfg_lab.guidance.UnionGuidance`, `cfg_lab.analysis.summary`.
+The most used names can be imported from here; `__all__` lists them. The subpackages in that list hold the
+others, such as `cfg_lab.guidance.UnionGuidance` and `cfg_lab.analysis.summary`.
+
+A module is imported when one of its names is used for the first time. `import cfg_lab` therefore takes
+milliseconds; the first use of `cfg_lab.load_model` imports torch and transformers.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ CONFIG = next(
 def option_names(group: str) -> list[str]:
     """The options of a config group, as a user writes them: ["empty", "own", …] for "negatives"."""
     folder = CONFIG / group
-    # A folder inside a group is another group. Only in `model` it is the first half of a hub id.
+    # A folder inside a group is usually another group. In `model` it is the first half of a model's hub id.
     paths = folder.rglob("*.yaml") if group == "model" else folder.glob("*.yaml")
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
 

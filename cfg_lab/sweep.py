@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
 def main(config: DictConfig) -> None:
-    """Run one cell by itself. Only sweepers other than ours call this."""
+    """Run one cell by itself. Hydra calls this if another sweeper than the lab's is configured."""
     run_or_exit([_with_choices(config)], [[]])
 
 
@@ -51,7 +51,8 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
 
     Args:
         configs: for each cell, its composed config.
-        overrides: for each cell, its overrides "key=value". Those that differ between cells label them.
+        overrides: for each cell, its overrides "key=value". The label of a cell consists of the overrides
+            that differ between cells.
 
     Returns:
         The rows of the summary, one per cell.
@@ -112,7 +113,7 @@ def run_job(config: DictConfig, command: str) -> None:
 
 
 def _with_choices(config: DictConfig) -> DictConfig:
-    """The config of a job with the names of its options, which Hydra has removed from it."""
+    """Add the names of the chosen options to the config of a job. Hydra removes them before it runs a job."""
     with open_dict(config):
         config.hydra = {"runtime": {"choices": HydraConfig.get().runtime.choices}}
     return config

@@ -37,10 +37,10 @@ def summary(
 
     Returns:
         One row per cell, in the order of the results: `cell`, the settings, `texts` (number of texts), and
-            four
-        columns per metric m: m (the mean), m_low, m_high, m_n. NaN where something cannot be known. An
-        interval is cut off at the ends of the metric's range (`bounds`): the truth cannot lie beyond, so
-        coverage stays the same.
+        four columns per metric m: m (the mean), m_low, m_high, m_n. NaN where something cannot be known.
+
+        Intervals are cut off at the least and greatest value that the metric can have (`bounds`). The true
+        mean is never outside these bounds, so coverage does not change.
 
     Raises:
         InputError: the results have no such metric.
@@ -88,8 +88,8 @@ def comparisons(
         vary, `metric`, `baseline` (a cell's id, None if the cell has no baseline), `difference` (cell minus
         baseline), `low` and `high` (95 % interval), `n` (number of pairs), `p`, `p_holm` (corrected for all p
         values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. NaN where
-        something cannot be known. `needed` plans a study with one comparison at the 5 % level; after Holm's
-        correction for a whole table it takes more prompts.
+        something cannot be known. `needed` is for a study with this comparison alone. A study with all
+        comparisons of the table, corrected by Holm's method, needs more prompts.
 
     Raises:
         InputError: no cell is unguided, the baseline fits no cell or several, or the results have no such

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_legend(figure: Figure, axes: Axes, title: str) -> None:
-    """Add a legend above the axes, in as many columns as fit, and make the figure higher by its height.
+    """Add a legend above the axes, in as many columns as fit. The figure becomes taller to make room for it.
 
     Nothing is added if there are fewer than two entries.
     """
@@ -136,9 +136,9 @@ class Label:
     """A short text beside a dot.
 
     Attributes:
-        text: what is written.
-        colour: of the text.
-        radius: of the dot, in points.
+        text: the text to write.
+        colour: colour of the text.
+        radius: radius of the dot, in points.
     """
 
     text: str
@@ -147,14 +147,14 @@ class Label:
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float], Label]) -> None:
-    """Write each label beside its dot, at the position where it covers least of dots, lines and other labels.
+    """Write each label beside its dot, where it covers the smallest area of dots, lines and other labels.
 
     For each label 36 positions around the dot are tried: 3 distances times 12 directions.
 
     Args:
-        labels: by the position (x, y) of their dot in data coordinates.
+        labels: position (x, y) of a dot in data coordinates -> its label.
     """
-    figure.draw_without_rendering()  # fixes the layout, on which positions in pixels depend
+    figure.draw_without_rendering()  # computes the layout, which determines all positions in pixels
     pixels_per_point = figure.dpi / 72
     frame: Any = axes.get_window_extent().extents
     dots: list[tuple[float, float]] = [tuple(axes.transData.transform(point)) for point in labels]
@@ -175,7 +175,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Mapping[tuple[float, float]
             color=label.colour,
             fontsize=6.5,
         )
-        annotation.set_in_layout(False)  # otherwise it would change the layout that its position is based on
+        annotation.set_in_layout(False)  # its position is valid for the present layout only
         extent = annotation.get_window_extent()
         width, height = extent.width + 2 * pixels_per_point, extent.height
         best = (np.inf, 0.0, 0.0)  # cost, and offset from the dot
@@ -203,7 +203,7 @@ def _box(x: float, y: float, width: float, height: float) -> Box:
 
 
 def _boxes_along(corners: Any, size: float) -> list[Box]:
-    """Squares of side `size` that cover the line through the corners [n, 2]."""
+    """Squares of side `size` that cover a line, which is given by its corners [n, 2]."""
     boxes: list[Box] = []
     for begin, end in pairwise(corners):
         if np.isfinite([*begin, *end]).all():

@@ -114,9 +114,9 @@ def trade_off(
 ) -> Figure:
     """Two metrics of every cell, with 95 % intervals of both as crosses, and the Pareto front of the means.
 
-    If the scale varies, each cell is labelled with its scale, a thin line connects the scales, and colours
-    show the other settings. The front is drawn if both metrics have a good direction
-    (`cfg_lab.analysis.better`).
+    If the scale varies, each cell is labelled with its scale. A thin line then connects the cells that differ
+    in the scale alone, and each combination of the other settings has its own colour. The front is drawn if
+    `cfg_lab.analysis.better` knows for both metrics whether higher or lower values are better.
 
     Args:
         results: from `cfg_lab.load_results`.
@@ -158,7 +158,7 @@ def trade_off(
         )
         for cell in group:
             point, text = (cell[x], cell[y]), value_label(cell[SCALE]) if SCALE in names else name
-            # Cells with the same means, such as scale 1 of all negatives, share one label in neutral ink.
+            # Cells with the same means, such as those of scale 1, share one label. Its colour is neutral.
             ink = INK if point in labels else colour
             radius = math.sqrt(area(cell[size]) if size and area else 16) / 2
             labels[point] = Label(text=text, colour=ink, radius=radius)
@@ -265,7 +265,7 @@ def _metric_label(metric: str) -> str:
 
 
 def _axis_label(metric: str) -> str:
-    """A metric's name and its good direction, if it has one."""
+    """A metric's name, and whether higher or lower values are better, if that is known."""
     direction = better(metric)
     return _metric_label(metric) + (f" ({direction} is better)" if direction else "")
 

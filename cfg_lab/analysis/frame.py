@@ -83,8 +83,9 @@ def unguided_cells(results: pd.DataFrame) -> set[str]:
 def varying(results: pd.DataFrame) -> list[str]:
     """Names of the settings that differ between cells, in the order of columns.
 
-    A setting is left out if the option of its group determines its value. For example "negatives.template" is
-    left out if it differs between options of "negatives", but never between two cells with the same option.
+    A setting is left out if the option of its group varies and determines its value. For example, suppose
+    each option of "negatives" has one template. Then "negatives.template" is left out, because "negatives"
+    already identifies the template.
     """
     cells = settings_by_cell(results).values()
     differ = [name for name in settings_of(results) if len({cell[name] for cell in cells}) > 1]
@@ -120,7 +121,7 @@ def setting_label(name: str) -> str:
 
 
 def value_label(value: Any) -> str:
-    """A setting's value as a command line has it: "1" for 1.0."""
+    """A setting's value as a user writes it on the command line: "1" for 1.0."""
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 

@@ -31,7 +31,8 @@ def pareto(
     Args:
         results: from `cfg_lab.load_results`.
         x, y: names of two metrics.
-        x_better, y_better: the good direction of each, "higher" or "lower"; by default what `better` says.
+        x_better, y_better: which values of each metric are better, "higher" or "lower". None is the direction
+            that the metric declares, see `cfg_lab.analysis.better`.
 
     Returns:
         One row per cell: `cell`, the means in columns named x and y, `on_front`, and `probability`. The
@@ -40,7 +41,8 @@ def pareto(
         one of the means is not on the front.
 
     Raises:
-        InputError: the results have no such metric, or a metric has no good direction and none is given.
+        InputError: the results have no such metric, or a metric does not declare which of its values are
+            better and the argument is None.
     """
     checked_metrics(results, [x, y])
     signs = np.array([_cost_sign(x, "x_better", x_better), _cost_sign(y, "y_better", y_better)])
@@ -70,7 +72,7 @@ def pareto(
 
 
 def _cost_sign(metric: str, argument: str, direction: Direction | None) -> float:
-    """The factor, 1 or -1, that turns a metric into a cost, of which less is better."""
+    """1 if lower values of a metric are better, -1 if higher: metric times factor is a cost to minimise."""
     direction = direction or better(metric)
     if direction not in {"higher", "lower"}:
         raise InputError(

@@ -25,8 +25,8 @@ VERDICTS: dict[Verdict, str] = {
 }
 """The words for each verdict, here and in the figures."""
 
-AIMS_NAMED = 3  # more aims are counted in the question, and named in the list below it
-VALUES_NAMED = 4  # more values of a setting are counted
+AIMS_NAMED = 3  # the question names up to this many aims; of more it gives the number
+VALUES_NAMED = 4  # a setting with more values is described by their range or number
 
 
 def question(axes: Sequence[Axis], roles: Roles) -> str:
@@ -43,7 +43,7 @@ def question(axes: Sequence[Axis], roles: Roles) -> str:
 
 
 def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:
-    """Return the details of the question by title: what varies, the metrics, and the comparison.
+    """Return details of the question, title -> text: what varies, the metrics, and the comparison.
 
     Args:
         axes: the settings that differ between cells.
@@ -60,7 +60,10 @@ def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]
 
 
 def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
-    """Return one article per aim, with sentences and a table of differences, and notes on how to read them.
+    """Return the answer as HTML: one <article> per aim of the study, and notes on how to read them.
+
+    An aim is a metric that guidance is meant to improve. Its article has sentences and a table of
+    differences.
 
     Args:
         results: one finding per aim.
@@ -69,7 +72,7 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
         judged: names of the metrics whose accuracy the page reports.
     """
     articles: list[str] = []
-    aims_by_cell: dict[int, str] = {}  # for each best cell the first aim, where its prices are listed
+    aims_by_cell: dict[int, str] = {}  # best guided cell -> the aim whose article lists its prices
     for finding in results:
         earlier_aim = aims_by_cell.get(finding.change.cell) if finding.change else None
         articles.append(_article(finding, scope, finding.metric in judged, earlier_aim))
@@ -88,11 +91,14 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
 def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | None) -> str:
     """Return the article of one aim.
 
+    Its prices are the metrics that guidance can make worse. They are listed once per cell: if the best guided
+    cell is also the best for an earlier aim, the article refers to that aim.
+
     Args:
-        finding: what guidance did to the aim.
+        finding: how guidance changed the aim.
         scope: size of the study.
         judged: whether the page reports the accuracy of this metric.
-        earlier_aim: the aim whose article already lists the prices of this cell, if any.
+        earlier_aim: the aim whose article lists the prices of this cell already; None if there is none.
     """
     name = escape(finding.metric)
     accuracy = " <a href='#metrics'>How accurate it is</a>" if judged else ""
@@ -174,7 +180,7 @@ def _interval_drawing(change: Change) -> str:
 
 
 def _range(axis: Axis) -> str:
-    """Return the values of an axis, or their range or number if there are many."""
+    """Return the values of an axis. If there are many, return their range (numbers) or how many there are."""
     if axis.numeric and len(axis.values) > 2:
         numbers = [value for value in axis.values if isinstance(value, float)]
         return f"{value_text(min(numbers))} to {value_text(max(numbers))}"

@@ -112,7 +112,7 @@ def value_text(value: Any) -> str:
 
 
 def constant_settings(results: pd.DataFrame, cells: Cells) -> Mapping[str, str]:
-    """Return the settings that have the same value in all cells, as text by column name."""
+    """Return the settings that have the same value in all cells: column name -> value as text."""
     varying = {axis.key for axis in cells.axes}
     first_rows = results.drop_duplicates("cell")
     return {

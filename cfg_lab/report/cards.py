@@ -24,11 +24,13 @@ def meaning_html(metric: str) -> str:
 
 
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
-    """One card per classifier: its plain values as a list, its accuracies as a table. "" without cards.
+    """The cards of the classifiers, which say how accurate each is on labelled texts. "" without cards.
 
     Args:
-        cards: by metric. The values of `held_out`, by the name of a set of texts, have "accuracy" or "auc" or
-            both, "n", and perhaps "low" and "high", the ends of an interval of the accuracy or else the AUC.
+        cards: metric -> card. Texts and numbers of a card are shown as a list, and its entry "held_out" as a
+            table. That entry maps the name of a set of texts to its "n", its "accuracy", "auc" or both, and
+            perhaps "low" and "high". These are the ends of the interval of the accuracy, or of the AUC if
+            there is no accuracy.
     """
     articles = "".join(_card_html(metric, card) for metric, card in cards.items())
     return f"<h3>How good the classifiers are</h3><div class='cards'>{articles}</div>" if cards else ""
@@ -47,7 +49,7 @@ def _card_html(metric: str, card: Mapping[str, Any]) -> str:
 
 
 def _table_html(metric: str, held_out: Mapping[str, Any]) -> str:
-    """One row per set of labelled texts."""
+    """The accuracies of a classifier as an HTML table, with one row per set of labelled texts."""
     rows = "".join(
         _row_html(name, cast("Mapping[str, Any]", values))
         for name, values in held_out.items()

@@ -33,7 +33,7 @@ STYLES = ("base", "figures", "texts")
 
 TEXT_BUDGET = 6_000_000
 TOKEN_BUDGET = 7_000_000
-MOST_OPTIONS = 12  # more option descriptions are not listed
+MOST_OPTIONS = 12  # with more options, none is described
 
 
 def document(
@@ -48,10 +48,10 @@ def document(
 
     Args:
         results: one row per text, from `cfg_lab.load_results`.
-        record: what ran.
-        cards: measured accuracy of the classifiers, by metric.
-        text_budget: largest number of characters of texts.
-        token_budget: largest size of the token views, in bytes.
+        record: how the study was run.
+        cards: metric -> measured accuracy of its classifier.
+        text_budget: number of characters after which no more texts are added to the page.
+        token_budget: largest size of the data that the page needs to show tokens, in bytes.
     """
     measured = analysis.metrics_of(results)
     unscored = [name for name in measured if not results[name].notna().any()]
@@ -152,7 +152,7 @@ def _policy(script: str) -> str:
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Replace each {{name}} of a template, in one pass, so that a {{name}} inside a part stays as it is."""
+    """Replace each {{name}} of a template. A {{name}} inside an inserted text is not replaced."""
     page = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], template)
     # Labels and sentences can contain what HTML cannot represent, such as a prompt's lone surrogate.
     return re.sub("[\x00\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", page)

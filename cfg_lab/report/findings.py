@@ -1,7 +1,9 @@
-"""What the comparisons say about each aim, and how certain it is: the values that sentences are made of.
+"""Findings: how guidance changed each aim of a study, and how certain that is.
 
-A difference is called significant if its p value is below 5 % after Holm's correction over all comparisons of
-the main family. If p is below 5 % before the correction only, the difference is called a lead.
+An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse. The
+comparisons of all aims and prices are the main family, over which Holm's correction runs. A difference is
+called significant if its p value is below 5 % after the correction. If p is below 5 % only before the
+correction, the difference is called a lead.
 """
 
 from __future__ import annotations
@@ -93,8 +95,9 @@ class Neighbour:
     Attributes:
         setting: name of the setting that differs, such as "negatives".
         value: its value in the neighbouring cell, such as "empty".
-        change: the best cell compared with the neighbour. Its p_holm is corrected over all neighbours. It is
-            also corrected by Bonferroni for the choice of the best of all guided cells, for every aim.
+        change: the best cell compared with the neighbour. Its p_holm has two corrections: Holm's over all
+            neighbours, then Bonferroni's. The factor of the latter is the number of guided cells, among which
+            the best was chosen, times the number of aims.
     """
 
     setting: str
@@ -104,7 +107,7 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What guidance did to one aim.
+    """How guidance changed one aim.
 
     Attributes:
         metric: name of the aim.
@@ -112,13 +115,15 @@ class Finding:
         best_mean: mean of the metric in that cell.
         change: the best guided cell compared with its baseline; None if no cell has a baseline.
         prices: changes of the price metrics in the best guided cell.
-        neighbours: comparisons of the best guided cell with cells that have another negative or rule, say.
+        neighbours: comparisons of the best guided cell with each cell that differs from it in one setting
+            other than the scale, such as the negatives or the guidance rule.
         compute: operations per text of the best guided cell divided by those of its baseline; NaN if not
             counted.
         better, worse: numbers of the guided cells that are significantly better or worse than their baseline.
         unscored: numbers of the cells without a score of this metric. They are not compared.
-        edge: "largest" or "smallest" if the best guided cell has that scale of all that were tried, else "".
-        guided: how many guided cells are compared.
+        edge: "largest" if the best guided cell has the largest scale of all guided cells, "smallest" if it
+            has the smallest, else "".
+        guided: number of guided cells that are compared.
     """
 
     metric: str
@@ -223,9 +228,9 @@ def _finding(
 
 
 def _edge(cells: Cells, cell: int) -> str:
-    """Say whether a cell has the "largest" or "smallest" scale of all guided cells; "" if neither.
+    """Return "largest" or "smallest" if the cell has that scale among all guided cells, else "".
 
-    If it does, a better cell may exist beyond the scales that were tried.
+    In the first two cases a better cell may exist beyond the scales that were tried.
     """
     for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:
@@ -244,7 +249,7 @@ def _neighbours(
 
     Args:
         change: a change of the guided cell.
-        choices: among how many changes this one was chosen as the best.
+        choices: number of changes among which this one was chosen as the best.
         results: all results, one row per text.
         rows: rows of the summary.
         cells: all cells.
@@ -276,7 +281,13 @@ def _neighbours(
 
 
 def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
-    """Return the rows of a table of comparisons as changes; `means` are rows of the summary, by cell id."""
+    """Return each row of a table of comparisons as a `Change`.
+
+    Args:
+        table: from `cfg_lab.analysis.comparisons`.
+        means: cell id -> row of the summary.
+        cells: all cells.
+    """
     index = cells.index
     numbers = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
     return tuple(

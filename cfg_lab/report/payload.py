@@ -23,7 +23,7 @@ from cfg_lab.report.trace_columns import CHANGE_BY_GUIDANCE, trace_fields
 from cfg_lab.study.formats import compact
 from cfg_lab.study.notebook_html import LEVELS
 
-MOST_PAIRED = 8  # how many metrics the trade-off offers against each other: 28 fronts are bootstrapped
+MOST_PAIRED = 8  # number of metrics that the trade-off figure offers; they make 28 pairs, each with its front
 
 CHANGE_NUMBERS = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
 
@@ -61,7 +61,7 @@ def cells_payload(results: pd.DataFrame, cells: Cells, comparisons: Comparisons)
 def metrics_payload(
     metrics: Sequence[str], summary: pd.DataFrame, comparisons: Comparisons, roles: Roles, cells: Cells
 ) -> list[dict[str, Any]]:
-    """Return for each metric its role, and by cell its mean, interval, n and change."""
+    """Return for each metric its role, and for each cell the mean, interval, n and change as lists."""
     rows = {str(row["cell"]): row for row in row_dicts(summary)}
     return [
         {
@@ -79,7 +79,7 @@ def metrics_payload(
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """Return the Pareto front of each pair of metrics that have a better direction."""
+    """Return the Pareto front of each pair of metrics of which higher or lower values are better."""
     directed = [
         name
         for name in (*roles.primary, *roles.others)
@@ -101,10 +101,10 @@ def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[di
 def texts_payload(
     results: pd.DataFrame, cells: Cells, metrics: Sequence[str], text_budget: int, token_budget: int
 ) -> tuple[dict[str, Any], Packs]:
-    """Return the texts, each stored once however many cells share it, and the packs of their tokens.
+    """Return the texts and the packs of their tokens. A text that several cells share is stored once.
 
-    Texts are taken by sample and then by prompt, for all cells of a prompt at a time. After `text_budget`
-    characters the rest is left out.
+    Texts are added in groups; a group is one prompt and sample in all cells. The first sample of every prompt
+    comes before the second sample of any. Once the texts have `text_budget` characters, no group is added.
     """
     prompts = prompts_of(results)
     cell_index = cells.index
@@ -166,7 +166,10 @@ def _title(axis: Axis) -> str:
 
 
 def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield the number of each prompt and its rows of one sample in all cells, by sample and then prompt."""
+    """Yield, for each sample and prompt, the number of the prompt and its rows in all cells.
+
+    The first sample of every prompt comes before the second sample of any.
+    """
     numbers = results.groupby(PROMPT_KEY, sort=False).ngroup().to_numpy()
     groups: Any = results.groupby([results["sample"].to_numpy(), numbers], sort=True)
     for (_, prompt), group in groups:
@@ -174,7 +177,11 @@ def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
 
 
 def _negatives(results: pd.DataFrame) -> list[str]:
-    """Return the negative phrases of each prompt. Phrases that belong to a cell are not among them."""
+    """Return the negative phrases of each prompt; "" if it has none.
+
+    If a cell has phrases of its own, the results have them in place of the prompt's. If cells differ in the
+    phrases of a prompt, all different phrases are joined.
+    """
     if "prompt_negative" not in results:
         return []
     by_prompt = results.groupby(PROMPT_KEY, sort=False)["prompt_negative"].unique()
@@ -182,7 +189,7 @@ def _negatives(results: pd.DataFrame) -> list[str]:
 
 
 def _changes(metric: str, comparisons: Comparisons, cells: int) -> dict[str, list[Any]]:
-    """Return the columns of a metric's changes, by cell; None for a cell that is not compared."""
+    """Return a metric's changes as lists with one entry per cell; None for a cell that is not compared."""
     changes = {change.cell: change for change in comparisons.of(metric)}
     by_cell = [changes.get(number) for number in range(cells)]
     columns: dict[str, list[Any]] = {

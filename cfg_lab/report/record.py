@@ -1,4 +1,4 @@
-"""What a reader needs to repeat the numbers, taken from the files that a sweep leaves, as HTML."""
+"""Reads from a results folder how its study was run, and shows it as HTML, so that a reader can repeat it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Record:
         command: command line of the last sweep; "" if unknown.
         config: text of config.yaml.
         environment: content of environment.json.
-        costs: what decoding took, one row per run and model.
+        costs: time, work and memory of decoding, one row per run and model.
         planned: number of texts that were requested, decoded or not.
     """
 
@@ -119,7 +119,7 @@ def prompts_fingerprint(results: pd.DataFrame) -> str:
 
 
 def _costs(store: Store) -> list[dict[str, Any]]:
-    """Read the costs; without them the page is still useful, so a damaged file counts as none."""
+    """Read the costs. If a file is damaged, return none: the page is useful without them."""
     try:
         return store.costs()
     except StoreError:
@@ -127,7 +127,7 @@ def _costs(store: Store) -> list[dict[str, Any]]:
 
 
 def _decoding(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Say what decoding took, for each model and device."""
+    """Say how much time, work and memory decoding needed, for each model and device."""
     pairs = dict.fromkeys((cost["model"], cost["device"]) for cost in costs)
     return {
         f"decoding, {model} on {device}": in_words(

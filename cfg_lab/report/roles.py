@@ -1,4 +1,7 @@
-"""Which columns of scores are the aim of guidance, its price, or shown beside them."""
+"""The role of each metric on the page: an aim, a price, or neither.
+
+An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ PRICES = ("fluency", "diversity", "toxicity", "relevance")
 
 @dataclass(frozen=True)
 class Roles:
-    """The metrics of some results, grouped by their role. Each group keeps the order of the results.
+    """The metrics of some results, grouped by their role.
 
     Attributes:
-        aims: what guidance is used for.
-        prices: what guidance can make worse: at most one metric per family.
+        aims: metrics that guidance is meant to improve.
+        prices: metrics that guidance can make worse, at most one per family.
         others: all other metrics.
     """
 
@@ -34,10 +37,14 @@ class Roles:
 def roles_of(metrics: Sequence[str]) -> Roles:
     """Group metrics by the roles that they declare.
 
-    Only names decide, so the number of corrected comparisons does not depend on the scores. A metric without
-    a better direction is never an aim or a price. The metrics of one family say nearly the same, so only the
-    one of the lowest rank is a price. If no metric is an aim, toxicity becomes the aim, or else the first
-    price.
+    - A metric is an aim if it declares the role "aim". If none does, toxicity is the aim, or else the first
+      price.
+    - A metric is a price if its role is one of the families in PRICES. Metrics of one family measure nearly
+      the same, so only the metric with the lowest declared rank (`ColumnInfo.rank`) is a price.
+    - A metric of which neither higher nor lower values are better is never an aim or a price.
+
+    Roles depend on the names of the metrics, never on their scores. So the number of comparisons that Holm's
+    correction covers does not depend on scores either.
     """
     directed = [name for name in metrics if column_info(name).better is not None]
     aims = [name for name in directed if column_info(name).role == "aim"]

@@ -14,7 +14,7 @@ from cfg_lab.study.formats import count, interval, joined, p_value, signed, thre
 
 NEIGHBOURS_SHOWN = 4
 CELLS_NAMED = 3
-FEW_PROMPTS = 10  # with fewer, the intervals are said to be approximate
+FEW_PROMPTS = 10  # with fewer prompts, a caveat says that the intervals are approximate
 MOST_PROMPTS = 1e6  # a larger number of needed prompts is not printed
 
 
@@ -110,7 +110,7 @@ def neighbours(finding: Finding, scope: Scope) -> str:
 
 
 def prices(finding: Finding, scope: Scope) -> list[str]:
-    """List what changes in the best guided cell beside its aim, the certain things first."""
+    """List how the other metrics change in the best guided cell, the certain changes before the leads."""
     if not finding.prices or finding.change is None:
         return []
     leads = [change for change in finding.prices if change.verdict == "lead"]
@@ -197,7 +197,7 @@ def caveats(results: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -
 
 
 def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlative: str) -> str:
-    """Say by how much the best guided cell misses the best mean, which belongs to an unguided cell."""
+    """Say that an unguided cell is the best, and how the best guided cell differs from its baseline."""
     metric = escape(finding.metric)
     best_guided = f"The best guided cell is {scope.label(change.cell)}: {three_digits(change.mean)}"
     if finding.best_mean != change.baseline_mean:  # another model or sampling is better without guidance
@@ -237,7 +237,7 @@ def _estimate(change: Change) -> str:
 
 
 def _p(p: float) -> str:
-    """Return "p = 0.012" that no line end breaks."""
+    """Return "p = 0.012" with spaces at which no line breaks."""
     return escape(p_value(p)).replace(" ", "\N{NO-BREAK SPACE}")
 
 

@@ -1,4 +1,4 @@
-"""What guidance did to each token, packed so that the browser unpacks only the texts it shows.
+"""Packs the traces of completions for the page. The browser unpacks only the texts that it shows.
 
 A pack holds the texts of one prompt and sample in all cells. It is gzipped JSON in base64:
 
@@ -26,7 +26,7 @@ import pandas as pd
 from cfg_lab.decoding.trace import DISTRIBUTIONS
 from cfg_lab.report.trace_columns import length, packed_trace
 
-TRACES_SHARE = 0.6  # after this share of the budget, alternatives are left out so that more traces fit
+TRACES_SHARE = 0.6  # beyond this share of the budget, likeliest tokens are left out so that more traces fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class Packs:
 
     Attributes:
         packs: each pack as base64 text.
-        pack_of: number of the pack that holds a completion, by completion.
-        alternatives: whether any pack holds the likeliest other tokens.
-        note: what was left out and why, for the reader; "" if nothing was left out.
+        pack_of: completion -> number of the pack that holds it.
+        alternatives: whether any pack holds the likeliest tokens of each step.
+        note: a sentence for the reader about what was left out, and why; "" if nothing was.
     """
 
     packs: tuple[str, ...]
@@ -50,8 +50,8 @@ def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], bud
     """Pack the traces of completions.
 
     Args:
-        groups: groups of completions that are shown beside each other, the most important group first. A
-            completion is a key and its row of the results.
+        groups: groups of completions that are shown beside each other, the most important group first. Each
+            completion is a pair: a key for `Packs.pack_of`, and the row of the results that holds the text.
         budget: largest total length of the packs, in bytes of base64 text.
     """
     packs: list[str] = []
@@ -91,7 +91,7 @@ def has_pieces(row: pd.Series[Any]) -> bool:
 
 
 def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives: bool) -> tuple[str, bool]:
-    """Return the pack of some texts, and whether it holds alternatives."""
+    """Return the pack of some texts, and whether it holds the likeliest tokens of any step."""
     indices: dict[str, int] = {}
     texts: dict[str, Any] = {}
     for key, row in group:
@@ -106,7 +106,10 @@ def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives
 
 
 def _alternatives(row: pd.Series[Any], indices: dict[str, int]) -> dict[str, list[list[int]]]:
-    """Return the likeliest tokens of each step, by distribution, without distributions that have none."""
+    """Return the likeliest tokens of each step, distribution -> steps.
+
+    A distribution for which the results hold no likeliest tokens is left out.
+    """
     columns: dict[str, list[list[int]]] = {}
     for name in DISTRIBUTIONS:
         steps = row.get(f"alternatives_{name}")

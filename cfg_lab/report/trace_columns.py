@@ -33,9 +33,9 @@ def trace_fields() -> list[dict[str, str]]:
 
 
 def packed_trace(row: pd.Series[Any]) -> dict[str, list[int | None]]:
-    """Return the trace of a text by field, in whole hundredths, with None where a step has no number.
+    """Return the trace of a text: name of the field -> one number per step, None where a step has no number.
 
-    Log-probs are never positive. They are stored without their sign.
+    Numbers are whole hundredths. Log-probs are never positive, so they are stored without their sign.
     """
     return {
         name: _hundredths(row[f"trace_{name}"], sign=-1 if name in DISTRIBUTIONS else 1)

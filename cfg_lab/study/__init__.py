@@ -1,1 +1,1 @@
-"""A study: from a config to cells, planned texts, decoded texts, scores and costs in a results folder."""
+"""Runs a study: turns a config into cells, plans, decodes and scores their texts, and stores the results."""

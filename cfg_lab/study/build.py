@@ -1,4 +1,4 @@
-"""From composed Hydra configs to a study: its cells, their ids, their settings and their provenance."""
+"""Builds a study from composed Hydra configs: its cells, with their ids and settings, and its provenance."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def build_study(
 
     Args:
         configs: for each cell its config, with the node `hydra.runtime.choices`.
-        labels: for each cell, the overrides that tell it from the others.
-        command: the command line to store; None is that of this process.
+        labels: for each cell, the overrides in which it differs from other cells.
+        command: the command line to store. None is the command line of this process.
 
     Raises:
         InputError: a value in a config is wrong.
@@ -79,7 +79,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     }
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
-        plain["guidance"]["scale"] = int(scale)  # results show the cell of 2.0 as that of 2
+        plain["guidance"]["scale"] = int(scale)  # 2.0 and 2 give the same cell, which results show as 2
     settings = _settings(config, plain)
     # The option's name is part of the key: a sweep over two options has two cells, even if both describe
     # equal objects.
@@ -103,7 +103,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
 
 
 def canonical_config(node: Any) -> Any:
-    """What a config node says about texts, as JSON data. Nodes that describe equal objects give equal data.
+    """A config node reduced to what determines its object, as JSON data. Equal objects give equal data.
 
     A node with a `_target_` is reduced to the name of the class or function and the arguments that differ
     from their defaults. A cell therefore keeps its id when a YAML file gains a key with the default value,
@@ -119,7 +119,8 @@ def canonical_config(node: Any) -> Any:
     target = values.get("_target_")
     arguments = {
         str(key): canonical_config(value)
-        # The order of arguments has no effect. That of other mappings may: modifiers act in their order.
+        # The order of arguments has no effect, so they are sorted. The order of other mappings can have one:
+        # modifiers are applied in their order.
         for key, value in (values.items() if target is None else sorted(values.items()))
         if key not in _HYDRA_KEYS
     }
@@ -139,7 +140,11 @@ def canonical_config(node: Any) -> Any:
 
 
 def _defaults(called: Any) -> dict[str, Any]:
-    """The default of every argument of a call. Arguments in `**arguments` go to the class of its result."""
+    """The default value of every parameter of a function or class.
+
+    A function with `**arguments` passes them to the class that it returns (by its annotation). The defaults
+    of that class are then included.
+    """
     parameters = inspect.signature(called).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
@@ -149,8 +154,11 @@ def _defaults(called: Any) -> dict[str, Any]:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Whether canonical data describe the default value of a parameter. The default can be an object."""
-    if isinstance(value, dict):  # modifiers by name, whose default is a tuple
+    """Whether a value in canonical form (JSON data) equals the default value of a parameter.
+
+    The default can be an object, such as a dataclass. It is converted to the same form before the comparison.
+    """
+    if isinstance(value, dict):  # modifiers are a mapping by name in a config, and a tuple in the default
         value = list(cast("dict[str, Any]", value).values())
     if is_dataclass(default):
         return value == canonical(default)

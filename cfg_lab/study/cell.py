@@ -23,18 +23,19 @@ class Cell:
     """One point of the grid: all settings, for every prompt and sample.
 
     Attributes:
-        identity: a text that names everything that decides the cell's texts. Equal identities, equal texts.
+        identity: a text that names everything that the cell's texts depend on. Cells with equal identities
+            have equal texts.
         settings: the config's plain values under dotted keys, {"guidance.scale": 1.5, …}. They become
             columns of the results.
-        label: the settings that tell the cell from the other cells of its study.
+        label: the settings in which the cell differs from other cells of its study.
         model_key: a text that names the model. The cells of a study with equal keys share one model.
         model: function that loads the model.
         prompts: the prompts of the cell.
-        negatives: makes the negative branches of each prompt.
+        negatives: object that makes the negative branches of each prompt.
         guidance: the rule that combines the branches.
         sampling: how tokens are chosen.
         seed: seed of the sampling noise, at least 0.
-        samples: number of texts per prompt, at least 1. Greedy decoding and beam search make one.
+        samples: number of texts per prompt, at least 1. Greedy decoding and beam search always make one text.
         max_new_tokens: largest number of new tokens of a text, at least 1.
         stop: strings that end a text.
         top: number of likeliest tokens to store for each step and distribution, at least 0.

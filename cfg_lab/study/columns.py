@@ -91,7 +91,7 @@ class Decoded:
     Attributes:
         planned: the text as it was planned, with prompt and request.
         completion: tokens and trace.
-        models: the model of each of the request's contexts; that of the positive context comes first.
+        models: the model of each context of the request. The positive context comes first.
         text: the new text, cut before a stop string.
         other_texts: the next best texts of a beam search, best first.
     """
@@ -120,7 +120,7 @@ COMPLETION_COLUMNS = (
     Column("model_name", pa.string(), lambda decoded: decoded.models[0].name),
     Column("model_fingerprint", pa.string(), lambda decoded: decoded.models[0].fingerprint),
     Column("positive_ids", _TOKENS, lambda decoded: decoded.completion.request.positive),
-    # Only negatives that ran at some step: an empty list means decoding without guidance.
+    # Only negatives that ran at some step. The list of a text that was decoded without guidance is empty.
     Column(
         "negative_ids",
         pa.list_(_TOKENS),
@@ -131,7 +131,7 @@ COMPLETION_COLUMNS = (
         pa.list_(pa.float64()),
         lambda decoded: [branch.weight for branch in decoded.completion.request.branches],
     ),
-    # Fingerprints; null is the model of the positive context.
+    # Fingerprints of the negatives' models; null stands for the model of the positive context.
     Column(
         "negative_models",
         pa.list_(pa.string()),
@@ -178,7 +178,7 @@ HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if
 
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
-    """The text that metrics score, from its row in the cell's file and its row of completions."""
+    """The text that metrics score, made from its row in the cell's file and the row of its completion."""
     tokens = tuple(map(int, completion["tokens"]))
     ends_with_stop_token = completion["stop_token"]
     if ends_with_stop_token is None or ends_with_stop_token != ends_with_stop_token:  # None or NaN: old files

@@ -50,7 +50,7 @@ def fitting_table(
     """A table with one row per cell and as many metrics as fit the console's width, at least one.
 
     Args:
-        labels: for each cell, the settings that tell it from the others.
+        labels: for each cell, the settings in which it differs from other cells.
         rows: for each cell, its row of the summary.
         columns: names of the metrics' columns, the most important first.
     """

@@ -20,7 +20,7 @@ from cfg_lab.study.store import Store
 
 
 def write_declared_columns(store: Store, metrics: Sequence[Metric]) -> None:
-    """Write what metrics declare about those of their columns that no packaged metric gives."""
+    """Write the descriptions that metrics declare for their columns, except columns of packaged metrics."""
     for metric in metrics:
         columns = {
             name: _as_json(info) for name, info in columns_of(metric).items() if packaged_info(name) is None
@@ -39,7 +39,7 @@ def declare_stored_columns(store: Store) -> None:
         StoreError: a file is damaged; names the file.
     """
     paths = (store.root / "metrics").glob("[!.]*.json")
-    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):  # the latest counts
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):  # the newest file wins
         try:
             columns: dict[str, dict[str, Any]] = json.loads(path.read_text())["columns"]
             declare({name: _from_json(info) for name, info in columns.items()})
@@ -48,7 +48,7 @@ def declare_stored_columns(store: Store) -> None:
 
 
 def _as_json(info: ColumnInfo) -> dict[str, Any]:
-    """A description as strict JSON, which has no infinity: null is a missing bound."""
+    """A description as strict JSON data. JSON has no infinity, so an infinite bound becomes null."""
     return asdict(info) | {"bounds": [end if math.isfinite(end) else None for end in info.bounds]}
 
 

@@ -17,9 +17,9 @@ from cfg_lab.study.notebook_html import token_html
 
 
 class Generated(str):
-    """A generated text: a str with its tokens and trace. A notebook colours its tokens by what guidance did.
+    """A generated text: a str with its tokens and trace. A notebook shows how guidance changed each token.
 
-    Whatever is derived from it (a slice, an upper-case copy) is a plain str.
+    Texts that are derived from it (a slice, an upper-case copy) are plain strings.
 
     Attributes:
         completion: tokens, trace and finish reason.

@@ -1,4 +1,4 @@
-"""Labels of cells: the settings that tell a cell from the other cells, as the rows of a table show them."""
+"""Labels of cells: the settings in which a cell differs from other cells, as tables show them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, st
 
 
 def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Mapping[str, str]]:
-    """For each row of a summary, the settings that the last sweep of the folder varied.
+    """For each row of a summary, its values of the settings that the last sweep of the folder varied.
 
-    If these do not tell all cells apart, the labels have the settings that differ between the cells.
+    If two cells would have the same label, labels consist of all settings that differ between cells instead.
 
     Args:
         summary: one row per cell, with its settings.

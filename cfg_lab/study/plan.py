@@ -1,4 +1,4 @@
-"""Planning: every text of a cell, before anything is decoded."""
+"""Plans the texts of a cell: makes and checks the request of each text before anything is decoded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
         InputError: a prompt does not fit into the model or the batch, or its negative cannot be made. The
             message names the prompt.
     """
-    # Without random sampling there is one sample, whatever `samples` says: copies are no evidence.
+    # Without random sampling all samples of a prompt are equal, so there is only one, whatever `samples` is.
     samples = cell.samples if cell.sampling.random else 1
     decoder = Decoder(model, max_rows, cell.negatives.other_models())
     for set_prompt in cell.prompts:

@@ -14,8 +14,8 @@ class PlannedText:
     """One text of a cell before it is decoded.
 
     Attributes:
-        prompt: the prompt. Its `negative` is the cell's phrases if the cell has some.
-        request: what the decoder is asked for.
+        prompt: the prompt. If the cell has negative phrases, they are its `negative`.
+        request: the request to the decoder.
         completion_id: id of the completion, from `Request.id`.
     """
 
@@ -27,8 +27,8 @@ class PlannedText:
     def score_id(self) -> str:
         """The id under which scores are stored.
 
-        Scores can depend on the prompt's reference and negative, so an equal completion has another score id
-        if one of these differs.
+        Scores can depend on the prompt's reference and negative. Two texts with the same completion but
+        different references or negatives therefore have different score ids.
         """
         compared_with = (self.prompt.reference, self.prompt.negative)
         if compared_with == (None, None):

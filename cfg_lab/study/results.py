@@ -18,9 +18,10 @@ from cfg_lab.study.store import Store, join_completions_and_scores
 
 
 class Results(pd.DataFrame):
-    """Results of a sweep, one row per text. A notebook shows its cells with means and intervals.
+    """Results of a sweep, one row per text. A notebook shows means and intervals of each cell, not rows.
 
-    Whatever pandas makes of it (a slice, a query, a copy) is a plain DataFrame and is shown as one.
+    The result of a pandas operation (a slice, a query, a copy) is a plain DataFrame, and a notebook shows its
+    rows as usual.
     """
 
     @property
@@ -46,7 +47,7 @@ def load_results(path: str | Path) -> Results:
         prompt_id, prompt, prompt_negative: the prompt, and the phrases that its text is steered away from.
         sample: number of the sample, from 0.
         text, finish_reason, tokens, trace_…, …: all fields of the completion.
-        perplexity, …: one column per metric's column, NaN where a text has no score.
+        perplexity, …: the columns of all metrics, NaN where a text has no score.
 
     Args:
         path: the results folder.
@@ -62,7 +63,7 @@ def load_results(path: str | Path) -> Results:
 
 
 def _column_kinds(results: pd.DataFrame) -> list[str]:
-    """Names of the columns. Kinds with many columns are given by their number: "12 settings"."""
+    """Names of the columns. Settings, metrics and the like are counted instead: "12 settings"."""
     settings, metrics = set(settings_of(results)), set(metrics_of(results))
 
     def kind(name: str) -> str:

@@ -26,7 +26,7 @@ _ROWS_PER_FILE = 256
 """Largest number of decoded texts in one file."""
 
 _SECONDS_BETWEEN_WRITES = 15
-"""Decoded texts are written at least this often."""
+"""Longest time between two writes of decoded texts."""
 
 Plans = Mapping[Cell, Sequence[PlannedText]]
 
@@ -79,9 +79,9 @@ def summary_of(study: Study) -> pd.DataFrame:
 
 
 def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
-    """For each model key, the texts that are not decoded yet by their completion id.
+    """The texts that are not decoded yet: model key -> completion id -> planned text.
 
-    A text that belongs to several cells is in it once.
+    A text that belongs to several cells appears once.
     """
     decoded_ids = study.store.completion_ids()
     missing: dict[str, dict[str, PlannedText]] = {}
@@ -158,7 +158,7 @@ def _decoded(
     model: LanguageModel,
     other_models: Mapping[str, LanguageModel],
 ) -> Decoded:
-    """A completion with its texts and models, from which its row in the store is made."""
+    """A completion with its texts and models: everything that its row in the store needs."""
     stop = completion.request.stop_when
 
     def text_of(completion: Completion) -> str:

@@ -1,6 +1,6 @@
 """Scoring stored texts: find what a metric has not scored yet, score it, and summarise the cells.
 
-Needs no generator: metrics see what the store holds.
+The model that generated the texts is not needed: metrics read texts from the results folder.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _TEXTS_PER_CALL = 32
 """Batch size of metrics that score each text by itself: small, so that a crash loses little work."""
 
 _SCORES_PER_FILE = 2048
-"""Scores are written once there are this many."""
+"""Number of unwritten scores after which scores are written."""
 
 _SECONDS_BETWEEN_WRITES = 15
-"""Scores are written at least this often."""
+"""Longest time between two writes of scores."""
 
 
 def prepare_metrics(metrics: Sequence[Metric]) -> None:
@@ -123,7 +123,7 @@ def score_missing(
 
 
 def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_ScoringCall]:
-    """The calls that give every metric's missing scores. Equal texts are scored once."""
+    """The calls of metrics that compute all missing scores. Equal texts are scored once."""
     scored = store.scored()
     distinct = rows.drop_duplicates("score_id")
     rows = rows.assign(set_score_id=set_score_ids(rows))

@@ -211,7 +211,7 @@ class Store:
         return set(zip(texts, scorers, strict=True))
 
     def scores(self) -> pd.DataFrame:
-        """All scores, one row per text id and one column per metric's column.
+        """All scores: one row per text id, and the columns of all metrics.
 
         If several scorers gave the same column for a text, the value that was written last counts.
         """
@@ -282,10 +282,11 @@ def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFra
 
 
 def set_score_ids(rows: pd.DataFrame) -> pd.Series[str]:
-    """The ids under which metrics that score all texts of a cell at once store their values, one per row.
+    """For each row, the id under which scores of a whole cell are stored.
 
-    An id depends on every text of the cell: it changes when a text is added to the cell or replaced. Cells
-    with the same prompts and texts have the same ids, and so share their scores.
+    Some metrics score all texts of a cell at once, and store one value per text under these ids. An id
+    depends on every text of the cell: it changes when a text is added to the cell or replaced. Cells with
+    the same prompts and texts have the same ids, and so share their scores.
 
     Args:
         rows: rows of `Store.cells()`.

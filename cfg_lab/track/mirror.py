@@ -1,4 +1,4 @@
-"""Mirroring a results folder to a tracker: each cell that has changed, then the study as a whole."""
+"""Logs a results folder to a tracker: each cell that has changed, then the study as a whole."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ EarlierLogs = Mapping[str, Mapping[str, Any]]
 def mirror(
     store: Store, tracker: Tracker, console: Console, page: Path | None = None, *, everything: bool = False
 ) -> int:
-    """Log every cell that the tracker's destination does not have in its present state, then the study.
+    """Log the cells and the study, except those that have not changed since they were last logged.
 
     Args:
-        store: the results folder. It also keeps what was logged where.
-        page: the file report.html, None where none was written.
+        store: the results folder. It also stores which runs were logged to which destination.
+        page: the file report.html; None if it was not written.
         everything: also log what has not changed.
 
     Returns:
@@ -101,7 +101,7 @@ def _mirror(
 
 
 def _earlier_logs(store: Store, run: str) -> EarlierLogs:
-    """Where the run was logged before. Empty where the file is missing or damaged."""
+    """Read from tracked/<run> where the run was logged before. Empty if the file is missing or damaged."""
     try:
         content: Any = json.loads(store.read_text(f"tracked/{run}") or "{}")
     except ValueError:
@@ -119,7 +119,7 @@ def _earlier_logs(store: Store, run: str) -> EarlierLogs:
 
 
 def _digest(tracker: Tracker, *content: object) -> str:
-    """A hash of the content of a run, and of the settings of the tracker that change it."""
+    """A hash of what a run logs: its content, and the tracker's settings that change what is logged."""
     return blake2b(
         repr((tracker.destination, tracker.token_rows, content)).encode(), digest_size=16
     ).hexdigest()
@@ -193,7 +193,10 @@ class _Snapshot:
 
 
 def _token_table(texts: pd.DataFrame, most_rows: int) -> pd.DataFrame:
-    """One row per token of the first texts, with what guidance did to it. Texts are not cut."""
+    """One row per token. The table ends before the first text that does not fit into `most_rows` rows.
+
+    A row shows the token's log-prob under each distribution and how much guidance changed it.
+    """
     rows: list[dict[str, Any]] = []
     for _, text in texts.iterrows():
         if not has_pieces(text) or len(rows) + len(text["pieces"]) > most_rows:
@@ -230,7 +233,10 @@ def _likeliest(alternatives: Any, step: int) -> str:
 
 
 def _figures(results: pd.DataFrame, roles: Roles) -> dict[str, Figure]:
-    """Curves over the scale for the metrics of the main comparison, and each aim against the first price."""
+    """The figures: curves over the scale for each aim and price, and each aim against the first price.
+
+    `cfg_lab.report.roles` says which metrics are aims and prices.
+    """
     figures = {name: analysis.scale_curves(results, name) for name in roles.primary}
     for aim in roles.aims:
         for price in roles.prices[:1]:

@@ -39,18 +39,18 @@ class TensorBoardTracker:
 
     - The run of a cell has every metric with interval and n (Time series), its settings beside its metrics
       (HParams), and its first texts with their scores (Text).
-    - The run "overview" has the figures (Images), the tables of cells and comparisons and the record of what
-      ran (Text), and what decoding took (Time series). Under it there is one run per curve: the cells that
-      differ in guidance.scale alone. Its step is 1000 times the scale. Custom scalars shows the curves with
-      their intervals.
+    - The run "overview" has the figures (Images), the tables of cells and comparisons, the command, versions
+      and machine (Text), and the cost of decoding (Time series).
+    - Below "overview" there is one run per curve. A curve consists of the cells that differ in guidance.scale
+      alone. Its step is 1000 times the scale. The tab Custom scalars shows the curves with their intervals.
 
     Logging a cell or a study again replaces its event files, so that nothing is shown twice.
 
     Args:
-        log_dir: folder that holds one folder of runs per study, which compares studies. None is the folder
-            `tensorboard` in the results.
-        texts: number of texts of each cell to show, the first ones; 0 shows none. A change takes effect for
-            the cells that are logged after it.
+        log_dir: folder in which each study gets a folder of runs, so that TensorBoard can compare studies.
+            None is the folder `tensorboard` in the results.
+        texts: number of texts of each cell to show, counted from the first; 0 shows none. A changed number
+            applies to cells that are logged afterwards.
     """
 
     log_dir: str | None = None
@@ -137,13 +137,13 @@ class TensorBoardTracker:
 
     @staticmethod
     def _log_dir(path: str) -> Path:
-        return Path(os.path.expanduser(path)).resolve()  # leaves an unknown ~user as it is
+        return Path(os.path.expanduser(path)).resolve()  # does not change an unknown ~user
 
 
 def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The cells that differ in the guidance scale alone, in order of scale: label of the curve -> its cells.
+    """Label of a curve -> its cells in order of scale. They differ in the guidance scale alone.
 
-    A group with a single scale is no curve and is left out.
+    A group of cells with a single scale is not a curve and is left out.
     """
     if SCALE not in summary:
         return {}
@@ -190,7 +190,7 @@ def _add_metrics(run: Any, summary: Mapping[str, Any], metrics: Iterable[str], s
 
 
 def _metrics_of(columns: Iterable[str]) -> list[str]:
-    """The metrics of a summary: the names for which it has a column for each statistic."""
+    """Names of a summary's metrics: a metric m has the columns m, m_low, m_high and m_n."""
     names = dict.fromkeys(columns)
     return [name for name in names if all(f"{name}{ending}" in names for ending in STATISTICS.values())]
 
@@ -215,7 +215,7 @@ def _hyperparameters(summary: pd.DataFrame) -> dict[str, Any]:
 
 
 def _hyperparameter(value: Any) -> Any:
-    """A setting as TensorBoard accepts it: a number, a truth value, or text."""
+    """A setting as TensorBoard accepts it: a number, a boolean, or text."""
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

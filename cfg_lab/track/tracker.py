@@ -25,8 +25,8 @@ class CellResult:
         summary: for each metric m: its mean m, the ends of its 95 % interval m_low and m_high, and m_n, the
             number of scored texts.
         texts: one row per text, with its scores.
-        tokens: one row per token of the first texts, with its log-probs under each branch; at most
-            `Tracker.token_rows` rows.
+        tokens: one row per token, with its log-probs under each distribution. Texts are included, from the
+            first on, until there would be more than `Tracker.token_rows` rows.
         folder: the results folder.
         earlier_folders: the folders that this run was logged to before: destination -> name of the folder.
             They are read from the results folder, which may come from somebody else: do not trust them.
@@ -49,13 +49,13 @@ class StudyResult:
 
     Attributes:
         study: name of the study.
-        record: what ran: command, versions of packages, machine.
-        costs: what decoding took: texts, tokens_per_second, peak_memory and more.
+        record: how the study was run: command, versions of packages, machine.
+        costs: time, work and memory of decoding: texts, tokens_per_second, peak_memory and more.
         summary: one row per cell: its settings, and mean and interval of each metric.
-        comparisons: one row per cell and metric: the difference from decoding without guidance. Empty where
+        comparisons: one row per cell and metric: the difference from decoding without guidance. Empty if
             no cell of the study is unguided.
         figures: the figures by name.
-        page: the file report.html. None where none was written.
+        page: the file report.html; None if it was not written.
         folder, earlier_folders: as in `CellResult`.
     """
 
@@ -84,7 +84,10 @@ class Tracker(Protocol):
 
     @property
     def destination(self) -> str | None:
-        """Where runs go, as text. A run is logged once to each destination. None logs nothing."""
+        """The project or folder that runs are logged to, as text; None if the tracker logs nothing.
+
+        A run that was logged to a destination is not logged there again until it changes.
+        """
         ...
 
     @property
@@ -98,14 +101,14 @@ class Tracker(Protocol):
         ...
 
     def local_path(self, results: Path) -> Path | None:
-        """The folder on this machine that holds the logged runs of a results folder. None: there is none."""
+        """The folder on this machine with the logged runs of a results folder; None if there is none."""
         ...
 
     def log_cell(self, result: CellResult) -> Path | None:
         """Log one cell, in place of its earlier run at the same destination.
 
         Returns:
-            The folder of the run on this machine, None where there is none.
+            The folder of the run on this machine; None if there is none.
         """
         ...
 

@@ -32,19 +32,20 @@ class WandbTracker:
     """Logs to Weights & Biases: one group per study, with one run per cell and a run "overview".
 
     - The run of a cell (job type "cell") has the cell's config, every metric with interval and n in its
-      summary, a table of the texts, and a table of their tokens. Metrics have the guidance scale as their x
-      axis, so that runs grouped by another setting make curves.
+      summary, a table of the texts, and a table of their tokens. The x axis of metrics is the guidance scale.
+      W&B therefore shows a curve over the scale if the runs are grouped by another setting.
     - The run "overview" has the table of all cells, their comparisons with unguided decoding, the figures,
-      the HTML page, and what decoding took.
+      the HTML page, and the cost of decoding.
 
-    The id of a run is made of study and cell. So logging a cell again updates its run, and studies with equal
-    names in one project share an overview.
+    The id of a run consists of the study's name and the cell's id. If a cell is logged again, its run is
+    updated. Two studies with the same name in one project have the same run "overview".
 
     Args:
         project: project that the runs go to.
         entity: user or team that the project belongs to. None is the default of your account.
-        mode: "online", "offline", or "auto": WANDB_MODE where it is set, else online where there is an API
-            key. Offline runs are written to the folder `wandb` in the results; `wandb sync` uploads them.
+        mode: "online", "offline", or "auto". "auto" is the value of WANDB_MODE if it is set, else "online" if
+            there is an API key, else "offline". Offline runs are written to the folder `wandb` in the
+            results; `wandb sync` uploads them.
         token_rows: largest number of rows in a cell's table of tokens. Texts are never cut. 0 logs none.
     """
 
@@ -138,7 +139,7 @@ class WandbTracker:
             name=name,
             id=f"{_study_id(study)}-{id_end}",
             resume="allow" if mode == "online" else None,
-            reinit="create_new",  # leaves a run alone that the user has open in a notebook
+            reinit="create_new",  # does not change a run that the user has open in a notebook
             config=config,
             dir=str(folder),
             mode=mode,
@@ -186,7 +187,7 @@ def _project_of(destination: str) -> str:
 def _study_id(study: str) -> str:
     """The study's name as W&B accepts it in ids: no special characters, and short enough for file names."""
     allowed = re.sub(r"[/\\#?%:\s]", "-", study)
-    if allowed != study or len(allowed) > 64:  # the hash keeps two such names apart
+    if allowed != study or len(allowed) > 64:  # the hash makes the ids of two such names differ
         allowed = f"{allowed[:48]}-{blake2b(study.encode(), digest_size=4).hexdigest()}"
     return allowed
 
@@ -224,7 +225,7 @@ def tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:
-    """The values of a column as text where their types are mixed, which W&B refuses; else unchanged."""
+    """The values of a column. If their types differ, they become text, because W&B refuses mixed types."""
     present = [value for value in values if value is not None and value == value]
     if len({"number" if type(value) in (int, float) else type(value).__name__ for value in present}) < 2:
         return values
@@ -232,5 +233,5 @@ def _of_one_type(values: list[Any]) -> list[Any]:
 
 
 def _offline_folder(run: Any) -> Path | None:
-    """The folder of an offline run. None for an online run, which leaves nothing to keep."""
+    """The folder of an offline run. None for an online run, which has no files to upload later."""
     return Path(run.dir).parent if run.offline else None

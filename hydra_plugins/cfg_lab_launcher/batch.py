@@ -17,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-# What needs torch is imported inside functions: `--help` does not need it.
+# Modules that need torch are imported inside functions, so that `--help` is fast.
 
 
 class BatchLauncher(Launcher):
@@ -48,8 +48,8 @@ class GridSweeper(BasicSweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Create the launcher. Hydra calls this once, before `sweep`.
 
-        The task of the launcher's jobs is to decode and score one cell. The task that Hydra passes would also
-        write the page and log to the tracker, once per cell.
+        The launcher's jobs run `run_job`, which decodes and scores one cell. `task_function` is not used: it
+        would write the page and log to the tracker once per cell, instead of once per sweep.
         """
         from cfg_lab.study.provenance import command_line
         from cfg_lab.sweep import run_job
@@ -78,10 +78,12 @@ class GridSweeper(BasicSweeper):
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell: those of the command line, and the default study's for other keys."""
+        """The overrides of each cell: all overrides of the command line, and the default study's overrides of
+        keys that the command line does not set.
+        """
         overrides = parser.parse_overrides(arguments)
-        # The default study's scales are for its rule. A command line that chooses another rule says which
-        # scales to use, or gets the rule's own.
+        # The scales of the default study suit its guidance rule only. If the command line chooses another
+        # rule, the scales are those of the command line, or else the default scale of that rule.
         given_keys = {override.key_or_group for override in overrides}
         defaults = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
         (jobs,) = self.split_arguments([*parser.parse_overrides(defaults), *overrides], max_batch_size=None)
@@ -91,7 +93,7 @@ class GridSweeper(BasicSweeper):
 def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
     """Run all jobs, and raise the exception of the first that failed."""
     for job in launcher.launch(jobs, initial_job_idx=0):
-        # `job.return_value` would raise the exception too, but first print a line of its own.
+        # `job.return_value` would also raise the exception, but print an additional line first.
         result: Any = job._return_value  # pyright: ignore[reportPrivateUsage]
         if isinstance(result, Exception):
             result.add_note(f"in the job with the overrides {' '.join(job.overrides or [])}")

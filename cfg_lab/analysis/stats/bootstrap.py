@@ -26,12 +26,11 @@ def resample_counts(prompts: int, number: int = RESAMPLES) -> Floats:
 def bootstrap_t_statistics(residuals: Floats, counts: Floats) -> Floats:
     """The t statistic of each resampled mean, [columns, RESAMPLES].
 
-    It is the deviation of the resampled mean from the mean of the data, divided by the resample's own
-    standard error. Where a resample does not vary it is 0 or infinite.
+    t = (resampled mean - mean of the data) / standard error of the resample. If the values of a resample do
+    not vary, t is 0 or infinite.
 
     Args:
-        residuals: sum of each prompt's values minus the mean of the data times their count, [columns,
-            prompts].
+        residuals: for each prompt, sum - mean of the data * count, [columns, prompts].
         counts: number of each prompt's values, [columns, prompts].
     """
     prompts = residuals.shape[1]

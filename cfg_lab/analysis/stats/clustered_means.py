@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TOLERANCE = 1e-9
-"""Relative differences below this are rounding errors. They count as no variation, and as ties."""
+"""Relative differences below this are treated as rounding errors: such values count as equal."""
 
 COLUMNS_PER_BATCH = 32
 """Few enough that 4,096 statistics of each column fit into a processor cache."""
@@ -76,7 +76,7 @@ class ColumnBatch:
     """Columns that all have the same number of prompts, transposed for matrix products.
 
     Attributes:
-        columns: their numbers, [batch].
+        columns: index of each column in the arrays that the batch was made from, [batch].
         values: the sums or residuals of each prompt, [batch, prompts].
         counts: the number of values of each prompt, [batch, prompts].
     """
@@ -92,11 +92,11 @@ def column_batches(
     """Batches of the columns that vary and have from `fewest` to `most` prompts.
 
     Args:
-        means: of the same columns.
-        values: sums or residuals, [prompts, columns].
-        counts: number of values, [prompts, columns]; prompts without values are left out of the batch.
-        order_by: [prompts, columns]; prompts are sorted by it within each column, so that their names and
-            their order in the results change nothing.
+        means: means and standard errors of the columns.
+        values: sum or residual of each prompt, [prompts, columns].
+        counts: number of values of each prompt, [prompts, columns]. Prompts without values are left out.
+        order_by: sort key of the prompts, [prompts, columns]. The prompts of each column are sorted by it, so
+            results depend neither on the names of the prompts nor on their order in the results.
     """
     for number in sorted({int(prompts) for prompts in means.prompts if fewest <= prompts <= most}):
         selected = np.flatnonzero((means.prompts == number) & (means.standard_error > 0))

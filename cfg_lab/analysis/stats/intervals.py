@@ -18,9 +18,10 @@ doi:10.1162/rest.90.3.414). Percentiles of the resampled means would give interv
 to 64 prompts. The t statistics also reflect skewness: the interval of a skewed metric is longer on the side
 of its tail.
 
-Exceptions: with fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts there are too few different resamples, and above
-MAX_PROMPTS_FOR_RESAMPLING the result would be nearly the same; both use Student's t. A critical value is at
-least 0 and at most three times Student's.
+Exceptions:
+- Student's t is used with fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts, because there are too few different
+  resamples, and with more than MAX_PROMPTS_FOR_RESAMPLING, because the result would be nearly the same.
+- A critical value is at least 0 and at most three times the critical value of Student's t.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ from cfg_lab.analysis.stats.clustered_means import Floats, clustered_means, colu
 from cfg_lab.analysis.stats.student_t import MAX_PROMPTS_FOR_RESAMPLING, SIGNIFICANCE_LEVEL, critical_t
 
 MIN_PROMPTS_FOR_BOOTSTRAP = 6
-"""Intervals of fewer prompts use Student's t: there are too few different resamples."""
+"""With fewer prompts, intervals use Student's t, because there are too few different resamples."""
 
 RESAMPLES_IN_TAIL = round((RESAMPLES + 1) * SIGNIFICANCE_LEVEL / 2)
 """Rank of a critical value, counted from the outermost t statistic."""
 
 MAX_RATIO_TO_STUDENT = 3.0
-"""Upper limit of a critical value, as a multiple of Student's: resamples that hardly vary have huge t."""
+"""Upper limit of a critical value, as a multiple of Student's critical value.
+
+The limit is needed because the t statistic of a resample with hardly any variation is huge.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class Estimate:
     """A mean with its 95 % confidence interval. NaN where it cannot be known.
 
     Attributes:
-        mean: over all scored values.
+        mean: mean over all scored values.
         low, high: ends of the interval.
         n: number of scored values.
     """

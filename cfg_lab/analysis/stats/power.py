@@ -10,10 +10,10 @@ from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.analysis.stats.student_t import SIGNIFICANCE_LEVEL, critical_t
 
 TARGET_POWER = 0.80
-"""Chance of finding the effect with which a study is planned."""
+"""Power that a planned study must have: the probability of finding the effect."""
 
 MAX_PROMPTS_FOR_EXACT_POWER = 1000
-"""Plans of so many prompts or more use an approximation."""
+"""From this number of prompts on, the number is computed by an approximation."""
 
 
 def t_test_power(effect: Floats, prompts: Floats) -> Any:
@@ -33,8 +33,8 @@ def t_test_power(effect: Floats, prompts: Floats) -> Any:
 def prompts_needed(effect: Floats) -> Floats:
     """Smallest number of prompts, at least 2, with which the power is at least 80 %.
 
-    Infinite for an effect of 0, NaN for NaN. Exact below 1,000 prompts. From there on it is Guenther's
-    approximation (1981, doi:10.2307/2683010).
+    The number is infinite for an effect of 0, and NaN for NaN. Numbers below 1,000 are exact. Larger numbers
+    use Guenther's approximation (1981, doi:10.2307/2683010).
 
     Args:
         effect: Cohen's d_z, as in `t_test_power`.

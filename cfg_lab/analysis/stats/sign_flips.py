@@ -14,20 +14,25 @@ Input: for each column, the sum and the number of every prompt's differences (va
 
 Returned: mean, interval, number of pairs, p, effect size, and the number of prompts that a new study needs.
 
-Why this is valid: if guidance changes nothing, the two sides of a prompt can be exchanged, so its difference
-has either sign with equal chance. The test is then exact for any distribution. If the sides also differ in
-more than their mean, it is the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach &
-Miller 2008, doi:10.1162/rest.90.3.414). Both sets of step 2 give an exact test, and so does their
-combination: the enlarged set decides only on p values that the basic set puts below 20 / 4,096. If prompts
-differ by equal amounts (as with metrics of 0 and 1), p is an estimate of the share of all sign flips.
+Why this is valid:
+- If guidance changes nothing, values and baseline of a prompt can be exchanged, so its difference has either
+  sign with equal chance. The test is then exact for any distribution.
+- If they differ in more than their mean, for example in skewness, the test is in general not exact. It is
+  then the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach & Miller 2008,
+  doi:10.1162/rest.90.3.414).
+- The test is exact with each of the two sets of step 2. It is also exact if both are used, because the
+  enlarged set only replaces p values that are below 20 / 4,096 with the basic set.
+- If prompts have differences of the same size (as with metrics of 0 and 1) and not all sign vectors are used,
+  p is only an estimate of the p value that all sign vectors would give.
 
 Limits:
 - p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No p value is
-  extrapolated beyond that. Few prompts can therefore not answer many questions: with 12 prompts, Holm's
-  correction finds nothing among more than 102 tests.
-- With fewer than 12 prompts there are too few different sign vectors, and above 1,000 the result would be
-  nearly the same. Both use the paired t test. With few prompts its small p values assume normal differences.
-  With many they assume only that no handful of prompts makes up most of the variance.
+  extrapolated beyond that. A study with few prompts can therefore not make many comparisons: with 12 prompts
+  and more than 102 tests, no p value is below 0.05 after Holm's correction.
+- The paired t test is used with fewer than 12 prompts, because there are too few different sign vectors, and
+  with more than 1,000, because the result would be nearly the same. With few prompts, a small p value of the
+  t test is valid only if the differences are normal. With more than 1,000 it is valid unless a few prompts
+  make up most of the variance.
 - If all prompts differ by the same amount, p is 2 / 2^prompts, as in the sign test.
 """
 
@@ -56,13 +61,13 @@ from cfg_lab.analysis.stats.student_t import (
 )
 
 MIN_PROMPTS_FOR_SIGN_FLIPS = FREE_SIGNS
-"""Differences of fewer prompts get the paired t test: there are too few different sign vectors."""
+"""With fewer prompts the paired t test is used, because there are too few different sign vectors."""
 
 MAX_PROMPTS_FOR_ALL_SIGN_FLIPS = 17
 """With up to this many prompts all sign vectors are used, so p is exact and does not depend on the set."""
 
 MIN_EXTREME_SIGN_FLIPS = 20
-"""With fewer sign flips of the basic set as extreme as the data, p comes from the enlarged set."""
+"""If fewer sign flips of the basic set are as extreme as the data, p is computed with the enlarged set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +75,17 @@ class Difference:
     """A mean of paired differences, value minus baseline. NaN where something cannot be known.
 
     Attributes:
-        mean: over all pairs.
+        mean: mean over all pairs.
         low, high: ends of the 95 % confidence interval, which excludes 0 exactly if p < 0.05.
         n: number of pairs in which both values are scored.
         p: two-sided p value of the null hypothesis that the mean difference is 0. In [0, 1].
         effect: Cohen's d_z with Hedges' correction for few prompts: the mean divided by the standard
             deviation of the prompts' differences. NaN if the differences do not vary, or with fewer than
             three prompts.
-        needed: number of prompts that the next study needs. With so many prompts, and as many texts of each
-            as here, a paired t test at the 5 % level finds an effect of this size with 80 % power. Infinite
-            if the difference is 0. This plan assumes that the measured effect is the true one, and that the
-            next study makes this comparison alone; a correction for many comparisons needs more prompts.
+        needed: number of prompts that a new study needs to find this effect with 80 % power, by a paired t
+            test at the 5 % level. Infinite if the difference is 0. Three assumptions: the true effect equals
+            `effect`, the new study has as many texts per prompt as this one, and it makes this comparison
+            alone. If it makes several comparisons and corrects p for their number, it needs more prompts.
     """
 
     mean: float
@@ -161,7 +166,7 @@ def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Fl
     observed = _r_squared(t, prompts)[:, None] - TOLERANCE
     extreme, number = (flipped >= observed).sum(1), flipped.shape[1]
     p = extreme / number
-    # Step 4: of all sign flips at most 5 % are larger than the one of this rank.
+    # Step 4: at most 5 % of the sign flips have a larger R^2 than the sign flip of this rank.
     rank = number - 1 - int(number * SIGNIFICANCE_LEVEL)
     flipped.partition(rank, axis=1)
     critical = _t_from_r_squared(flipped[:, rank] + TOLERANCE, prompts)

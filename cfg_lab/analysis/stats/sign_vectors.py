@@ -13,8 +13,8 @@ Two groups are built for each number of prompts, as binary linear codes:
 2. The enlarged set consists of all products of a basic vector with a multiplier (at most 64 multipliers). Up
    to 19 prompts it contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
 
-With more than 12 prompts no vector of a set is the opposite of another. A test that uses only the size of the
-statistic loses nothing by that: opposite vectors give statistics of the same size.
+With more than 12 prompts, a set never contains two opposite vectors (all signs reversed). They are not
+needed: opposite vectors give statistics of the same size, and the test uses only the size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BASIC_SIZE = 2**FREE_SIGNS
 """Number of sign vectors in the basic set."""
 
 MAX_MULTIPLIERS = 64
-"""The enlarged set is at most so many times as large as the basic set."""
+"""Largest ratio between the sizes of the enlarged set and the basic set."""
 
 
 @lru_cache(maxsize=8)
@@ -43,8 +43,8 @@ def basic_signs(prompts: int) -> Floats:
         prompts: 12 to 2,058.
     """
     single_bits = 2 ** np.arange(FREE_SIGNS)
-    # An even number of bits: if the signs of the 12 free prompts are all -1, every other sign is 1. So the
-    # vector of all -1 is not in the set, and no vector has its opposite there.
+    # Every product has an even number of factors. If the signs of the 12 free prompts are all -1, every other
+    # sign is therefore 1. So the vector of all -1 is not in the set, and no two vectors are opposite.
     products = np.random.default_rng(prompts).permutation(np.setdiff1d(_even_parity(BASIC_SIZE), [0]))
     return _code_words(BASIC_SIZE, np.concatenate([single_bits, products])[:prompts])
 
@@ -69,6 +69,9 @@ def _even_parity(limit: int) -> Ints:
 
 
 def _code_words(number: int, generators: Ints) -> Floats:
-    """Sign vectors [number, prompts]: the sign in word w of prompt i is the parity of w AND generators[i]."""
+    """The words 0 to `number` - 1 of a binary linear code as sign vectors, [number, prompts].
+
+    The sign of prompt i in word w is -1 if the bitwise AND of w and generators[i] has an odd number of ones.
+    """
     odd = np.bitwise_count(np.arange(number)[:, None] & generators) & 1
     return np.where(odd, -1.0, 1.0)

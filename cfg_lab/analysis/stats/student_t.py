@@ -9,7 +9,7 @@ import numpy as np
 from cfg_lab.analysis.stats.clustered_means import Floats
 
 SIGNIFICANCE_LEVEL = 0.05
-"""Of two-sided tests. Confidence intervals are 95 % intervals accordingly."""
+"""Level of all two-sided tests. Confidence intervals have the matching level, 95 %."""
 
 MAX_PROMPTS_FOR_RESAMPLING = 1000
 """Intervals and tests of more prompts use Student's t, which gives nearly the same result faster."""
@@ -20,7 +20,7 @@ def critical_t(prompts: Floats, level: float = SIGNIFICANCE_LEVEL) -> Floats:
 
     NaN for fewer than two prompts.
     """
-    from scipy.special import stdtrit  # the import takes a third of a second: only when a value is needed
+    from scipy.special import stdtrit  # imported here because the import takes a third of a second
 
     return np.asarray(stdtrit(np.where(prompts > 1, prompts - 1, np.nan), 1 - level / 2), np.float64)
 

@@ -51,7 +51,7 @@ export function segments(label, name, options, selected, onChoose) {
 }
 
 /**
- * Gives many elements one tab stop: the arrow keys, Home and End move among them.
+ * Makes the Tab key stop once for a list of elements. The arrow keys, Home and End move within the list.
  * @param {(HTMLElement | SVGElement)[]} elements
  */
 export function shareTabStop(elements) {
@@ -117,7 +117,7 @@ const widths = new ResizeObserver((entries) => {
 });
 
 /**
- * Makes the edge of a scrolling box fade out while there is more beyond it.
+ * Makes the edge of a scrolling box fade out while there is hidden content behind that edge.
  * @template {Element} E
  * @param {E} box
  * @returns {E}

@@ -10,11 +10,11 @@ import { clamp, extent, linearScale, ticks } from "./geometry.js";
 import { axes, colourClass, endLabels, legend, lineClass, marker, markerState, pointsText } from "./marks.js";
 import { bySeries, curveAxis, curveValue, seriesName } from "./series.js";
 
-const ROOMY = 560; // width in pixels from which on a figure has room for names at the ends of lines
-const MOST_NAMED = 14; // of more series the names are listed below the figure
-const LONGEST_NAME = 30; // characters of a name that still fits at the end of a line
-const MOST_INTERVALS = 8; // of more series the intervals of a cell are drawn only on hover and focus
-const MOST_BANDS = 6; // of more series no bands are drawn
+const ROOMY = 560; // smallest width, in pixels, of a figure with names at the ends of its lines
+const MOST_NAMED = 14; // with more series, names are listed below the figure
+const LONGEST_NAME = 30; // longest name, in characters, that fits at the end of a line
+const MOST_INTERVALS = 8; // with more series, intervals are drawn only on hover and focus
+const MOST_BANDS = 6; // with more series, no bands are drawn
 
 /** @typedef {Estimate & { x: number, y: number }} Point an estimate with its position */
 

@@ -1,4 +1,4 @@
-// The section on one metric: a choice of metrics, its curves or rows, and its numbers.
+// The section about one metric: buttons to choose it, its figure (curves or rows), and a table of its numbers.
 
 /** @import { Metric } from "./types.d.ts" */
 import { breakable, dataTable } from "./controls.js";
@@ -84,7 +84,7 @@ export function drawCurves() {
 }
 
 /**
- * Draws the curves of a metric without axes, small enough to choose by.
+ * Draws the curves of a metric as a small picture without axes, which the reader clicks to choose it.
  * @param {Metric} metric
  */
 function thumbnail(metric) {

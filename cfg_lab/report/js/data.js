@@ -1,4 +1,4 @@
-// The data of the page, and the questions that all sections put to it.
+// The data of the page, and the functions with which all sections read it.
 
 /** @import { PageData, Metric, Estimate, Change, Verdict } from "./types.d.ts" */
 import { byId } from "./dom.js";

@@ -1,4 +1,4 @@
-// Which words of a text are not in its baseline, by their longest common subsequence.
+// Compares a text with its baseline word by word, by their longest common subsequence.
 
 import { html } from "./dom.js";
 
@@ -58,7 +58,7 @@ function commonWords(baseline, text) {
 }
 
 /**
- * Returns a text with the words marked that differ from the baseline, and a sentence about how many do.
+ * Marks the words of a text that differ from the baseline. Also returns a sentence that says how many differ.
  * @param {string} baseline
  * @param {string} text
  */

@@ -80,7 +80,7 @@ function textsCsv() {
 }
 
 /**
- * Saves a text as a file of the reader.
+ * Saves a text as a file on the reader's computer.
  * @param {string} name
  * @param {string} text
  */

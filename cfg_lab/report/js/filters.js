@@ -1,4 +1,4 @@
-// The choice of which values of the settings are shown, everywhere on the page.
+// Checkboxes that choose which values of the settings the whole page shows.
 
 import { CELLS, data, valueText } from "./data.js";
 import { byId, fill, html } from "./dom.js";

@@ -1,10 +1,10 @@
-// From values to positions.
+// Converts values to positions in a figure.
 
 /** @typedef {((value: number) => number) & { low: number, high: number }} Scale */
 /** @typedef {{ left: number, right: number, top: number, bottom: number }} Box */
 
 /**
- * Rounds to hundredths of a pixel, which keeps the drawing short.
+ * Rounds to hundredths of a pixel, which makes the SVG text shorter.
  * @param {number} value
  */
 export const round = (value) => Math.round(value * 100) / 100;

@@ -170,7 +170,7 @@ const visibleValues = (axis) =>
   data.axes[axis].values.map((_, index) => index).filter((index) => !hiddenValues[axis].has(index));
 
 /**
- * Returns the number that is shown of each cell. An unguided cell differs from itself by 0.
+ * Returns the number to show for each cell. For differences, an unguided cell has 0.
  * @param {Metric} metric
  * @param {Shown} show
  * @returns {Map<number, number>}

@@ -1,4 +1,4 @@
-// What the figures draw in common: markers, axes and names of series.
+// Elements that several figures draw: markers, axes and names of series.
 
 /** @import { Metric } from "./types.d.ts" */
 /** @import { Box, Scale } from "./geometry.js" */

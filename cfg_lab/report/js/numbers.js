@@ -1,4 +1,4 @@
-// Numbers as a reader sees them. They look the same as in cfg_lab/study/formats.py; a test compares the two.
+// Writes numbers for readers, in the same way as cfg_lab/study/formats.py; a test compares the two.
 
 /** @typedef {number | null | undefined} Unknown */
 

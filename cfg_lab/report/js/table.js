@@ -19,7 +19,7 @@ import { visibleCells } from "./visible.js";
  * @property {(cell: number) => Child} show
  */
 
-const LONG = 40; // rows from which on the table scrolls by itself
+const LONG = 40; // from this number of rows on, the table is in a box that scrolls by itself
 
 const state = {
   allMetrics: false,

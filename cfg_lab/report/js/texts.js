@@ -11,7 +11,7 @@ import { isVisible, visibleCells } from "./visible.js";
 /** @typedef {"text" | "differences" | "tokens"} Mode how texts are shown */
 
 const MOST_CARDS = 24;
-const FEW_CELLS = 4; // so many cells are shown at once without a choice
+const FEW_CELLS = 4; // up to this many cells are all shown at first
 const LONGEST_PROMPT = 60; // characters of a prompt in the list of prompts
 
 const state = {
@@ -42,7 +42,7 @@ const rowOf = (cell) => (cell === null ? undefined : rowsByKey.get(rowKey(cell, 
 const samplesOf = (prompt) =>
   [...new Set(data.rows.sample.filter((_, row) => data.rows.prompt[row] === prompt))].sort((a, b) => a - b);
 
-/** Returns the best visible guided cell by the first aim with its baseline, or all cells if they are few. */
+/** Returns all visible cells if they are few, else the best guided one in the first aim and its baseline. */
 function bestAndUnguided() {
   const cells = visibleCells();
   const aim = data.metrics.find((metric) => metric.role === "aim");
@@ -59,7 +59,7 @@ function withBaseline(cell) {
   return baseline === null ? [cell] : [baseline, cell];
 }
 
-/** Returns the cells to show. If the filters hide all chosen cells, others take their place meanwhile. */
+/** Returns the chosen cells that are visible. If the filters hide all of them, returns the default choice. */
 function shownCells() {
   if (!state.cells) return bestAndUnguided();
   const visible = state.cells.filter(isVisible);

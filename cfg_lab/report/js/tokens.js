@@ -7,11 +7,11 @@ import { byId, fill, html, svg } from "./dom.js";
 import { round } from "./geometry.js";
 import { numberText, percentText, signedText } from "./numbers.js";
 
-const LEVELS = data.tokens.levels; // nats from which on each step of colour is used
-const STRIP_REACH = 3; // nats that fill the strip
+const LEVELS = data.tokens.levels; // smallest change, in nats, of each level of colour
+const STRIP_REACH = 3; // change, in nats, that fills the strip
 const STRIP_MIDDLE = 16;
 const STRIP_HEIGHT = 15;
-const HARDLY = 0.005; // nats; below, a change would be printed as 0
+const HARDLY = 0.005; // nats; a smaller change would be printed as 0
 
 /** Whether the page holds tokens and the browser can unpack them. */
 export const tokensWork = data.tokens.available && typeof DecompressionStream !== "undefined";
@@ -20,7 +20,7 @@ export const tokensWork = data.tokens.available && typeof DecompressionStream !=
 const packs = new Map();
 
 /**
- * Unpacks the pack of that number, once.
+ * Returns a pack by its number. It is unpacked once and kept.
  * @param {number} number
  * @returns {Promise<Pack>}
  */

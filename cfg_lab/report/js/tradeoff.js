@@ -1,4 +1,4 @@
-// One metric against another, with the Pareto front and the probability of each cell to be on it.
+// One metric against another, with the Pareto front and each cell's probability of being on it.
 
 /** @import { Front, Metric } from "./types.d.ts" */
 /** @import { Box, Scale } from "./geometry.js" */
@@ -26,7 +26,7 @@ import { visibleCells } from "./visible.js";
 /** @typedef {{ cell: number, x: number, y: number, radius: number }} Point a cell's mark on the page */
 
 const LEAST_WIDTH = 280;
-const ROOMY = 560; // width in pixels from which on the figure is taller
+const ROOMY = 560; // from this width on, in pixels, the figure is taller
 const RADIUS = 6;
 const RING_DISTANCE = 6; // from the mark to the ring that shows a probability
 
@@ -165,7 +165,7 @@ function tradeOffChart(metrics, front, cells, width) {
       ...point,
       text: markName(point.cell),
       reach: point.radius + (front.probability[point.cell] ? 8 : 2),
-      // The unguided cell is what the others are compared with: it is named first, then the front.
+      // The unguided cell is the baseline of the others, so it is named first, then cells on the front.
       priority: isUnguided(point.cell) ? 2 : Number(front.on_front[point.cell]),
     })),
     { left: 0, right: width, top: 18, bottom: box.bottom },

@@ -11,7 +11,7 @@ export interface Axis {
   numeric: boolean;
 }
 
-/** Columns by cell. */
+/** Each field is a list with one entry per cell. */
 export interface Cells {
   id: string[];
   label: string[];
@@ -56,7 +56,7 @@ export interface Front {
   probability: (number | null)[];
 }
 
-/** A number that is recorded of each token. */
+/** A number that is recorded for each token. */
 export interface TraceField {
   name: string;
   label: string;
@@ -87,7 +87,7 @@ export interface PageData {
     available: boolean;
     alternatives: boolean;
     note: string;
-    /** Nats from which on each step of colour is used. */
+    /** Smallest change, in nats, of each level of colour. */
     levels: number[];
     fields: TraceField[];
     distributions: string[];
