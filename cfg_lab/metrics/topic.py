@@ -22,8 +22,8 @@ class Topic:
 
     Softmax over the cosine similarities of the text's embedding and the embeddings of the topics'
     descriptions (all-MiniLM-L6-v2), divided by the temperature. Nothing is trained. A text about none of the
-    topics still gets a share of each. The cards say how often the topics of conf/metrics are right; other
-    topics are not measured.
+    topics still gets a probability for each. The accuracy of the topics of conf/metrics is in cards.json.
+    That of other topics was not measured.
 
     The columns are topic_<name>, one per topic.
 

@@ -24,7 +24,8 @@ class PhraseNegative(Negative):
     """Weighted phrases, written into a template.
 
     Args:
-        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes each prompt's own.
+        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes the `negative` of each
+            prompt.
         template: a name in `TEMPLATES`, or a text with {negative} where the phrases belong and {prompt}
             where the prompt belongs.
         mode: "joined" makes one branch that lists all phrases, the heaviest first. "separate" makes one
