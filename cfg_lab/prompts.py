@@ -115,7 +115,7 @@ def from_dataset(
 
 
 def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
-    """Select the fields of a prompt that each record has a value for; `column` becomes "text"."""
+    """Keep the fields of each record that a prompt has and that have a value; `column` becomes "text"."""
     selected: list[dict[str, Any]] = []
     for record in records:
         if column not in record:

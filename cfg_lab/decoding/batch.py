@@ -2,7 +2,7 @@
 
 One step, in the order in which `Decoder` calls it:
 
-1. fork: sequences that shared a row and have chosen different tokens get a row each.
+1. fork: if sequences that share a row have chosen different tokens, the row is copied for each further token.
 2. admit: waiting requests get rows, one per branch, while enough rows are free. All tokens of their contexts
    but the last are prefilled.
 3. forward: every model reads one token in each of its live rows.
@@ -55,7 +55,7 @@ class Batch:
     """Waiting and running requests, and the rows of each model.
 
     Args:
-        models: by the name that branches give; the model of the positive contexts is under None.
+        models: by the name that branches use. The model of the positive contexts has the name None.
         max_rows: largest number of rows of each model.
         waiting: requests in the order of admission.
 
@@ -107,7 +107,7 @@ class Batch:
         return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
-        """Give sequences that shared a row and have chosen different tokens a row each."""
+        """Separate the sequences that share a row but have chosen different tokens: each token gets a row."""
         copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
@@ -231,7 +231,7 @@ class Batch:
             self._regroup()
 
     def widest(self) -> int:
-        """Number of rows of one model that the widest unfinished request needs."""
+        """The largest number of rows of one model that any unfinished request needs."""
         states = [*self.running, *self.waiting]
         return max((max(most_rows(state.request).values()) for state in states), default=1)
 

@@ -36,7 +36,7 @@ class Decoder:
             one.
         max_rows: largest number of rows of each model's KV cache. When memory runs out, it is halved with a
             warning.
-        other_models: further models, by the name that branches give.
+        other_models: the models that branches name, by this name.
 
     Attributes:
         steps: number of steps so far.

@@ -47,8 +47,8 @@ class Prefix(NamedTuple):
 class KVBuffer:
     """Keys and values of all layers, each [rows, heads, columns, head_dim].
 
-    A layer is allocated when its first keys and values are written. So the buffer need not know their shapes,
-    and layers may have different shapes.
+    A layer is allocated when its first keys and values are written, with their shapes. So layers may have
+    different shapes.
 
     Args:
         rows: largest number of live rows.
@@ -57,7 +57,7 @@ class KVBuffer:
         live: number of rows that are live from the beginning, without a prefix.
 
     Attributes:
-        live, low, now, start: see above.
+        live, low, now, start: see the picture at the top of this module.
         layers: the keys and the values of each layer that has been written.
     """
 
@@ -73,7 +73,7 @@ class KVBuffer:
         self._column_numbers = torch.arange(columns, device=device)  # [columns]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values of new tokens in the columns [now, now + q), and return those of all columns.
+        """Store keys and values of new tokens in the columns [now, now + q), and return all visible ones.
 
         Args:
             layer: number of the layer, from 0.
@@ -147,7 +147,7 @@ class KVBuffer:
             self._move(-self.low)
 
     def fork(self, sources: list[int]) -> range:
-        """Make one copy of each of these rows, which may repeat, and return the numbers of the new rows."""
+        """Copy these rows and return the numbers of the new rows. A row listed twice is copied twice."""
         rows = range(self.live, self.live + len(sources))
         for buffer in (buffer for layer in self.layers for buffer in layer):
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]

@@ -75,9 +75,9 @@ class CausalModel(Protocol):
         ...
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Run the encoder: for each source the keys and values that the decoder attends to.
+        """Run the encoder, and return the cross-attention keys and values of each source.
 
-        The decoder calls it only for a model whose `start` is not empty.
+        It is called only for a model whose `start` is not empty.
         """
         ...
 

@@ -160,8 +160,8 @@ class ModelRows:
     def _run(self, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
         """Compute the keys and values of contexts, from token number `done` on.
 
-        Those of the first `done` tokens are given: `starts` has one prefix per context. Contexts are padded
-        on the right. Causal attention never reads this padding.
+        `starts` has the keys and values of the first `done` tokens: one prefix per context. Contexts are
+        padded on the right. Causal attention never reads this padding.
         """
         device = self.model.device
         width = max(len(context.ids) for context in contexts)

@@ -90,11 +90,11 @@ class Sampling:
         return tokens.gather(-1, best)[:, 0]
 
     def _truncate(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens, and which of them survive truncation.
+        """The likeliest tokens, and which of them top-k, top-p and min-p keep.
 
         On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
-        likeliest tokens are sorted, and more if all of them survive in some row. On a GPU the whole
-        vocabulary is sorted, which is faster than waiting until the GPU reports whether all of them survive.
+        likeliest tokens are sorted, and more if some row keeps all of them. On a GPU the whole
+        vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all.
 
         Args:
             scores: [rows, vocab], log-probs divided by the temperature.

@@ -101,8 +101,8 @@ class ByDivergence:
 
         scale_t = 1 + (scale - 1) * min(1, reference / KL(positive || negative))
 
-    With several negatives the divergence is their mean, weighted by the absolute values of their weights.
-    `ByJSD` does the opposite.
+    With several negatives, the mean of their divergences is used, weighted by the absolute values of their
+    weights. `ByJSD` does the opposite.
 
     Args:
         reference: the divergence up to which guidance is full; nats, above 0.
@@ -126,10 +126,10 @@ class ByJSD:
 
         scale_t = 1 + (scale - 1) * max(floor, JSD(positive, negative))
 
-    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394), whose formula 1 + JSD is scale 2 with floor 0. The
-    Jensen-Shannon divergence is in nats, so at most log 2 = 0.69 of the guidance is in force. With several
-    negatives it is their mean, weighted by the absolute values of their weights. `ByDivergence` does the
-    opposite.
+    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale 1 + JSD is scale 2 with floor 0.
+    The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So guidance is never full if the floor
+    is below 1. With several negatives, the mean of their divergences is used, weighted by the absolute values
+    of their weights. `ByDivergence` does the opposite.
 
     Args:
         floor: the smallest share of guidance, in [0, 1].

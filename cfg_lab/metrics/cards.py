@@ -1,4 +1,4 @@
-"""Cards: how accurate the metrics are that classify texts, measured on texts with known labels."""
+"""Cards: the accuracy of metrics that classify texts, measured on texts with known labels."""
 
 from __future__ import annotations
 

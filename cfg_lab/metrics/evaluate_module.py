@@ -22,7 +22,7 @@ class EvaluateModule:
 
     Args:
         module: its name on the hub ("exact_match") or the path of a .py file.
-        column: which of the values that the module computes to use. The column has the same name.
+        column: name of the value to use, of those that the module computes; also the column's name.
         arguments: further arguments of the module's `compute`, the same for every text.
         better: "higher" or "lower" if one of them is good. Then the column has the role "aim" on the page
             (see `ColumnInfo`).

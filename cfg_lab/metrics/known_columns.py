@@ -21,7 +21,7 @@ _declared: dict[str, ColumnInfo] = {}
 
 
 def better(column: str) -> Direction | None:
-    """Which values of a column are good: "higher", "lower", or None for neither or not known."""
+    """Which values of a column are good: "higher" or "lower"; None if neither is, or if it is not known."""
     return column_info(column).better
 
 

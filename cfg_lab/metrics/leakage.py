@@ -40,7 +40,7 @@ class Leakage:
     attribute from texts without it is in cards.json.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         phrases: parses weighted phrases, "sad:0.8, bleak".
         template: the text that is embedded; {} stands for the phrase.
     """

@@ -40,7 +40,7 @@ class Mauve:
     than `min_texts` texts.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         references: a .txt file with one text per line. None takes the `reference` of the cell's prompts.
             Texts are not scored again when the content of the file changes, so give changed references a
             new file name.
@@ -123,6 +123,6 @@ def mauve_area(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def _divergences(p: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
-    """KL(p || r) in nats for each row r of mixtures [points, clusters]; r is above 0 where p is."""
+    """KL(p || r) in nats for each row r of mixtures [points, clusters]. Where p is above 0, r must be too."""
     positive = p > 0
     return (p[positive] * np.log(p[positive] / mixtures[:, positive])).sum(1)

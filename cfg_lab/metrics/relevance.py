@@ -21,7 +21,7 @@ class Relevance:
     prompt has 1. How often a text is nearer to its own prompt than to another is in cards.json.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     columns = MappingProxyType(

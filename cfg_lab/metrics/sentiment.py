@@ -28,7 +28,7 @@ class Sentiment:
     product reviews, newspaper sentences and tweets. Its accuracy is in sentiment_head.json.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     version: ClassVar[int] = 1  # raise it when sentiment_head.json changes

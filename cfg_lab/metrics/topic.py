@@ -29,7 +29,7 @@ class Topic:
 
     Args:
         topics: one mapping {name: description} per topic; at least two topics.
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         temperature: of the softmax. A lower one gives probabilities nearer to 0 and 1. It does not change
             which topic is most likely.
     """

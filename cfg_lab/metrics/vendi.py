@@ -31,7 +31,7 @@ class Vendi:
     Empty texts are embedded like other texts. All empty texts have the same embedding.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     whole_cell: ClassVar[bool] = True

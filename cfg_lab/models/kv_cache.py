@@ -27,7 +27,7 @@ class KVBufferLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, heads, q, head_dim]; return those from `buffer.low` on."""
+        """Write keys and values [rows, heads, q, head_dim]; return all columns from `buffer.low` on."""
         return self.buffer.write(self.layer, key_states, value_states)
 
     def get_seq_length(self) -> int:

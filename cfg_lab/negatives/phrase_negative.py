@@ -71,7 +71,7 @@ class PhraseNegative(Negative):
         return [(self._context(prompt, ", ".join(phrase.text for phrase in heaviest_first)), 1.0)]
 
     def _parse(self, text: str, source: str) -> tuple[Phrase, ...]:
-        """The phrases of a text whose weight is not 0. `source` names the text in errors."""
+        """Parse the phrases in a text, without those of weight 0. `source` names the text in errors."""
         try:
             phrases = parse_phrases(text)
         except InputError as error:

@@ -168,7 +168,7 @@ class LlamaOnCpu:
 
 
 def _pack_linears(*linears: Any, norm: Any = None) -> list[PackedLinear]:
-    """Pack linear layers with the same input into one weight; each result is a range of its outputs.
+    """Pack linear layers with the same input into one weight. Each gets a range of this weight's outputs.
 
     Args:
         norm: the norm layer that gives the input. Its weight is multiplied into the packed weight, and is 1
