@@ -65,7 +65,7 @@ def from_file(
         system, limit: as in `inline`.
 
     Raises:
-        InputError: the file cannot be read, or as in `inline`.
+        InputError: the file cannot be read, or one of the reasons given at `inline`.
     """
     file = Path(path)
     if not file.is_file():
@@ -100,7 +100,7 @@ def from_dataset(
         column, system, limit: as in `from_file`.
 
     Raises:
-        InputError: the dataset cannot be loaded, or as in `inline`.
+        InputError: the dataset cannot be loaded, or one of the reasons given at `inline`.
     """
     from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
 
@@ -115,7 +115,7 @@ def from_dataset(
 
 
 def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
-    """Of each record the fields of a prompt that have a value, with `column` as "text"."""
+    """Keep the fields of each record that a prompt has and that have a value; `column` becomes "text"."""
     selected: list[dict[str, Any]] = []
     for record in records:
         if column not in record:
@@ -126,14 +126,14 @@ def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: st
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a value is null, empty text or NaN: what the file formats write for no value."""
+    """Whether a value is null, empty text or NaN. File formats mark a missing value by one of these."""
     return value is None or value == "" or value != value
 
 
 def _prompts(
     records: Sequence[Mapping[str, Any]], source: str, system: str | None, limit: int | None
 ) -> list[Prompt]:
-    """One prompt per record, checked as `inline` promises. `source` names the records in errors."""
+    """Make one prompt per record, or raise an error of `inline`. `source` names the records in errors."""
     if limit is not None and limit < 1:
         raise InputError(f"prompts.limit must be at least 1, got {limit}")
     prompts: list[Prompt] = []

@@ -2,7 +2,7 @@
 
 One step, in the order in which `Decoder` calls it:
 
-1. fork: sequences that shared a row and have chosen different tokens get a row each.
+1. fork: if sequences that share a row have chosen different tokens, the row is copied for each further token.
 2. admit: waiting requests get rows, one per branch, while enough rows are free. All tokens of their contexts
    but the last are prefilled.
 3. forward: every model reads one token in each of its live rows.
@@ -12,15 +12,15 @@ One step, in the order in which `Decoder` calls it:
 7. release: finished texts free their rows, and so do negatives that the next token does not need. A request
    whose guidance starts at the next token waits for the rows of its negatives.
 
-What a request decodes to does not depend on the other requests, on their order or on the number of rows:
+The text of a request does not depend on the other requests, on their order or on the number of rows:
 
 - A row attends only to columns of its own, and its positions count from its own start.
 - Branches share a row only while they have read the same tokens.
 - Guidance rules and samplers treat each sequence by itself.
 - The noise is a function of the request and the position, not the state of a generator.
 
-What can differ is the last bits of floating-point sums, because the hardware may add in another order for
-another shape of the batch.
+Only the last bits of floating-point sums can differ: the hardware may add the numbers in another order if the
+batch has another shape.
 
 Shapes: `rows` are the live rows of all models, `sequences` those of one group, `branches` the negatives that
 run, `vocab` the tokens.
@@ -55,7 +55,7 @@ class Batch:
     """Waiting and running requests, and the rows of each model.
 
     Args:
-        models: by the name that branches give; the model of the positive contexts is under None.
+        models: by the name that branches use. The model of the positive contexts has the name None.
         max_rows: largest number of rows of each model.
         waiting: requests in the order of admission.
 
@@ -97,7 +97,7 @@ class Batch:
             )
             for name, count in row_counts.items()
         }
-        # On a CPU the distributions of one group should fit its cache. A GPU needs large groups to be busy.
+        # On a CPU the distributions of one group should fit the CPU's cache. A GPU needs large groups.
         on_cpu = models[None].device.type == "cpu"
         self._max_group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
 
@@ -107,7 +107,7 @@ class Batch:
         return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
-        """Give sequences that shared a row and have chosen different tokens a row each."""
+        """Separate the sequences that share a row but have chosen different tokens: each token gets a row."""
         copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
@@ -115,7 +115,8 @@ class Batch:
     def admit(self) -> None:
         """Give rows to waiting requests, in order, until one does not fit.
 
-        A running request counts as many rows as it needs without sharing, because it may have to fork later.
+        Each running request is counted with the number of rows that it needs if it shares none. So there are
+        enough free rows when its sequences fork later.
         """
         if not self.waiting:
             return
@@ -159,12 +160,13 @@ class Batch:
     def guide_and_sample(self, logits: Tensor) -> list[StepResult]:
         """Choose the next tokens from logits [rows, vocab].
 
-        One group is guided and sampled before the next, so that its distributions stay in the cache.
+        Each group is guided and sampled before the next one, so that its distributions are still in the cache
+        of the CPU when it is sampled.
         """
         results: list[StepResult] = []
         for group in self.groups:
-            # The distributions of the group before are freed only after those of this one are computed.
-            # Freed earlier, their memory would go back to the system and be asked for again for every group.
+            # The distributions of the previous group are freed only after those of this group are computed.
+            # Otherwise their memory would be returned to the system and allocated again for every group.
             distributions = group.guide(logits)
             results.append(group.sample(distributions))
         return results
@@ -229,17 +231,17 @@ class Batch:
             self._regroup()
 
     def widest(self) -> int:
-        """Number of rows of one model that the widest unfinished request needs."""
+        """The largest number of rows of one model that any unfinished request needs."""
         states = [*self.running, *self.waiting]
         return max((max(most_rows(state.request).values()) for state in states), default=1)
 
     def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
-        """For each branch that the next token needs, the name of its model and what its row has read."""
+        """(name of the model, tokens that its row reads) for each branch that the next token needs."""
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
     def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
-        """The error that names the models whose logits are NaN: the positive's, or else the negatives'."""
+        """The error for NaN logits. It names the model of the positive branch, or those of the negatives."""
         broken = group.models[:1] if in_positive else group.models[1:]
         names = dict.fromkeys(self.models[name].name for name in broken)
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
@@ -274,7 +276,7 @@ class Batch:
         return self.model_rows[name]
 
     def _regroup(self) -> None:
-        """Group the running requests again, after a change of rows."""
+        """Form the groups again after rows were added, copied or freed."""
         first_row = 0
         for rows in self.model_rows.values():
             rows.first_row = first_row

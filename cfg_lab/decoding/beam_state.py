@@ -5,9 +5,9 @@ One step of the search:
 1. `best_extensions`: from the guided distribution of every hypothesis, find the best pairs of a hypothesis
    and a next token.
 2. The batch appends each of these tokens to a copy of its parent.
-3. `advance`: the best `width` extensions that have not ended become the new hypotheses. Extensions among the
-   best `width` that have ended are kept as texts.
-4. The search is over once no hypothesis can beat the texts that have ended.
+3. `advance`: the best `width` extensions that do not end the text become the new hypotheses. An extension
+   that ends the text is kept as an ended text only if it is among the best `width` of all extensions.
+4. The search is over once no hypothesis has a better score than the ended texts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Extension(NamedTuple):
 
     Attributes:
         parent: index of the hypothesis.
-        token: the token after it.
-        score: sum of the guided log-probs of all tokens, this one included.
+        token: the token that is appended to the hypothesis.
+        score: sum of the guided log-probs of all new tokens, including `token`.
     """
 
     parent: int
@@ -56,7 +56,7 @@ class BeamState(RequestState):
     sum divided by length ** length_penalty, where length counts new tokens, a stop token included.
 
     Attributes:
-        scores: sum of log-probs of each hypothesis; -inf for one that is not to be extended.
+        scores: sum of log-probs of each hypothesis; -inf for a hypothesis that must not be extended.
         ended: the best texts that have ended, best first, at most `width`.
         steps: number of steps so far.
         negative_steps: number of steps up to and including the last one that ran a negative branch.
@@ -71,7 +71,9 @@ class BeamState(RequestState):
         self.steps = self.negative_steps = 0
 
     def best_extensions(self, guided: Tensor) -> list[Extension]:
-        """The best extensions of all hypotheses, best first, as many as `advance` needs.
+        """The best extensions of all hypotheses, best first.
+
+        At least `width` of them do not end the text, if so many exist.
 
         Args:
             guided: [width, vocab], log-probs of the next token of each hypothesis.
@@ -97,7 +99,7 @@ class BeamState(RequestState):
             enough = reasons.count(None) >= self.search.width or "length" in reasons
             if enough or count >= len(scores):
                 return extensions
-            count *= 4  # many of the best extensions end the text
+            count *= 4  # many of the best extensions end the text, so look at more of them
 
     def advance(self, extensions: list[Extension], extended: list[SequenceState]) -> list[int]:
         """Replace the hypotheses by the best extensions, and keep the texts that have ended.
@@ -133,7 +135,7 @@ class BeamState(RequestState):
         return [extension.parent for extension in continuing] + [continuing[0].parent] * missing
 
     def completion(self) -> Completion:
-        """The best text, with the next best texts as its `others`."""
+        """The best ended text. Its `others` are the next best ended texts."""
         best, *others = [
             text.sequence.completion(text.finish_reason) for text in self.ended[: self.search.n_best]
         ]
@@ -144,9 +146,11 @@ class BeamState(RequestState):
         return finish_reason_of(self.request, [*self.sequences[extension.parent].tokens, extension.token])
 
     def _is_over(self, continuing: list[Extension]) -> bool:
-        """Whether no hypothesis is left, or none can enter the texts that have ended.
+        """Whether the search is over.
 
-        A hypothesis is judged as if it ended now: its score with the length penalty of its present length.
+        It is over if no hypothesis is left. It is also over if `width` texts have ended and no hypothesis has
+        a better score than the worst of them. With early stopping, `width` ended texts are enough.
+        The score of a hypothesis is computed as if its text ended now, with the length that it has now.
         """
         if not continuing:
             return True

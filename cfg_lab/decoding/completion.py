@@ -13,7 +13,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """The text that a request decoded to, and how it came about.
+    """The text that was decoded for a request, with its trace and its number of steps.
 
     Attributes:
         tokens: the new tokens, the stop token included if there is one.
@@ -38,8 +38,8 @@ class Completion:
     def tokens_read(self) -> tuple[int, ...]:
         """Number of tokens that each branch has read, the positive branch first.
 
-        Every branch counts in full, even where branches shared rows. A negative branch that pauses reads what
-        it has missed when guidance starts again.
+        A token that several branches read in a shared row counts once for each branch. The steps at which a
+        negative branch pauses count too, because it reads the missed tokens when guidance starts again.
         """
         positive, *negatives = self.tokens_read_in_full
         unread = self.request.beams * (self.steps - self.negative_steps)

@@ -28,15 +28,15 @@ from cfg_lab.errors import InputError
 class Decoder:
     """Decodes requests in one batch.
 
-    The result of a request does not depend on the other requests, on their order or on `max_rows`. In float32
-    this holds up to the last bits of the hardware's sums, which may depend on the shape of the batch.
+    The result of a request does not depend on the other requests, on their order or on `max_rows`. Only the
+    last bits of floating-point sums can differ, because they may depend on the shape of the batch.
 
     Args:
         model: runs the positive contexts, and every branch that names no model. `cfg_lab.load_model` returns
             one.
         max_rows: largest number of rows of each model's KV cache. When memory runs out, it is halved with a
             warning.
-        other_models: further models, by the name that branches give.
+        other_models: the models that branches name, by this name.
 
     Attributes:
         steps: number of steps so far.
@@ -64,7 +64,7 @@ class Decoder:
 
         Args:
             requests: all of them are checked before the first is decoded. `Completion.request` is the same
-                object, which tells completions apart.
+                object, so the caller can match completions with requests.
             on_step: called after every step with the number of new tokens, for a progress display.
 
         Raises:
@@ -107,7 +107,7 @@ class Decoder:
                 yield batch.finished.popleft().completion()
 
     def trace_texts(self, requests: Iterable[Request], continuations: Iterable[Iterable[int]]) -> list[Trace]:
-        """The traces of given texts, as if the requests had decoded to them (teacher forcing).
+        """The traces that decoding would record if it chose the tokens of given texts (teacher forcing).
 
         The sum of `trace.guided` is the guided log-likelihood of a text, nats.
 
@@ -152,7 +152,8 @@ class Decoder:
         1. The most new tokens first, so that the batch does not end with a few long texts.
         2. Then the longest positive context first, so that rows that run at the same time use the same
            columns.
-        3. Equal contexts next to each other, so that they are prefilled once and soon freed.
+        3. Then requests with the same positive context next to each other, so that this context is prefilled
+           once and its saved keys and values are freed soon.
         """
         states: list[RequestState] = []
         first_use: dict[tuple[int, ...], int] = {}  # of each positive context
@@ -172,5 +173,8 @@ class Decoder:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA raises a class of its own; the allocator of the CPU only has a message."""
+    """Whether an error means that memory ran out.
+
+    CUDA raises an error class for this. The allocator of the CPU raises a RuntimeError with a message.
+    """
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

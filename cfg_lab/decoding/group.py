@@ -90,7 +90,7 @@ class StepResult:
 
 
 def group_key(state: RequestState) -> tuple[object, ...]:
-    """What the requests of one group have in common."""
+    """A key that is equal for the running requests that one call can guide and sample."""
     request = state.request
     return (
         state if isinstance(state, BeamState) else request.sampling,
@@ -110,7 +110,7 @@ def make_group(
 
     Args:
         states: running requests, at least one.
-        model_rows, models: by the name of the model.
+        model_rows, models: the rows of each model and the model itself, by the model's name.
     """
     device, first = models[None].device, states[0]
     request = first.request

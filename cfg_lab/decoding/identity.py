@@ -11,7 +11,7 @@ def canonical(value: Any) -> Any:
 
     A dataclass becomes the name of its class and those fields that differ from their defaults. So old content
     addresses stay valid when a class gains an argument with a default. They do not stay valid when a default
-    changes: then the format of the address needs a new version (see `Request.id`). 2.0 and 2 are equal.
+    changes: then the format of the address needs a new version (see `Request.id`). 2.0 and 2 count as equal.
     """
     if is_dataclass(value) and not isinstance(value, type):
         changed = {
@@ -34,8 +34,8 @@ def canonical(value: Any) -> Any:
 def class_name(called: Any) -> str:
     """The name of a class or function in ids: without its module if it belongs to this package.
 
-    It can then move to another module and keep its ids. Names within the package are unique. Two classes from
-    elsewhere can have the same name, so theirs includes the module.
+    A class of this package can therefore move to another module without a change of ids. Names within the
+    package are unique. Classes from other packages can have equal names, so their names include the module.
     """
     package = called.__module__.partition(".")[0]
     if package == __name__.partition(".")[0]:

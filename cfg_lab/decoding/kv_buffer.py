@@ -1,6 +1,7 @@
 """The KV cache of one model's batch: rows × columns, allocated once and written in place.
 
-Every live row writes the same column at a step. So a step is one dense forward, whatever the age of the rows:
+Every live row writes the same column at a step. So a step is one dense forward, even if the rows started at
+different steps:
 
               column  0 1 2 3 4 5 6 7            rows     the live rows are 0..live-1, without gaps
     row 0             . . a b c d e|             low      first column that any live row uses
@@ -22,16 +23,16 @@ import torch
 from torch import Tensor
 
 EncoderMemory = list[tuple[Tensor, Tensor]]
-"""Keys and values of one encoded source: for each decoder layer a pair [heads, length, head_dim]."""
+"""Cross-attention keys and values of one source: for each decoder layer a pair [heads, length, head_dim]."""
 
 
 class Prefix(NamedTuple):
-    """What a row starts with.
+    """What is already computed for a row when it becomes live.
 
     Attributes:
         layers: keys and values of the tokens that are prefilled, for each layer a pair
             [heads, length, head_dim]. Empty if there are none.
-        memory: what the decoder of an encoder-decoder model attends to. Empty for other models.
+        memory: cross-attention keys and values of an encoder-decoder model. Empty for other models.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -46,8 +47,8 @@ class Prefix(NamedTuple):
 class KVBuffer:
     """Keys and values of all layers, each [rows, heads, columns, head_dim].
 
-    A layer is allocated when its first keys and values are written. So the buffer need not know their shapes,
-    and layers may have different shapes.
+    A layer is allocated when its first keys and values are written, with their shapes. So layers may have
+    different shapes.
 
     Args:
         rows: largest number of live rows.
@@ -56,7 +57,7 @@ class KVBuffer:
         live: number of rows that are live from the beginning, without a prefix.
 
     Attributes:
-        live, low, now, start: see above.
+        live, low, now, start: see the picture at the top of this module.
         layers: the keys and the values of each layer that has been written.
     """
 
@@ -64,7 +65,7 @@ class KVBuffer:
         self.rows, self.columns = rows, columns
         self.live, self.low, self.now = live, 0, 0
         self.start = torch.zeros(rows, dtype=torch.long, device=device)  # [rows]
-        # The starts of the live rows again: reading them from a GPU would wait for it.
+        # A second copy of the starts of the live rows: reading `start` from a GPU would wait for the GPU.
         self._starts = [0] * live
         self.layers: list[tuple[Tensor, Tensor]] = []
         self._memories: list[EncoderMemory] = [[] for _ in range(live)]  # of the live rows; never copied
@@ -72,14 +73,14 @@ class KVBuffer:
         self._column_numbers = torch.arange(columns, device=device)  # [columns]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of the columns [now, now + q), and return all that are visible to them.
+        """Store keys and values of new tokens in the columns [now, now + q), and return all visible ones.
 
         Args:
             layer: number of the layer, from 0.
             keys, values: [live, heads, q, head_dim], what the layer computed for the new tokens.
 
         Returns:
-            Keys and values of the columns [low, now + q), [live, heads, now + q - low, head_dim], as views.
+            Keys and values of the columns [low, now + q), as views [live, heads, now + q - low, head_dim].
         """
         self._allocate(layer, keys, values)
         end = self.now + keys.shape[2]
@@ -98,7 +99,7 @@ class KVBuffer:
         return self._column_numbers[self.low : self.now + 1] >= self.start[: self.live, None]
 
     def memory(self) -> tuple[EncoderMemory, Tensor]:
-        """What the decoder of an encoder-decoder model attends to in the live rows.
+        """Cross-attention keys and values of the live rows, for an encoder-decoder model.
 
         Returns:
             For each layer keys and values [live, heads, longest, head_dim], padded on the right; and a mask
@@ -146,7 +147,7 @@ class KVBuffer:
             self._move(-self.low)
 
     def fork(self, sources: list[int]) -> range:
-        """Make one copy of each of these rows, which may repeat, and return the numbers of the new rows."""
+        """Copy these rows and return the numbers of the new rows. A row listed twice is copied twice."""
         rows = range(self.live, self.live + len(sources))
         for buffer in (buffer for layer in self.layers for buffer in layer):
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]

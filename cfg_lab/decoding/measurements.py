@@ -66,7 +66,7 @@ def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], .
 
 
 def _vecdot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products over the last dimension, without memory for the products."""
+    """Sum of products over the last dimension. The products are not stored as a tensor."""
     return cast("Tensor", torch.linalg.vecdot(x, y))
 
 

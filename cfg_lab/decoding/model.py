@@ -25,7 +25,7 @@ class Context(NamedTuple):
 
     @property
     def without_last_token(self) -> Context:
-        """The part that is prefilled. The next step of the batch feeds the last token."""
+        """The context without its last token. This part is prefilled; the next step reads the last token."""
         return Context(self.ids[:-1], self.source)
 
 
@@ -51,8 +51,8 @@ class CausalModel(Protocol):
     def start(self) -> tuple[int, ...]:
         """The tokens that the decoder of an encoder-decoder model starts with.
 
-        Empty for a model without an encoder, which continues its context. With an encoder the context of a
-        branch is the source that the encoder reads.
+        It is empty for other models, which continue the context of a branch. An encoder-decoder model reads
+        this context with its encoder, as the source.
         """
         ...
 
@@ -64,9 +64,9 @@ class CausalModel(Protocol):
         Args:
             ids: [rows, q], the next q tokens of each live row.
             positions: [rows, q], the position of each token in its row.
-            mask: [rows, columns] bool, the columns from `buffer.low` on that each row may attend to, the new
-                token's own column included. It requires q = 1. None is causal attention to every column from
-                `buffer.low` on.
+            mask: [rows, columns] bool, which columns from `buffer.low` on each row may attend to, the column
+                of the new token included. A mask requires q = 1. Without a mask (None), attention is causal
+                over all columns from `buffer.low` on.
             keep: number of last positions whose logits are returned.
 
         Returns:
@@ -75,15 +75,15 @@ class CausalModel(Protocol):
         ...
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Run the encoder: for each source the keys and values that the decoder attends to.
+        """Run the encoder, and return the cross-attention keys and values of each source.
 
-        The decoder calls it only for a model whose `start` is not empty.
+        It is called only for a model whose `start` is not empty.
         """
         ...
 
 
 def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[int, ...]) -> Context:
-    """What a branch with the context `ids` has read after these new tokens."""
+    """All tokens that a branch has read: its context `ids`, then these new tokens."""
     return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 
 

@@ -46,7 +46,7 @@ class ModelRows:
         self.pending_prefixes = pending_prefixes
         self._next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)  # [rows, 1]
         self._prefixes: dict[Context, Prefix] = {}
-        # On a CPU the activations of one prefill should fit its cache. A GPU needs a large one to be busy.
+        # On a CPU the activations of one prefill should fit the CPU's cache. A GPU needs large ones.
         self._max_prefill_tokens = 2048 if model.device.type == "cpu" else 16384
 
     def admit(self, new_owners: Mapping[Context, list[Owner]]) -> None:
@@ -158,9 +158,10 @@ class ModelRows:
             yield context, memories.get(context.source, [])
 
     def _run(self, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
-        """Keys and values of contexts whose first `done` tokens are computed already, in `starts`.
+        """Compute the keys and values of contexts, from token number `done` on.
 
-        Contexts are padded on the right, which causal attention never reads.
+        `starts` has the keys and values of the first `done` tokens: one prefix per context. Contexts are
+        padded on the right. Causal attention never reads this padding.
         """
         device = self.model.device
         width = max(len(context.ids) for context in contexts)
@@ -175,14 +176,14 @@ class ModelRows:
 
 def _common_length(contexts: list[Context]) -> int:
     """Number of tokens that all contexts begin with; the last token of a context is never counted."""
-    # In lexicographic order, what the first and the last begin with is what all begin with.
+    # Tokens at the beginning of both the first and the last context in lexicographic order begin all of them.
     low, high = min(contexts).ids, max(contexts).ids
     common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return min(common, min(len(context.ids) for context in contexts) - 1)
 
 
 def _chunks(contexts: list[Context], max_tokens: int) -> Iterator[list[Context]]:
-    """Contexts, which are sorted by length, in chunks of at most `max_tokens` tokens with padding.
+    """Split contexts, sorted by length, into chunks of at most `max_tokens` tokens, padding included.
 
     A longer context is a chunk of its own.
     """

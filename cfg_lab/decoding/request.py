@@ -94,8 +94,8 @@ class Request:
     def id(self, model_fingerprint: str) -> str:
         """Content address of the completion, 32 hex digits. Requests with equal ids have equal texts.
 
-        Whatever cannot change the text is left out: guidance that is off, and the noise of a sampler that
-        uses none. A new format of the id needs a new version, here "v2".
+        The id leaves out the guidance rule and the negatives if guidance is off at every step, and seed and
+        sample if the sampler uses no noise. When the format of the id changes, its version "v2" must change.
 
         Args:
             model_fingerprint: names the weights of the model that runs the positive context.

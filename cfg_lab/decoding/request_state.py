@@ -26,7 +26,7 @@ class RequestState:
 
     @property
     def scale(self) -> float:
-        """The guidance scale planned for the next token. Where it is off, no negative runs."""
+        """The guidance scale planned for the next token. If it is 1, guidance is off and no negative runs."""
         guidance = self.request.guidance
         if guidance is None or not self.request.branches:
             return 1.0
@@ -41,7 +41,7 @@ class RequestState:
 
     @property
     def running_branches(self) -> int:
-        """Number of branches that have a row now, the positive branch included; 0 while it waits."""
+        """Number of branches that have a row now, the positive included; 0 while the request waits."""
         return len(self.sequences[0].rows)
 
     @property
@@ -60,7 +60,7 @@ class RequestState:
 
 
 def finish_reason_of(request: Request, tokens: Sequence[int]) -> FinishReason | None:
-    """Why a text with these new tokens, at least one, has ended; None if it has not."""
+    """Why a text with these new tokens has ended; None if it has not. There must be at least one token."""
     if tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(tokens)):
         return "stop"
     return "length" if len(tokens) == request.max_new_tokens else None

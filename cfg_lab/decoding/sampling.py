@@ -1,8 +1,8 @@
 """How a token is chosen from the guided distribution, and the noise of that choice.
 
-The noise is a function, not a stream: the Gumbel noise of a token is a hash of (seed, positive context,
-sample, position, token). So batching, order and resuming change nothing, and no state of a generator has to
-be stored.
+No random number generator is used: the Gumbel noise of a token is a hash of (seed, positive context, sample,
+position, token). So batching, the order of requests and resuming do not change the noise, and no generator
+state has to be stored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Greedy:
 class Sampling:
     """Draw a token after temperature, top-k, top-p and min-p, applied in this order as in transformers.
 
-    The defaults draw from the guided distribution as it is. `nucleus_sampling` has the defaults of a study.
+    The defaults draw from the unchanged guided distribution. `nucleus_sampling` has the defaults of studies.
 
     Args:
         temperature: above 0; the log-probs are divided by it.
@@ -90,11 +90,11 @@ class Sampling:
         return tokens.gather(-1, best)[:, 0]
 
     def _truncate(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens, and which of them survive truncation.
+        """The likeliest tokens, and which of them top-k, top-p and min-p keep.
 
         On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
-        likeliest tokens are sorted, and more if all of them survive in some row. On a GPU the whole sort is
-        faster than waiting for the answer to that question.
+        likeliest tokens are sorted, and more if some row keeps all of them. On a GPU the whole
+        vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all.
 
         Args:
             scores: [rows, vocab], log-probs divided by the temperature.
@@ -119,7 +119,7 @@ class Sampling:
 def nucleus_sampling(
     *, temperature: float = 0.8, top_k: int = 0, top_p: float = 0.95, min_p: float = 0.0
 ) -> Sampling:
-    """`Sampling` with the defaults of a study: a little sharper than the model, without its unlikely tail."""
+    """`Sampling` with the defaults of studies: temperature below 1, and the least likely tokens are cut."""
     return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 
@@ -158,8 +158,8 @@ class BeamSearch:
 def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
     """Standard Gumbel noise as a hash of key and token.
 
-    argmax(log_probs + noise) is a draw from the distribution (the Gumbel-max trick), also from what is left
-    of it after truncation.
+    argmax(log_probs + noise) is a draw from the distribution (the Gumbel-max trick). This also holds for a
+    truncated distribution, where some log-probs are -inf.
 
     Args:
         keys: [rows], int64.
@@ -197,7 +197,7 @@ def _logical_shift(x: Tensor, bits: int) -> Tensor:
 
 
 def _as_number(value: object) -> float:
-    """The value as a float; NaN, which is in no range, if it is not a number."""
+    """The value as a float, or NaN if it is not a number. NaN fails every check of a range."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
@@ -206,6 +206,6 @@ def _is_whole(value: object) -> bool:
 
 
 def _check(name: str, value: object, is_valid: bool, requirement: str) -> None:
-    """Raise InputError that names the argument, what it must be, and the value, unless it is valid."""
+    """Raise InputError if a value is not valid. It names the argument, the requirement and the value."""
     if not is_valid:
         raise InputError(f"sampling.{name} must be {requirement}, got {value!r}")

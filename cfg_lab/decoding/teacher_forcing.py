@@ -2,9 +2,10 @@
 
 1. Every branch reads its context and the text, and predicts each token of the text from what is before it.
 2. Guidance combines the branches at each token, as in decoding.
-3. A rule can end guidance by what it has seen. The tokens after that point are measured again, unguided.
+3. A rule can end guidance, depending on the divergences of the tokens so far. The tokens after that point are
+   measured again without guidance.
 
-The trace is that of decoding, because decoding a text also predicts each token from what is before it.
+The result equals the trace of decoding, because decoding also predicts each token from what is before it.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class GivenText(NamedTuple):
 
 @torch.inference_mode()
 def trace_texts(models: Mapping[str | None, CausalModel], texts: Sequence[GivenText]) -> list[Trace]:
-    """The trace of each text as if its request had decoded to it, in order.
+    """The trace that decoding would record for each text if it chose the text's tokens; in order.
 
     Args:
-        models: by the name that branches give; the model of the positive contexts is under None.
+        models: each model, by the name that branches use for it. The model of the positive contexts has the
+            name None.
 
     Raises:
         InputError: a text is empty.
@@ -96,10 +98,10 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS], device=device)
 
     def numbers_at(scales: list[float]) -> list[list[float]]:
-        """The trace, one list of numbers per token, where these scales are planned. [length]"""
+        """The trace with these planned scales, one per token: a list of numbers for each token."""
         planned = torch.tensor(scales, dtype=torch.float32, device=device)
         numbers = measure(guide(guidance, positive, negatives, weights, planned), chosen)
-        # While guidance is off decoding runs no negative.
+        # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
         off = torch.tensor([is_off(scale) for scale in scales], device=device)
         numbers.masked_fill_(off[:, None] & is_of_negatives, math.nan)
         return cast("list[list[float]]", numbers.tolist())
@@ -114,9 +116,10 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
 
 
 def _chunks(texts: Sequence[GivenText], max_tokens: int) -> Iterator[list[int]]:
-    """The numbers of texts of similar length, in chunks of at most `max_tokens` tokens with padding.
+    """Split texts into chunks of similar length: lists of indices into `texts`.
 
-    A longer text is a chunk of its own.
+    A chunk has at most `max_tokens` tokens in all its branches, padding included. A longer text is a chunk of
+    its own.
     """
     longest = [max(len(ids) for _, ids in request.contexts) + len(tokens) for request, tokens in texts]
     chunk: list[int] = []

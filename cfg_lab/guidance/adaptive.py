@@ -78,11 +78,11 @@ class EntropyGate:
                   1       elsewhere
 
     This is the selective guidance of minimal test-time intervention (MTI, Yang et al. 2025,
-    arXiv:2510.13940). The negatives run at every step, also where guidance is off, so they are up to date
-    when it is on again.
+    arXiv:2510.13940). The negatives run at every step, also where guidance is off. So they have read all
+    tokens when guidance is on again.
 
     Args:
-        threshold: nats, at least 0. The default is ours.
+        threshold: nats, at least 0. The default is this lab's choice, not the paper's.
     """
 
     threshold: float = 1.0
@@ -97,12 +97,12 @@ class EntropyGate:
 
 @dataclass(frozen=True, kw_only=True)
 class ByDivergence:
-    """Guidance weakens where the branches are far apart, so that no single step changes the text too much.
+    """Guidance is weaker where the branches differ more, so that no single step changes the text too much.
 
         scale_t = 1 + (scale - 1) * min(1, reference / KL(positive || negative))
 
-    With several negatives the divergence is their mean, weighted by the absolute values of their weights.
-    `ByJSD` does the opposite.
+    With several negatives, the mean of their divergences is used, weighted by the absolute values of their
+    weights. `ByJSD` does the opposite.
 
     Args:
         reference: the divergence up to which guidance is full; nats, above 0.
@@ -126,10 +126,10 @@ class ByJSD:
 
         scale_t = 1 + (scale - 1) * max(floor, JSD(positive, negative))
 
-    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394), whose formula 1 + JSD is scale 2 with floor 0. The
-    Jensen-Shannon divergence is in nats, so at most log 2 = 0.69 of the guidance is in force. With several
-    negatives it is their mean, weighted by the absolute values of their weights. `ByDivergence` does the
-    opposite.
+    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale 1 + JSD is scale 2 with floor 0.
+    The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So guidance is never full if the floor
+    is below 1. With several negatives, the mean of their divergences is used, weighted by the absolute values
+    of their weights. `ByDivergence` does the opposite.
 
     Args:
         floor: the smallest share of guidance, in [0, 1].
@@ -148,11 +148,13 @@ class ByJSD:
 
 @dataclass(frozen=True, kw_only=True)
 class KLBudget:
-    """A trust region: the scale nearest to the rule's at which KL(guided || positive) <= nats.
+    """A trust region: the scale closest to the rule's scale for which KL(guided || positive) <= nats.
 
-    It is found by ten steps of bisection between scale 1, which is always within the budget, and the rule's
-    scale. The result never exceeds the budget. It misses the best scale by at most 1/1024 of that interval
-    if the divergence grows along it, as it does for classifier-free guidance.
+    The scale is found by ten steps of bisection between scale 1, where the divergence is 0, and the rule's
+    scale. The divergence at the scale that is found never exceeds the budget.
+
+    For classifier-free guidance the divergence grows with the distance from scale 1. Then the scale differs
+    from the best one by at most 1/1024 of the interval between 1 and the rule's scale.
 
     Args:
         nats: the budget of each token, above 0.

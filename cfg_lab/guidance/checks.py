@@ -1,4 +1,4 @@
-"""Checks of the numbers that a rule and its parts are made with."""
+"""Checks of the numbers in the configuration of a guidance rule."""
 
 from __future__ import annotations
 

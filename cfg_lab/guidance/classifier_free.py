@@ -25,9 +25,9 @@ class ClassifierFreeGuidance(Rule):
     branch, above 1 steers away from it. Texts on diffusion models often write
     positive + s * (positive - negative), where 0 is off: scale = 1 + s.
 
-    If the negative is the same prompt under another model, this is guidance between models. Examples are a
-    smaller or earlier checkpoint (autoguidance, arXiv:2406.02507), and the model before its alignment (DeRa,
-    arXiv:2402.02992, whose lambda is this scale).
+    If the negative is the same prompt read by another model, this is guidance between models. Examples of the
+    other model are a smaller or earlier checkpoint (autoguidance, arXiv:2406.02507), and the model before its
+    alignment (DeRa, arXiv:2402.02992, whose lambda is this scale).
 
     Args:
         normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the
@@ -49,7 +49,7 @@ class ClassifierFreeGuidance(Rule):
 
 
 def preadd(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
-    """PREADD (Pei et al. 2023, arXiv:2307.03214), where the negative is the prompt after a prefix.
+    """PREADD (Pei et al. 2023, arXiv:2307.03214), where the negative is a prefix and then the prompt.
 
         guided = (1 - alpha) * positive + alpha * prefixed
 
@@ -81,7 +81,7 @@ def experts(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
 
         guided = base + alpha * (expert - anti_expert)
 
-    The negatives are the same prompt under two more models: the expert with weight -1, the anti-expert with
+    The negatives are the same prompt read by two more models: the expert with weight -1, the anti-expert with
     weight 1. This is classifier-free guidance with scale = 1 + alpha and weights that are not normalised:
     the default scale 2 is alpha = 1.
 

@@ -19,12 +19,14 @@ class ContrastiveDecoding(Rule):
 
         guided = expert - (scale - 1) * log_softmax(amateur / temperature)
 
-    on the tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's formula. Several
-    amateurs enter as their weighted mean.
+    on the tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's formula. With
+    several amateurs, the weighted mean of their log-probs is subtracted.
 
     Args:
-        temperature: of the amateur, above 0; the paper's is 0.5, which sharpens the amateur's distribution.
-        modifiers: by default the paper's plausibility of 0.1. Without it, unlikely tokens win.
+        temperature: temperature of the amateur, above 0. The paper uses 0.5, which sharpens the amateur's
+            distribution.
+        modifiers: by default `Plausibility` with the paper's threshold of 0.1. Without it, tokens that the
+            expert finds unlikely can become the likeliest.
     """
 
     scale: float = 2.0
@@ -38,6 +40,6 @@ class ContrastiveDecoding(Rule):
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         amateurs = (negatives / self.temperature).log_softmax(-1)
         guided = positive - (scale - 1) * (shares(weights)[..., None] * amateurs).sum(1)
-        # At a low temperature a token that is impossible for all models is even more so for the amateur,
-        # which would count in its favour.
+        # A temperature below 1 lowers the amateur's log-prob of a token that is impossible for all models.
+        # The formula would then favour this token.
         return guided.masked_fill(positive <= FLOOR, -math.inf)

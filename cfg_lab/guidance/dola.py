@@ -24,7 +24,7 @@ class Dola(Rule):
     (``negatives=early_exits``). Each early exit computes its layers a second time.
 
     Args:
-        modifiers: by default the paper's plausibility of 0.1.
+        modifiers: by default `Plausibility` with the paper's threshold of 0.1.
     """
 
     scale: float = 2.0

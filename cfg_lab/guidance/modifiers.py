@@ -61,12 +61,14 @@ class Plausibility(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class Rescale(Modifier):
-    """Scales the guided log-probs to the spread of the positive branch's (Lin et al. 2023, arXiv:2305.08891).
+    """Moves the standard deviation of the guided log-probs towards that of the positive branch.
 
         guided = (1 - share) * guided + share * guided * std(positive) / std(guided)
 
+    Source: Lin et al. 2023 (arXiv:2305.08891).
+
     Args:
-        share: in [0, 1]; 0 is off, 1 restores the spread completely.
+        share: in [0, 1]; 0 is off, 1 gives exactly the standard deviation of the positive branch.
     """
 
     share: float = 0.7
@@ -82,7 +84,7 @@ class Rescale(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveProjection(Modifier):
-    """Removes the part of guidance that is parallel to the positive branch, and bounds its norm.
+    """Removes the part of the guidance change that is parallel to the positive branch, and limits its norm.
 
         change = (guided - positive) / (scale - 1)
         change = change * min(1, norm_bound / ||change||)
@@ -93,7 +95,7 @@ class AdaptiveProjection(Modifier):
 
     Args:
         parallel: the share of the parallel component that is kept; 0 removes it, 1 keeps all of it.
-        norm_bound: the largest Euclidean norm of the change per unit of scale, at least 0; None is no bound.
+        norm_bound: the largest Euclidean norm of `change`, at least 0; None is no bound.
     """
 
     parallel: float = 0.0

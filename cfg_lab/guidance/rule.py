@@ -33,7 +33,7 @@ def is_off(scale: float | Tensor) -> bool | Tensor:
 
 
 class Guidance(Protocol):
-    """What the decoder needs of a guidance rule. Frozen and hashable, for it is part of ids."""
+    """What the decoder needs of a guidance rule. A rule is frozen and hashable, because it is part of ids."""
 
     def scale_at(self, step: int) -> float:
         """Return the scale at new token `step`, counted from 0. If guidance is off, no negative runs."""
@@ -75,7 +75,7 @@ class Rule(ABC):
         scale: finite; 1 is off, above 1 steers away from the negatives.
         schedule: the share of scale - 1 at each step. At steps where the share is 0 no negative runs.
         adaptive: reduces the scale at a step, depending on the branches' distributions.
-        modifiers: applied in this order; a mapping from names to modifiers is taken as its values.
+        modifiers: applied in this order. Of a mapping from names to modifiers, the values are used.
         stopping: ends guidance for the rest of a text.
 
     Raises:
@@ -89,7 +89,7 @@ class Rule(ABC):
     stopping: Stopping = _NEVER_STOP
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, np.generic):  # from np.linspace; a plain number has the same id everywhere
+        if isinstance(self.scale, np.generic):  # as from np.linspace; a Python number gives the same id
             object.__setattr__(self, "scale", self.scale.item())
         check_number("scale", self.scale, "a finite number (1 is off, 1.5 usual)", low=-1e6, high=1e6)
         methods = {"schedule": "share", "adaptive": "scale_in_force", "stopping": "has_ended"}

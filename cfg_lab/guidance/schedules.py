@@ -1,4 +1,4 @@
-"""How strong guidance is at each token. Once it is off for good, the negatives no longer run."""
+"""How strong guidance is at each token. The negatives do not run at tokens where guidance is off."""
 
 from __future__ import annotations
 

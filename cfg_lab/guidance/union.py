@@ -18,8 +18,8 @@ class UnionGuidance(Rule):
                = positive + (scale - 1) * min(0, positive - negative)
 
     This is classifier-free guidance for tokens that the negative finds likelier than the positive branch, and
-    no guidance for the others: a token with a tiny probability under the negative gains nothing. Several
-    negatives add up with their weights, as in classifier-free guidance.
+    no guidance for the others: a token with a tiny probability under the negative gains nothing. With
+    several negatives, the sum of their terms is used, each with its weight, as in classifier-free guidance.
 
     Args:
         normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the

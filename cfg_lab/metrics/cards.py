@@ -1,4 +1,4 @@
-"""How often the judging metrics are right, measured on texts with known labels."""
+"""Cards: the accuracy of metrics that classify texts, measured on texts with known labels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def packaged_cards(columns: Sequence[str]) -> dict[str, dict[str, Any]]:
 
     Returns:
         {column: {"what": the classifier, "data": the labelled texts, "held_out": {set of texts: {"accuracy"
-        or "auc", "low", "high", "n"}}}}. "low" and "high" are the ends of a 95 % interval. A column that
-        counts rather than judges, or that nobody measured, has no card.
+        or "auc", "low", "high", "n"}}}}. "low" and "high" are the ends of a 95 % interval. A column has no
+        card if it classifies nothing (such as a count), or if its accuracy was never measured.
     """
     cards: dict[str, dict[str, Any]] = json.loads(CARDS.read_text())
     sentiment: dict[str, Any] = json.loads(HEAD.read_text())

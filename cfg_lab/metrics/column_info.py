@@ -25,15 +25,15 @@ class ColumnInfo:
     """What tables, figures and the page need to know about one column of scores.
 
     Attributes:
-        meaning: what the column measures, as one phrase without a full stop. "" if only the config says it.
+        meaning: what the column measures, as one phrase without a full stop. "" if that is not known.
         better: which values are good. None if neither direction is, as for a length.
-        bounds: the least and the greatest mean of the column. Intervals are cut there.
+        bounds: the least and the greatest possible mean of the column. Confidence intervals end there.
         role: what the column stands for on the page.
             "aim": what guidance is used for.
             "fluency", "diversity", "toxicity", "relevance": a family of columns that guidance can make
             worse. One column of each family is in the main comparison.
             "other": shown, but not in the main comparison. A column without a direction is always "other".
-        rank: decides which column of a family is in the main comparison: the one of the lowest rank.
+        rank: of the columns of one family, the one with the lowest rank is in the main comparison.
 
     Raises:
         InputError: a value is not one of those above.

@@ -17,14 +17,15 @@ from cfg_lab.metrics.text import Text
 class EvaluateModule:
     """A metric or measurement of `evaluate`, computed for each text alone.
 
-    Compares with the prompts' `reference` if the module takes references. Then a text is NaN if its prompt
-    has none.
+    Compares with the prompts' `reference` if the module takes references. Then the value is NaN for a text
+    whose prompt has no reference.
 
     Args:
         module: its name on the hub ("exact_match") or the path of a .py file.
-        column: name of the value that is taken from what the module computes; also the column's name.
+        column: name of the value to use, of those that the module computes; also the column's name.
         arguments: further arguments of the module's `compute`, the same for every text.
-        better: "higher" or "lower" if one of them is good. Then the column is an aim on the page.
+        better: "higher" or "lower" if one of them is good. Then the column has the role "aim" on the page
+            (see `ColumnInfo`).
     """
 
     module: str

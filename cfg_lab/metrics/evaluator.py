@@ -46,7 +46,7 @@ class Evaluator:
         loader: (model, separator) -> the function that evaluates.
         separator: put between prompt and text if the evaluator has no chat template and the text does not
             begin with white space. Use "" for continuations by a base model.
-        column: begins the names of the columns.
+        column: the beginning of the names of both columns.
     """
 
     column_patterns = MappingProxyType(

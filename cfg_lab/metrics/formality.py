@@ -28,11 +28,11 @@ class Formality:
 
     A text without contractions has 0.5 at 4.6 letters per word. One contraction in a hundred words lowers
     the logit as much as 0.2 fewer letters per word. The weights are those of a logistic regression on 80
-    pairs of sentences that say the same formally and informally (experiments/metric_cards). Its card says
-    how well it tells formal from casual texts.
+    pairs of sentences that say the same formally and informally (experiments/metric_cards). How well the
+    metric separates formal from casual texts is in cards.json.
 
-    Long words also depend on the topic, and guidance lengthens words with any negative. So compare negatives
-    at the same scale, on the same prompts.
+    The length of words also depends on the topic, and guidance makes words longer whatever the negative is.
+    So compare negatives at the same scale, on the same prompts.
 
     Args:
         letters: weight of the mean number of letters per word.

@@ -1,4 +1,7 @@
-"""Turns a number of a set of texts into one value per text, so that means and intervals work as usual."""
+"""Turns a statistic of a set of texts, such as MAUVE, into one value per text.
+
+The mean of these values is the statistic, and the confidence interval of this mean is the jackknife's.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]
     """Centred jackknife pseudo-values of a statistic, leaving out one prompt at a time.
 
     With m prompts, θ the statistic of all texts and θ₋ᵢ the statistic without the texts of prompt i, a text
-    of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ). The mean over texts is θ. The usual interval of that mean, with
-    prompts as clusters, is the jackknife's interval (Tukey 1958; Efron & Tibshirani 1993, ch. 11). If all
-    texts have the same prompt, each gets θ, and there is no interval.
+    of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ), where θ̄₋ is the mean of θ₋ᵢ over the texts.
+
+    The mean of these values over the texts is θ. The usual interval of that mean, with prompts as clusters,
+    is the jackknife's interval (Tukey 1958; Efron & Tibshirani 1993, ch. 11). If all texts have the same
+    prompt, each gets θ, and there is no interval.
 
     Args:
         texts: all texts of the set.
-        statistic: computes the number from the texts at some indices. It is called 1 + m times. If
-            it is NaN once, all values are NaN.
+        statistic: computes the number from the texts at the given indices. It is called for all texts, and
+            once without each prompt. If one of these numbers is NaN, all values are NaN.
 
     Returns:
         One value per text, in order.

@@ -1,8 +1,8 @@
-"""What is known about a column of scores by its name.
+"""What is known about each column of scores: its meaning, its good direction and its bounds.
 
-Results are read without the metrics that scored them, so tables, figures and the page look columns up here.
-The packaged metrics are found by their files in this folder. Columns of other metrics become known when a
-results folder is read that describes them.
+Tables, figures and the page read stored scores and do not construct the metrics. So they look up a column
+here, by its name. The packaged metrics are found by their files in this folder. A results folder describes
+the columns of other metrics; they become known when the folder is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _declared: dict[str, ColumnInfo] = {}
 
 
 def better(column: str) -> Direction | None:
-    """Which values of a column are good: "higher", "lower", or None for neither or not known."""
+    """Which values of a column are good: "higher" or "lower"; None if neither is, or if it is not known."""
     return column_info(column).better
 
 
@@ -41,10 +41,10 @@ def column_info(column: str) -> ColumnInfo:
 
 
 def declare(columns: Mapping[str, ColumnInfo]) -> None:
-    """Make columns of metrics that are not packaged known to this process.
+    """Add descriptions of columns of other metrics, for as long as this process runs.
 
-    A name that a packaged metric uses keeps its packaged description. Of two descriptions of one name, the
-    later one counts.
+    They do not change the columns of packaged metrics. If one name is declared twice, the later description
+    is used.
     """
     _declared.update(columns)
 
@@ -70,7 +70,7 @@ def packaged_columns() -> dict[str, ColumnInfo]:
 
 
 def _class_columns(metric: type) -> Mapping[str, ColumnInfo]:
-    """What a class declares without its arguments: `columns`, or else `column_patterns`."""
+    """The columns of a metric class: `columns`, or `column_patterns` if `columns` depends on arguments."""
     columns: Any = getattr(metric, "columns", None)
     if not isinstance(columns, Mapping):
         columns = getattr(metric, "column_patterns", {})

@@ -19,7 +19,7 @@ class Language:
     """Probability that a text is in a language, in [0, 1]. NaN for empty texts.
 
     py3langid's naive Bayes over byte n-grams (after Lui & Baldwin 2012, langid.py), normalised over all its
-    languages. It is unsure about texts of a few words. Its card says how often it is right.
+    languages. It is unsure about texts of a few words. Its accuracy is in cards.json.
 
     Args:
         language: an ISO 639-1 code ("en"). None means the language that py3langid detects in each prompt's
@@ -64,7 +64,7 @@ def language_of(text: str) -> str:
 
 @lru_cache
 def _load_identifier() -> Callable[[str], dict[str, float]]:
-    """The function from a text to the probability of each language, by its code."""
+    """A function that returns {language code: probability} for a text."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -29,16 +29,18 @@ class Leakage:
     """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is farther from them.
 
     leakage: weighted mean of the cosine similarities of text and phrases (all-MiniLM-L6-v2): sum of w cos
-    divided by sum of |w|. NaN for empty texts and for prompts without negative phrases. A phrase is embedded
-    in the template, which tells texts apart better than the phrase alone.
+    divided by sum of |w|. NaN for empty texts and for prompts without negative phrases. Each phrase is put
+    into the template before it is embedded, because this separates texts better than the phrase alone.
 
-    The phrases are those of the cell (negatives.phrases), or else those of the prompt. So cells with
-    negatives=empty are compared with the prompt's phrases too. A single value mostly says how the topic is
-    related to the phrases, so read the paired difference to scale 1. Embeddings put opposites close to each
-    other: the card says how well this metric tells texts with the phrases' attribute from texts without it.
+    The phrases are those of the cell (negatives.phrases), or else those of the prompt. So texts of cells with
+    negatives=empty are compared with the prompt's phrases too.
+
+    A single value depends mostly on how close the topic is to the phrases. So read the paired difference to
+    scale 1. Opposite words have similar embeddings. How well this metric separates texts with the phrases'
+    attribute from texts without it is in cards.json.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         phrases: parses weighted phrases, "sad:0.8, bleak".
         template: the text that is embedded; {} stands for the phrase.
     """

@@ -23,22 +23,24 @@ _SCALING = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Mauve:
-    """MAUVE: the area under the divergence curve between texts and references, in (0, 1]; 1 is equal.
+    """MAUVE: the area under the divergence curve between texts and references, in (0, 1].
 
     1. Embed texts and references (all-MiniLM-L6-v2) and reduce them to 90 % of their variance.
     2. Cluster both with k-means, with one cluster per ten texts of the smaller side. This gives two
        histograms over the clusters, P and Q.
     3. The curve is (exp(-c KL(Q|R)), exp(-c KL(P|R))) with R = λP + (1-λ)Q, 0 < λ < 1, and c = 5.
 
+    It is 1 if both histograms are equal.
+
     Source: Pillutla et al. 2021 (arXiv:2102.01454), who use 5,000 texts per side. With a few hundred texts
     only large differences show. Compare cells only if they have equally many texts and the same references.
 
-    mauve: a number of the cell, turned into jackknife pseudo-values with the clusters held fixed. So the
+    mauve: one number for the cell, turned into jackknife pseudo-values. The clusters are held fixed, so the
     interval does not include the uncertainty of the clustering. NaN, with a warning, if one side has fewer
     than `min_texts` texts.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         references: a .txt file with one text per line. None takes the `reference` of the cell's prompts.
             Texts are not scored again when the content of the file changes, so give changed references a
             new file name.
@@ -100,7 +102,7 @@ def _cluster(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int
     """Cluster embeddings [texts, size] and [references, size].
 
     Returns:
-        The cluster's number of each text, then of each reference; and the number of clusters.
+        The cluster number of each text, then that of each reference; and how many clusters there are.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -121,6 +123,6 @@ def mauve_area(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def _divergences(p: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
-    """KL(p || r) in nats for each row r of mixtures [points, clusters]; r is above 0 where p is."""
+    """KL(p || r) in nats for each row r of mixtures [points, clusters]. Where p is above 0, r must be too."""
     positive = p > 0
     return (p[positive] * np.log(p[positive] / mixtures[:, positive])).sum(1)

@@ -22,29 +22,30 @@ class Metric(Protocol):
     hashed.
 
     Optional class attributes:
-        version: an integer, 1 if missing. Raise it when equal arguments come to give other scores: after a
-            change of the formula, of a default or of a packaged model. Texts are then scored again.
+        version: an integer, 1 if missing. Increase it when equal arguments give other scores than before:
+            after a change of the formula, of a default or of a packaged model. Texts are then scored again.
         whole_cell: True if `score` needs all texts of one cell at once (self-BLEU, Vendi score, MAUVE). Such
-            a metric gives one value per text too. A number of one prompt's texts is given to each of them. A
-            number of the whole cell is turned into one value per text by `jackknife.pseudo_values`. When
-            one text of the cell changes, all its texts are scored again.
-        column_patterns: `columns` of a class whose column names depend on its arguments, by pattern
-            ("topic_*").
+            a metric also returns one value per text. If it computes one number per prompt, each text of the
+            prompt gets this number. If it computes one number for the cell, `jackknife.pseudo_values` turns
+            the number into one value per text. When one text changes, all texts of its cell are scored again.
+        column_patterns: needed if the names of the columns depend on the arguments. Like `columns`, with
+            patterns instead of names ("topic_*").
     """
 
     @property
     def columns(self) -> Mapping[str, ColumnInfo]:
         """The columns that `score` gives, in its order. The first one stands for the metric in short tables.
 
-        A class attribute if the names are fixed, a property if they depend on the arguments. Loads nothing.
+        It is a class attribute if the names are fixed, and a property if they depend on the arguments.
+        Reading it loads no model.
         """
         ...
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         """Score texts.
 
-        Called with no texts before anything is decoded. It then loads what it needs, so that a missing
-        package or model is noticed at once.
+        Before anything is decoded, it is called with an empty list. This call loads the packages and
+        models that the metric needs, so that a missing one is noticed at once.
 
         Returns:
             For each of `columns`, one value per text in their order. NaN for a text that cannot be scored.
@@ -73,9 +74,10 @@ def needs_whole_cell(metric: Metric) -> bool:
 
 
 def scorer_key(metric: Metric) -> str:
-    """Short hash under which a metric's scores are stored: of its class, its version and its arguments.
+    """Short hash of a metric's class, version and arguments. Its scores are stored under this hash.
 
-    Arguments with their default value are left out, so a new argument with a default keeps existing scores.
+    Arguments with their default value are left out. So existing scores stay valid when a metric gets a new
+    argument with a default.
     """
     version = int(getattr(metric, "version", 1))
     return blake2b(json.dumps([version, _arguments(metric)]).encode(), digest_size=6).hexdigest()
@@ -94,5 +96,5 @@ def _arguments(metric: Metric) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """A field's default; MISSING, which equals no argument, if it has none."""
+    """The default value of a field. If there is none: MISSING, which no argument is equal to."""
     return field.default if field.default_factory is MISSING else field.default_factory()

@@ -54,7 +54,8 @@ def _ratios(text: str) -> tuple[float, float]:
 def syllables(word: str) -> int:
     """Number of syllables of a lower-cased English word, at least 1.
 
-    Each group of vowels is a syllable. A silent final e, es or ed is not; a final le after a consonant is.
+    Each group of vowels is a syllable. A silent e, es or ed at the end is not counted. An le after a
+    consonant at the end is counted.
     """
     word = re.sub(r"['’].*", "", word)
     groups = len(re.findall(r"[aeiouy]+", word))

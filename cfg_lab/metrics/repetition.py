@@ -25,8 +25,8 @@ class Repetition:
     [0, 1). The two runs may overlap: a word repeated n times has (n - 1)/n. NaN for texts without words.
     compression: number of bytes of the text divided by the number of bytes of its raw DEFLATE at level 9,
     above 0. Higher is more repetitive. NaN for empty texts. Shaib et al. 2024 (arXiv:2403.00553) use gzip.
-    Short texts compress badly (below about 100 bytes often to more than their size), so compare only texts
-    of similar length.
+    Short texts compress badly. Below about 100 bytes the compressed text is often longer than the text. So
+    compare only texts of similar length.
     """
 
     columns = MappingProxyType(

@@ -22,13 +22,13 @@ class SelfBleu:
     self_bleu: mean BLEU of a text against each other sample of its prompt, in [0, 1]. NaN for a prompt with
     one sample.
     self_bleu_across: mean BLEU of all pairs of texts of different prompts, in [0, 1]: high if the model says
-    the same whatever the prompt. A number of the cell, turned into jackknife pseudo-values. NaN for fewer
-    than three prompts: without one of them, a pair must be left.
+    the same for different prompts. One number for the cell, turned into jackknife pseudo-values. NaN for
+    fewer than three prompts, because the jackknife leaves out one prompt and needs two others to form pairs.
 
     BLEU is sacrebleu's for one sentence (13a tokens, effective order, exponential smoothing). Two equal texts
     have 1, also two empty ones. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not grow with the
-    number of samples. BLEU with all other texts as references does (Zhu et al. 2018, arXiv:1802.01886). The
-    time grows with the square of the number of texts in a cell.
+    number of samples. BLEU with all other texts as references grows with it (Zhu et al. 2018,
+    arXiv:1802.01886). The computing time grows with the square of the number of texts in a cell.
     """
 
     whole_cell: ClassVar[bool] = True

@@ -25,10 +25,10 @@ class Sentiment:
     """Probability that a text has positive sentiment, in [0, 1]. NaN for empty texts.
 
     A logistic regression on sentence embeddings (all-MiniLM-L6-v2), trained on human ratings of movie and
-    product reviews, newspaper sentences and tweets. Its card says how often it is right.
+    product reviews, newspaper sentences and tweets. Its accuracy is in sentiment_head.json.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     version: ClassVar[int] = 1  # raise it when sentiment_head.json changes

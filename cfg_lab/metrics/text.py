@@ -20,7 +20,7 @@ class Text:
         finish_reason: "stop" or "length".
         guided_log_probs: log-prob of each token under the guided distribution, before temperature and
             truncation; without the stop token.
-        tokens_read: number of tokens that the model of each branch has read, the positive's first.
+        tokens_read: number of tokens that the model of each branch has read, the positive branch first.
         tokens_read_in_full: the same numbers if no negative branch had stopped early.
         parameters: number of parameters of each branch's model.
     """

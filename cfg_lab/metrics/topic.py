@@ -22,14 +22,14 @@ class Topic:
 
     Softmax over the cosine similarities of the text's embedding and the embeddings of the topics'
     descriptions (all-MiniLM-L6-v2), divided by the temperature. Nothing is trained. A text about none of the
-    topics still gets a share of each. The cards say how often the topics of conf/metrics are right; other
-    topics are not measured.
+    topics still gets a probability for each. The accuracy of the topics of conf/metrics is in cards.json.
+    That of other topics was not measured.
 
     The columns are topic_<name>, one per topic.
 
     Args:
         topics: one mapping {name: description} per topic; at least two topics.
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
         temperature: of the softmax. A lower one gives probabilities nearer to 0 and 1. It does not change
             which topic is most likely.
     """

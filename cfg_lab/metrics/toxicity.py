@@ -17,7 +17,7 @@ class Toxicity:
     """Probability that a text is profane or abusive, in [0, 1]. NaN for empty texts.
 
     alt-profanity-check's linear model on words and characters, trained on human labels of 200,000 forum
-    comments and tweets. It is fast, but does not notice veiled insults. Its card says how often it is right.
+    comments and tweets. It is fast, but misses indirect insults. Its accuracy is in cards.json.
     """
 
     columns = MappingProxyType(

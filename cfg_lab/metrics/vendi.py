@@ -23,15 +23,15 @@ class Vendi:
     embeddings of n texts (all-MiniLM-L6-v2). It is 1 if all texts are equal and n if all are orthogonal
     (Friedman & Dieng 2023, arXiv:2210.02410). It grows with n, so compare cells with equally many texts.
 
-    vendi: of the samples of each prompt, in [1, samples], given to each of them. NaN for a prompt with one
-    sample.
-    vendi_across: of all texts of the cell, in [1, texts], turned into jackknife pseudo-values. NaN if the
-    cell has one text, or if leaving out one of several prompts leaves one text.
+    vendi: the score of a prompt's samples, in [1, samples]. Each of these samples has the same value. NaN for
+    a prompt with one sample.
+    vendi_across: the score of all texts of the cell, in [1, texts], turned into jackknife pseudo-values. NaN
+    if the cell has one text, or if only one text is left when the jackknife leaves out a prompt.
 
-    Empty texts are embedded like others, and are equal to each other.
+    Empty texts are embedded like other texts. All empty texts have the same embedding.
 
     Args:
-        embedder: returns the embedding function. Called at the first score.
+        embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     whole_cell: ClassVar[bool] = True
@@ -70,7 +70,7 @@ class Vendi:
 
 
 def vendi_score(embeddings: np.ndarray) -> float:
-    """Effective number of different embeddings [n, size] of length 1, in [1, n]; NaN for fewer than two."""
+    """Effective number of different embeddings [n, size] of norm 1, in [1, n]; NaN for fewer than two."""
     if len(embeddings) < 2:
         return math.nan
     eigenvalues = np.linalg.eigvalsh(embeddings.astype(np.float64) @ embeddings.T / len(embeddings))

@@ -1,4 +1,4 @@
-"""Language models from any source behind one small class. Only this package imports transformers."""
+"""Language models from any source, with one interface. Only this package imports transformers."""
 
 import warnings
 

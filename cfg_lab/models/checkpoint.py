@@ -57,8 +57,8 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """Hash of the weight files, the config, the dtype and the skipped layers.
 
-        No weights are loaded, except where it is not known which files transformers would load. The
-        fingerprint is then the hash of the loaded parameters.
+        No weights are loaded if it is known which files transformers would load. Otherwise the weights are
+        loaded, and the fingerprint is the hash of the loaded parameters.
         """
         files = self._weight_files()
         if files is None:
@@ -85,8 +85,9 @@ class Checkpoint:
     def _weight_files(self) -> list[Path] | None:
         """The files that `load` reads weights from; None where that is not known.
 
-        Files of a hub repository are downloaded. Not known are adapters, which name another checkpoint, and
-        configs that name a weight file of their own.
+        Files of a hub repository are downloaded. The files are not known in three cases: for an adapter,
+        which refers to another checkpoint; for a config that names its own weight file; and if a file is
+        missing.
         """
         if self._file("adapter_config.json") or getattr(self.config, "transformers_weights", None):
             return None

@@ -27,7 +27,7 @@ class Embedder:
         self._cache: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings [texts, 384], float32, each of length 1. Texts are cut after 256 tokens."""
+        """Embeddings [texts, 384], float32, each of norm 1. Texts are cut after 256 tokens."""
         if len(self._cache) + len(texts) > _CACHE_SIZE:
             self._cache.clear()
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
@@ -39,7 +39,7 @@ class Embedder:
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        """The mean of the last hidden states of each text's tokens, divided by its length."""
+        """For each text the mean of the last hidden states of its tokens, scaled to norm 1."""
         # A batch holds texts of similar length, so that there is little padding.
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         embeddings = np.zeros((len(texts), self.model.config.hidden_size), np.float32)

@@ -1,7 +1,8 @@
-"""Encoder-decoder models (T5, BART, Marian and related): contexts are sources, texts start anew.
+"""Encoder-decoder models (T5, BART, Marian and related).
 
-A negative is another source, or an empty one. The keys and values that the decoder attends to are computed
-once for each source and shared by all rows with this source.
+The encoder reads the context of a branch as its source. The decoder starts every text with its start token,
+not with the context. A negative is another source, or an empty one. The cross-attention keys and values are
+computed once for each source and shared by all rows with this source.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class EncoderDecoder(LanguageModel):
 
     @cached_property
     def _start(self) -> tuple[int, ...]:
-        # Planning calls this. So a model that cannot be used is refused before a sweep writes anything, and
-        # the weights of models that are known to work are not loaded for planning.
+        # Planning calls this. So a model that cannot be used raises an error before a sweep writes anything.
+        # The weights of models that are known to work are not loaded for planning.
         if self.config.model_type not in TESTED_TYPES:
             self.module  # noqa: B018, checks the positions
         config = self.source.generation_config
@@ -131,7 +132,10 @@ class EncoderDecoder(LanguageModel):
         return weight[self._positions + getattr(embedding, "offset", 0)]
 
     def _check_positions(self) -> None:
-        """Raise InputError unless a row that starts later than another has the logits it has alone."""
+        """Raise InputError if a row gives other logits when it starts later than another row.
+
+        Its logits must equal those of the same tokens without another row.
+        """
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)
         source = cast("list[int]", ids[0].tolist())

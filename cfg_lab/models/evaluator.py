@@ -20,7 +20,7 @@ def load_evaluator(
     """A function from (prompt, text) pairs to the log-probs of each text's tokens, in nats.
 
     Args:
-        model: the `name` of `load_model`. An option of conf/model is loaded with all its values.
+        model: the `name` of `load_model`. For an option of conf/model, all values of its YAML file are used.
         separator: see `log_probs`.
 
     Raises:
@@ -38,8 +38,8 @@ def log_probs(
 ) -> list[list[float]]:
     """Log-probs of each text's tokens given its prompt, in nats, by teacher forcing.
 
-    A prompt is cut at its beginning if the model cannot see prompt and text at once. A text that alone is
-    longer than the model can see has the result [].
+    A prompt is cut at its beginning if prompt and text together exceed the model's context length. The result
+    is [] for a text that leaves no room for a prompt, and for an empty text.
 
     Args:
         texts: pairs of a prompt and a text that follows it.

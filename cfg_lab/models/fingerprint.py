@@ -31,7 +31,7 @@ def fingerprint_of_files(files: Sequence[Path], config: Any, settings: Mapping[s
     Args:
         files: every weight file of the checkpoint, in a fixed order.
         config: the transformers config.
-        settings: what else decides the numbers that the model computes, such as its dtype. Plain JSON values.
+        settings: other settings that change what the model computes, such as its dtype. Plain JSON values.
     """
     content = {
         "config": _content_of_config(config),
@@ -57,7 +57,10 @@ def fingerprint_of_parameters(model: Any) -> str:
 
 
 def content_hash(file: Path) -> str:
-    """Hash of a file's content. The cache of the Hugging Face hub names files by it: these are not read."""
+    """Hash of a file's content.
+
+    A file in the cache of the Hugging Face hub is not read, because its name is a hash of its content.
+    """
     target = file.resolve()
     if target.parent.name == "blobs" and _HUB_HASH.fullmatch(target.name):
         return target.name

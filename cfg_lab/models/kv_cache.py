@@ -27,7 +27,7 @@ class KVBufferLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, heads, q, head_dim], and return those of all columns from low on."""
+        """Write keys and values [rows, heads, q, head_dim]; return all columns from `buffer.low` on."""
         return self.buffer.write(self.layer, key_states, value_states)
 
     def get_seq_length(self) -> int:
@@ -35,11 +35,11 @@ class KVBufferLayer(CacheLayerMixin):
         return self.buffer.now - self.buffer.low
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of columns with the new tokens, and the first of them."""
+        """Number of columns, those of the new tokens included, and the number of the first column, 0."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        """-1: no limit."""
+        """Largest number of tokens; -1 means that there is no limit."""
         return -1
 
 

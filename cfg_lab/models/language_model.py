@@ -1,4 +1,4 @@
-"""A language model with its tokenizer: text for people, token ids and a key-value buffer for the decoder."""
+"""A language model with its tokenizer: converts text to token ids, and runs the model for the decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PromptFormat = Literal["auto", "chat", "plain"]
 class LanguageModel:
     """A causal language model of transformers, as the decoder and the planning of a sweep use it.
 
-    Only `module`, `forward` and `parameters` need the weights and load them. A sweep is planned without.
+    Only `module`, `forward` and `parameters` load the weights. So a sweep can be planned without them.
 
     Args:
         name: the model's name in results and reports.
@@ -61,7 +61,7 @@ class LanguageModel:
                 "use plain, or an instruction-tuned model"
             )
 
-    # Known without the weights
+    # What is known without loading the weights
 
     @property
     def config(self) -> Any:
@@ -123,7 +123,11 @@ class LanguageModel:
             self._short_forward = self._pack(module)
 
     def _pack(self, module: Any) -> LlamaOnCpu | None:
-        """Replace the linear layers by packed ones; return the short forward if it gives equal logits."""
+        """Replace the linear layers by packed ones.
+
+        Returns:
+            The faster forward of `LlamaOnCpu`, if it supports the model and gives equal logits; else None.
+        """
         short = None
         if LlamaOnCpu.supports(module):
             short = LlamaOnCpu(module)
@@ -140,7 +144,7 @@ class LanguageModel:
     def _gives_equal_logits(self, short: LlamaOnCpu, module: Any) -> bool:
         ids = torch.arange(12).reshape(2, 6) % self.vocab_size
         with torch.inference_mode():
-            # The decoder reports weights that are not numbers; here they only must not differ.
+            # The decoder reports logits that are NaN. Here it is replaced, so that NaN equals NaN.
             expected = module(ids).logits[:, -1].nan_to_num()
             positions = torch.arange(6).expand(2, -1)
             logits = short.forward(ids, positions, None, KVBuffer(2, 6, ids.device, live=2), 1)
@@ -222,7 +226,7 @@ class LanguageModel:
             system: the system message, only for chat models; None uses the chat template's default.
 
         Raises:
-            InputError: a system message, but the model is used without a chat template.
+            InputError: a system message is given, but the model is used without a chat template.
         """
         if not self.chat:
             if system is not None:
@@ -263,7 +267,7 @@ class LanguageModel:
 
     @cached_property
     def _preceding_token(self) -> list[int]:
-        """A token to decode before another one: some tokenizers drop the space at the beginning of a text."""
+        """Tokens to put before a token that is decoded, so that it keeps its leading space (see `piece`)."""
         return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
 
     @property

@@ -25,8 +25,8 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         model.generate(**inputs, logits_processor=[processor], num_beams=4)
 
     It works with batches, beam search, several samples per prompt and left-padded prompts. The negatives have
-    a KV cache of their own, which follows when beams are reordered. Make a new processor for each call of
-    generate.
+    a KV cache of their own, which is reordered when generate reorders its beams. Make a new processor for
+    each call of generate.
 
     Args:
         model: the causal model of transformers on which generate is called.
@@ -37,8 +37,9 @@ class GuidanceLogitsProcessor(LogitsProcessor):
 
     Raises:
         InputError: a context is empty; the prompts have different numbers of negatives; the number of weights
-            is wrong; or the rule has a stopping condition, which only the lab's decoder supports. From
-            generate: its rows are not a multiple of the prompts, or they do not continue the previous call's.
+            is wrong; or the rule has a stopping condition, which only the lab's decoder supports. During
+            generate: the number of rows is not a multiple of the number of prompts, or the rows do not
+            continue those of the previous call.
     """
 
     def __init__(
@@ -95,7 +96,10 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         return guided.masked_fill(impossible, -math.inf)
 
     def _begin(self, input_ids: Tensor) -> None:
-        """Lay out the negatives as generate lays out its rows: a prompt's copies together, left-padded."""
+        """Store the negative contexts in the same order as the rows of generate, padded on the left.
+
+        The copies of a prompt (beams or samples) are next to each other.
+        """
         rows, self.prompt_length = input_ids.shape
         copies, remainder = divmod(rows, len(self.contexts))
         if remainder:
@@ -116,10 +120,10 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         self.cache = DynamicCache(config=self.model.config)
 
     def _follow_beams(self, input_ids: Tensor, previous_ids: Tensor) -> None:
-        """Reorder the negatives' KV cache as generate has reordered its beams.
+        """Reorder the negatives' KV cache in the same way as generate has reordered its beams.
 
-        generate does not say which row continues which. It need not: rows of a prompt with equal tokens have
-        equal caches, so any previous row with the same tokens will do.
+        generate does not tell which previous row each row continues. So a previous row of the same prompt
+        with the same tokens is used. If there are several, any is correct, because their caches are equal.
         """
         rows, length = previous_ids.shape
         if input_ids.shape != (rows, length + 1):
@@ -150,7 +154,7 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         self.tokens_read += new_ids.shape[1]
         arguments: dict[str, Any] = {}
         if self.takes_positions:
-            # Padding gets position 0, which a mask hides.
+            # Padding tokens get position 0. The mask hides them.
             arguments["position_ids"] = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         output = self.model(
             input_ids=ids,
@@ -164,7 +168,7 @@ class GuidanceLogitsProcessor(LogitsProcessor):
 
 
 def _as_contexts(negatives: Sequence[Any]) -> list[list[int]]:
-    """Return a prompt's negative contexts: a list of one context if it was given without brackets."""
+    """Return a prompt's negative contexts as a list of lists, also if a single context was given."""
     if not negatives or isinstance(negatives[0], int):
         return [list(negatives)]
     return [list(ids) for ids in negatives]

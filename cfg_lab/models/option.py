@@ -14,7 +14,7 @@ from cfg_lab import options
 from cfg_lab.errors import InputError
 
 LOAD_MODEL = "cfg_lab.models.load_model"
-"""What the `_target_` of most options names."""
+"""The `_target_` of most options."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -50,8 +50,8 @@ def option_call(explicit: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The function that loads a model, as a dotted path, and its arguments.
 
     If `explicit["name"]` is an option of conf/model, the values in its YAML file fill in the arguments that
-    are not in `explicit`, and `name` is replaced by the option's own `name`. If that one is an option again,
-    the same is done with it.
+    are not in `explicit`, and `name` is replaced by the `name` in this file. This is repeated while the new
+    `name` is also an option.
     """
     arguments = dict(explicit)
     visited: set[str] = set()

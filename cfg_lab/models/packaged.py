@@ -32,9 +32,9 @@ def cache_folder() -> Path:
 
 
 def _announce(message: str) -> None:
-    """Print a message about work that takes a while: to stderr, in a notebook to stdout.
+    """Print a message about work that takes a while: to stderr, but in a notebook to stdout.
 
-    A notebook shows stderr like an error.
+    A notebook would show text on stderr as if it were an error.
     """
     notebook = "JPY_PARENT_PID" in os.environ  # set in every process that a Jupyter server starts
     print(message, file=sys.stdout if notebook else sys.stderr, flush=True)
@@ -198,7 +198,7 @@ def _created_once(folder: Path) -> Generator[Path | None]:
         yield None
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # of two processes, the second waits for the first
+    with FileLock(f"{folder}.lock"):  # a second process waits until the first is done
         if folder.is_dir():
             yield None
             return

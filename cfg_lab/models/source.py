@@ -32,7 +32,10 @@ class ModelSource(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Identifies the weights, their dtype and the config. Equal fingerprints mean equal texts."""
+        """Identifies the weights, their dtype and the config.
+
+        Two models with equal fingerprints give equal texts for equal requests.
+        """
         ...
 
     def load(self) -> Any:

@@ -1,7 +1,7 @@
 """Negatives: what guidance steers away from, as negative contexts of each prompt.
 
 The choice of the negative context changes the method. transformers takes the last prompt token. Other work
-takes the empty prompt, the prompt with an addition, a bare list of words, or the prompt under another model.
+takes the empty prompt, the prompt with added text, only a list of words, or the prompt read by another model.
 Each choice is a named option here. The token ids of the context are kept with every completion.
 """
 

@@ -1,4 +1,4 @@
-"""Negative contexts without phrases: the empty prompt, BOS, the last prompt token, the default system."""
+"""Negative contexts without phrases, such as the empty prompt, BOS or the last token of the prompt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NamedNegative(Negative):
             "bos": the beginning-of-sequence token alone.
             "last_token": the last token of the prompt, as in Sanchez et al. 2023 (arXiv:2306.17806) and by
             default in transformers.
-            "default_system": the prompt under the model's default system message. For prompts that have
+            "default_system": the prompt with the model's default system message. The prompt itself must have
             another system message.
     """
 

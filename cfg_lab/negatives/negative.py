@@ -11,9 +11,9 @@ from cfg_lab.prompts import Prompt
 
 
 class PromptEncoder(Protocol):
-    """What a negative needs of a model: its name and its way from text to token ids.
+    """What a negative needs of a model: its name, and its methods that turn text into token ids.
 
-    `cfg_lab.models.LanguageModel` has all of it.
+    `cfg_lab.models.LanguageModel` is a prompt encoder.
     """
 
     @property
@@ -57,5 +57,5 @@ class Negative(ABC):
         """
 
     def other_models(self) -> Mapping[str, Any]:
-        """Models other than the generator that branches run on, by fingerprint."""
+        """The models, besides the generator, that run branches of this negative; by fingerprint."""
         return {}

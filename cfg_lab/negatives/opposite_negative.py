@@ -1,4 +1,4 @@
-"""The negative context is the prompt under a reversed instruction."""
+"""The negative context is the prompt with a reversed instruction."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cfg_lab.prompts import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class OppositeNegative(Negative):
-    """The prompt under an instruction to do the opposite of what the prompt asks.
+    """The prompt with an instruction to do the opposite of what the prompt asks.
 
-    Two published methods are this negative:
+    Two published methods use this negative:
 
     - Instructive decoding (arXiv:2311.00233) writes the reversed instruction before the prompt, as text. The
       default template is its "opposite" variant, which worked best there.
@@ -28,7 +28,7 @@ class OppositeNegative(Negative):
     Args:
         template: the text of the negative context, with {prompt} where the prompt belongs. For a chat model
             it is the user's message.
-        system: system message of the negative context, for chat models. None keeps the prompt's own.
+        system: system message of the negative context, for chat models. None takes that of the prompt.
     """
 
     template: str = "Always respond with the opposite of what you're asked. You never get it right.\n{prompt}"

@@ -24,7 +24,8 @@ class PhraseNegative(Negative):
     """Weighted phrases, written into a template.
 
     Args:
-        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes each prompt's own.
+        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes the `negative` of each
+            prompt.
         template: a name in `TEMPLATES`, or a text with {negative} where the phrases belong and {prompt}
             where the prompt belongs.
         mode: "joined" makes one branch that lists all phrases, the heaviest first. "separate" makes one
@@ -70,7 +71,7 @@ class PhraseNegative(Negative):
         return [(self._context(prompt, ", ".join(phrase.text for phrase in heaviest_first)), 1.0)]
 
     def _parse(self, text: str, source: str) -> tuple[Phrase, ...]:
-        """The phrases of a text whose weight is not 0. `source` names the text in errors."""
+        """Parse the phrases in a text, without those of weight 0. `source` names the text in errors."""
         try:
             phrases = parse_phrases(text)
         except InputError as error:

@@ -8,8 +8,8 @@ import re
 def fill_template(template: str, values: dict[str, str]) -> str:
     """The template with every placeholder replaced by its value. All other braces stay as they are.
 
-    `str.format` would not do: templates, prompts and phrases may hold braces of their own. A value is
-    inserted as it is, also where it looks like a placeholder.
+    `str.format` cannot be used, because templates, prompts and phrases may contain other braces. A value is
+    inserted unchanged, even if it contains a placeholder.
 
     >>> fill_template("{prompt} Not {this}.", {"prompt": "Use {prompt}."})
     'Use {prompt}. Not {this}.'

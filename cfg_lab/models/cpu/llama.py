@@ -1,14 +1,14 @@
 """The forward of Llama in fewer and larger operations, for float32 on x86 CPUs.
 
-It computes what LlamaForCausalLM of transformers computes, and the models that differ from it only in biases
-(Mistral without a sliding window, Qwen2). The differences:
+It computes the same as LlamaForCausalLM of transformers. It also supports the models that differ from Llama
+only in biases (Mistral without a sliding window, Qwen2). The operations differ from those of transformers:
 
 - Linear layers with the same input are one linear layer.
 - Residual sums are computed inside the linear layers.
 - At a decoding step, all query heads that share a key head are one matrix product.
 
-At 2 rows the forward of transformers spends as much time between its operations as in them. `LanguageModel`
-compares the logits of both forwards whenever a model is loaded.
+With 2 rows, the forward of transformers spends half of its time on the overhead between operations.
+`LanguageModel` compares the logits of both forwards whenever a model is loaded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Layer:
 class LlamaOnCpu:
     """Runs a transformers model of the Llama family with packed linear layers.
 
-    The layers of the transformers model are replaced, too. So both stay usable and share their weights.
+    The linear layers of the transformers model are replaced by the packed ones, too. So this object and the
+    transformers model share their weights, and both can be used.
     """
 
     def __init__(self, model: Any) -> None:
@@ -62,7 +63,7 @@ class LlamaOnCpu:
         self.model = model.model
         self.rotary = model.model.rotary_emb
         self.layers = [self._pack(layer) for layer in model.model.layers]
-        self.head = model.lm_head  # not packed: its weight is often that of the input embedding, too
+        self.head = model.lm_head  # not packed: its weight is often also the input embedding
 
     @staticmethod
     def supports(model: Any) -> bool:
@@ -124,7 +125,7 @@ class LlamaOnCpu:
         # One token per row: the query heads of a key head are the rows of one product, and keys are not
         # repeated for them.
         query = query.reshape(rows * self.kv_heads, -1, self.head_dim)
-        keys, values = keys.flatten(0, 1), values.flatten(0, 1)  # views, for the strides allow it
+        keys, values = keys.flatten(0, 1), values.flatten(0, 1)  # views, because the strides allow it
         scores = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=self.head_dim**-0.5)
         return torch.bmm(scores.softmax(-1), values).view(rows, -1)
 
@@ -167,7 +168,7 @@ class LlamaOnCpu:
 
 
 def _pack_linears(*linears: Any, norm: Any = None) -> list[PackedLinear]:
-    """Pack linear layers with the same input into one weight; each result is a range of its outputs.
+    """Pack linear layers with the same input into one weight. Each gets a range of this weight's outputs.
 
     Args:
         norm: the norm layer that gives the input. Its weight is multiplied into the packed weight, and is 1

@@ -48,7 +48,10 @@ def linear_plus(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -
 
 
 def unpacked_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x [rows, in] -> [rows, out] with a plain weight [out, in], for a large weight with other users."""
+    """x [rows, in] -> [rows, out] with a plain weight [out, in].
+
+    For a large weight that is not packed because another layer uses it too, such as the input embedding.
+    """
     if x.shape[0] > 2:
         return linear(pad_rows(x), weight)[: x.shape[0]]
     pair = F.pad(x, (0, 0, 0, 2 - x.shape[0]))  # the kernel for 1 row is half as fast as that for 2
@@ -61,9 +64,9 @@ def pad_rows(x: Tensor) -> Tensor:
 
 
 class PackedLinear(nn.Module):
-    """Replaces an nn.Linear by a range of the outputs of a packed weight.
+    """Replaces an nn.Linear. Its outputs are a range of the outputs of a packed weight.
 
-    Several layers can share one packed weight.
+    Several layers can share one packed weight, each with a range of its own.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, outputs: slice) -> None:
@@ -91,7 +94,7 @@ def pack_linears(module: nn.Module) -> None:
 def free_plain_weights(module: nn.Module) -> None:
     """Return the memory of the replaced weights to the system."""
     for parameter in module.parameters():
-        # The parameters that are left are views of the mapped weights file: copied, they let go of it.
+        # The remaining parameters are views of the memory-mapped weights file. Copies do not need the file.
         parameter.data = parameter.data.clone()
     # glibc does not return freed memory that lies between memory in use; other systems need no such call.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
