@@ -110,7 +110,15 @@ def test_following_a_recipe_is_enough(heading: str, copy: Path, tiny_folder: Pat
         added = [override for override in small if override.partition("=")[0] not in chosen]
         in_copy(copy, [sys.executable, *arguments, *added])
         assert list(tmp_path.glob("*/summary.parquet"))
-    in_copy(copy, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_floors.py"])
+
+
+def test_what_recipes_add_keeps_the_floors(copy: Path) -> None:
+    """Runs after the recipes, in the copy that they have written to."""
+    added = [path for recipe in RECIPES.values() for path in recipe.files if path.startswith("cfg_lab/")]
+    assert all((copy / path).exists() for path in added)
+    kept = "imports_point_down or circle or few_entries or one_door or display"
+    options = ["-q", "-p", "no:cacheprovider", "-k", kept]
+    in_copy(copy, [sys.executable, "-m", "pytest", *options, "tests/test_floors.py"])
 
 
 SMALL = [override for override in QUICK if not override.startswith("samples")] + ["samples=1"]
