@@ -74,7 +74,8 @@ def run_in_jobs_or_exit(
     Args:
         configs: for each cell, its composed config.
         overrides: for each cell, its overrides "key=value".
-        launch: runs `run_job` for every cell. Returns when all jobs have ended, raises if one has failed.
+        launch: runs `run_job` for every cell. It returns when all jobs have ended. It raises if a job has
+            failed.
 
     Returns:
         The rows of the summary, one per cell.
@@ -113,7 +114,7 @@ def run_job(config: DictConfig, command: str) -> None:
 
 
 def _with_choices(config: DictConfig) -> DictConfig:
-    """Add the names of the chosen options to the config of a job. Hydra removes them before it runs a job."""
+    """Add the names of the chosen options to a job's config. Hydra removes the names before it runs a job."""
     with open_dict(config):
         config.hydra = {"runtime": {"choices": HydraConfig.get().runtime.choices}}
     return config

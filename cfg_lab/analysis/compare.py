@@ -37,10 +37,10 @@ def summary(
 
     Returns:
         One row per cell, in the order of the results: `cell`, the settings, `texts` (number of texts), and
-        four columns per metric m: m (the mean), m_low, m_high, m_n. NaN where something cannot be known.
+        four columns per metric m: m (the mean), m_low, m_high, m_n. A number that cannot be known is NaN.
 
-        Intervals are cut off at the least and greatest value that the metric can have (`bounds`). The true
-        mean is never outside these bounds, so coverage does not change.
+        Intervals are cut off at the least and greatest value that the metric can have (see `bounds`). The
+        true mean is never outside these bounds, so coverage does not change.
 
     Raises:
         InputError: the results have no such metric.
@@ -80,15 +80,15 @@ def comparisons(
         baseline: a cell's id, or settings that identify one cell, such as {"guidance.scale": 1, "negatives":
             "empty"}. All other cells are compared with this cell. By default each guided cell is compared
             with an unguided cell (see `unguided_cells`) that has the same settings apart from guidance and
-            negatives. If there are several, the one with most settings in common is taken: all of them have
-            the same texts.
+            negatives. If several unguided cells fit, the one that has most settings in common with the
+            guided cell is taken. All unguided cells that fit have the same texts.
 
     Returns:
         One row per cell and metric, without the cells that are their own baseline: `cell`, the settings that
         vary, `metric`, `baseline` (a cell's id, None if the cell has no baseline), `difference` (cell minus
         baseline), `low` and `high` (95 % interval), `n` (number of pairs), `p`, `p_holm` (corrected for all p
-        values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. NaN where
-        something cannot be known. `needed` is for a study with this comparison alone. A study with all
+        values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. A number that
+        cannot be known is NaN. `needed` is for a study with this comparison alone. A study with all
         comparisons of the table, corrected by Holm's method, needs more prompts.
 
     Raises:
@@ -124,7 +124,11 @@ def comparisons(
 
 
 def _unguided_baselines(settings: SettingsByCell, unguided: set[str]) -> dict[str, str | None]:
-    """The baseline of each cell: itself if it is unguided, else the most similar unguided cell, else None."""
+    """The baseline of each cell: id of the cell -> id of its baseline.
+
+    An unguided cell is its own baseline. The baseline of a guided cell is the most similar of the unguided
+    cells that fit; None if no unguided cell fits.
+    """
     if not unguided:
         raise InputError(
             f"no cell is unguided, so there is no baseline to compare with; add {SCALE}=1 to the sweep, "

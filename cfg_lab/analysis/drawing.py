@@ -41,7 +41,7 @@ def add_sample_size_note(axes: Axes, cells: Sequence[Mapping[str, Any]], metrics
     """Add a note in small print: how many texts and prompts the means and intervals are based on.
 
     Args:
-        cells: one row per cell, with the column m_n of each metric m and "prompt count".
+        cells: one row per cell, with the column m_n of each metric m and the column "prompt count".
         metrics: the metrics that the figure shows.
     """
 
@@ -77,7 +77,7 @@ def set_axis_scale(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
 
 
 def decimals(values: Sequence[float]) -> int:
-    """Number of decimal places that show the largest of the values with three significant digits."""
+    """Number of decimal places with which the largest of the values has three significant digits."""
     largest = max((abs(value) for value in values), default=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest > 0 else 2
 

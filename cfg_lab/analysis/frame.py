@@ -31,7 +31,7 @@ def settings_of(results: pd.DataFrame) -> list[str]:
 
 
 def metrics_of(results: pd.DataFrame) -> list[str]:
-    """Names of the metrics: the columns of numbers, without settings and the sample number."""
+    """Names of the metrics: all columns of numbers except the settings and the sample number."""
     not_metrics = {*settings_of(results), "sample"}
     return [
         name
@@ -62,7 +62,7 @@ def unguided_cells(results: pd.DataFrame) -> set[str]:
     all. The column `negative_ids` of a text lists the negatives that ran at some step.
 
     Raises:
-        InputError: the results have no column `negative_ids`, or it holds something else than lists.
+        InputError: the results have no column `negative_ids`, or the column holds values that are not lists.
     """
     if "negative_ids" not in results.columns:
         raise InputError(
@@ -83,9 +83,9 @@ def unguided_cells(results: pd.DataFrame) -> set[str]:
 def varying(results: pd.DataFrame) -> list[str]:
     """Names of the settings that differ between cells, in the order of columns.
 
-    A setting is left out if the option of its group varies and determines its value. For example, suppose
-    each option of "negatives" has one template. Then "negatives.template" is left out, because "negatives"
-    already identifies the template.
+    A setting is left out if the option of the setting's group varies and this option alone determines the
+    setting's value. For example, suppose each option of "negatives" has one template. Then
+    "negatives.template" is left out, because "negatives" already identifies the template.
     """
     cells = settings_by_cell(results).values()
     differ = [name for name in settings_of(results) if len({cell[name] for cell in cells}) > 1]
@@ -100,7 +100,7 @@ def varying(results: pd.DataFrame) -> list[str]:
 
 
 def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """All settings of each cell, by its id, in the order in which cells appear.
+    """Id of each cell -> all settings of the cell, in the order in which cells appear.
 
     The value is None if a cell does not have the setting.
     """
@@ -135,9 +135,9 @@ class AlignedTexts:
     Attributes:
         cells: ids of the cells, in the order in which they appear.
         texts_per_cell: number of texts of each cell, [cells].
-        column_of_text: for each row of the results frame, its column of the table, [texts].
-        row_of_text: for each row of the results frame, its row of the table, [texts].
-        prompt_starts: first row of each prompt, [prompts]. Rows of a prompt are neighbours.
+        column_of_text: for each row of the results frame, the text's column in the table, [texts].
+        row_of_text: for each row of the results frame, the text's row in the table, [texts].
+        prompt_starts: first row of each prompt in the table, [prompts]. Rows of a prompt are neighbours.
         row_count: number of rows of the table.
     """
 
@@ -167,13 +167,13 @@ class AlignedTexts:
         )
 
     def table(self, metric: pd.Series[Any]) -> Floats:
-        """Values of a metric as [rows, cells]; NaN if a cell has no such text or the text has no score."""
+        """Values of a metric as [rows, cells]; NaN where there is no text or the text has no score."""
         values = np.full((self.row_count, len(self.cells)), np.nan)
         values[self.row_of_text, self.column_of_text] = metric.to_numpy(np.float64)
         return values
 
     def sums_by_prompt(self, values: Floats) -> tuple[Floats, Floats]:
-        """Sums and counts of each prompt's values, both [prompts, columns]. NaN values are left out.
+        """Sum and number of each prompt's values, both [prompts, columns]. NaN values are left out.
 
         Args:
             values: [rows, columns].

@@ -11,7 +11,7 @@ IMAGE_DPI = 300
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook displays as the value of a cell, without pyplot or a magic command."""
+    """A figure that a notebook displays as the value of a code cell, without pyplot or a magic command."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = BytesIO()

@@ -31,8 +31,8 @@ def pareto(
     Args:
         results: from `cfg_lab.load_results`.
         x, y: names of two metrics.
-        x_better, y_better: which values of each metric are better, "higher" or "lower". None is the direction
-            that the metric declares, see `cfg_lab.analysis.better`.
+        x_better, y_better: which values of each metric are better, "higher" or "lower". None takes the
+            direction that the metric declares, see `cfg_lab.analysis.better`.
 
     Returns:
         One row per cell: `cell`, the means in columns named x and y, `on_front`, and `probability`. The
@@ -41,8 +41,8 @@ def pareto(
         one of the means is not on the front.
 
     Raises:
-        InputError: the results have no such metric, or a metric does not declare which of its values are
-            better and the argument is None.
+        InputError: the results have no such metric. Or `x_better` or `y_better` is None, and its metric does
+            not declare which values are better.
     """
     checked_metrics(results, [x, y])
     signs = np.array([_cost_sign(x, "x_better", x_better), _cost_sign(y, "y_better", y_better)])
@@ -72,7 +72,10 @@ def pareto(
 
 
 def _cost_sign(metric: str, argument: str, direction: Direction | None) -> float:
-    """1 if lower values of a metric are better, -1 if higher: metric times factor is a cost to minimise."""
+    """The sign of a metric: 1 if lower values are better, -1 if higher values are.
+
+    The metric times its sign is a cost to minimise.
+    """
     direction = direction or better(metric)
     if direction not in {"higher", "lower"}:
         raise InputError(
@@ -82,12 +85,12 @@ def _cost_sign(metric: str, argument: str, direction: Direction | None) -> float
 
 
 def _means(sums: Floats, counts: Floats, weights: Floats, signs: Floats) -> Floats:
-    """Signed means of both metrics in each resample, [resamples, 2, cells].
+    """Means of both metrics in each resample, each multiplied by the metric's sign, [resamples, 2, cells].
 
     Args:
-        sums, counts: of each prompt's values, [2, prompts, cells].
+        sums, counts: sum and number of each prompt's values, [2, prompts, cells].
         weights: how often each prompt occurs in each resample, [resamples, prompts].
-        signs: the factor of each metric, [2].
+        signs: for each metric, 1 or the sign from `_cost_sign`, [2].
     """
     with np.errstate(invalid="ignore"):
         means = (weights @ sums) / (weights @ counts)  # [2, resamples, cells]

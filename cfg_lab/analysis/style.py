@@ -87,7 +87,7 @@ def in_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches. It opens no window and changes no global state."""
+    """An empty figure of this size in inches. No window is opened and no global state is changed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from cfg_lab.analysis.notebook import NotebookFigure

@@ -30,7 +30,7 @@ VALUES_NAMED = 4  # a setting with more values is described by their range or nu
 
 
 def question(axes: Sequence[Axis], roles: Roles) -> str:
-    """Return the question of a study: what do the settings that vary do to its aims."""
+    """Return the question of a study: what the settings that vary do to the study's aims."""
     settings = joined(escape(axis.name) for axis in axes)
     aims = joined(map(escape, roles.aims))
     if len(roles.aims) > AIMS_NAMED:
@@ -91,14 +91,15 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
 def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | None) -> str:
     """Return the article of one aim.
 
-    Its prices are the metrics that guidance can make worse. They are listed once per cell: if the best guided
-    cell is also the best for an earlier aim, the article refers to that aim.
+    The article also lists prices. A price is a metric that guidance can make worse. Prices are listed once
+    per cell: if the best guided cell is also the best for an earlier aim, the article refers to that aim.
 
     Args:
         finding: how guidance changed the aim.
         scope: size of the study.
         judged: whether the page reports the accuracy of this metric.
-        earlier_aim: the aim whose article lists the prices of this cell already; None if there is none.
+        earlier_aim: an earlier aim whose article already lists the prices of this cell; None if there is no
+            such aim.
     """
     name = escape(finding.metric)
     accuracy = " <a href='#metrics'>How accurate it is</a>" if judged else ""
@@ -130,7 +131,7 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _forest(changes: Sequence[Change], scope: Scope) -> str:
-    """Return a table of differences to the baseline, with each interval drawn."""
+    """Return a table of differences to the baseline as HTML. Each interval is also drawn."""
     rows = "".join(_row(change) for change in changes)
     cell = escape(scope.labels[changes[0].cell])
     return (
@@ -166,7 +167,10 @@ def _row(change: Change) -> str:
 
 
 def _interval_drawing(change: Change) -> str:
-    """Draw the interval as a line and the estimate as a dot, with zero in the middle; "" if unknown."""
+    """Draw the interval as a line and the estimate as a dot, with zero in the middle.
+
+    "" if the interval is unknown.
+    """
     if not all(map(math.isfinite, (change.low, change.high, change.difference))):
         return ""
     reach = max(abs(change.low), abs(change.high), abs(change.difference)) or 1.0
@@ -180,7 +184,10 @@ def _interval_drawing(change: Change) -> str:
 
 
 def _range(axis: Axis) -> str:
-    """Return the values of an axis. If there are many, return their range (numbers) or how many there are."""
+    """Return the values of an axis as text.
+
+    Many values are shortened: numbers to their range, other values to how many they are.
+    """
     if axis.numeric and len(axis.values) > 2:
         numbers = [value for value in axis.values if isinstance(value, float)]
         return f"{value_text(min(numbers))} to {value_text(max(numbers))}"

@@ -44,7 +44,7 @@ class Cells:
         ids: id of each cell.
         axes: the settings that differ between cells.
         points: for each cell one index per axis, into the values of that axis.
-        unguided: indices of the cells whose requests ran no negative.
+        unguided: indices of the cells in which no text was decoded with a negative.
     """
 
     ids: tuple[str, ...]
@@ -54,12 +54,12 @@ class Cells:
 
     @property
     def index(self) -> dict[str, int]:
-        """Number of each cell, by its id."""
+        """Id of each cell -> index of the cell."""
         return {cell: number for number, cell in enumerate(self.ids)}
 
     @property
     def labels(self) -> list[str]:
-        """A name for each cell made of its settings, such as "negatives own, scale 2"."""
+        """The name of each cell: the cell's settings as text, such as "negatives own, scale 2"."""
         return [
             ", ".join(
                 f"{axis.name} {value_text(axis.values[index])}"
@@ -73,8 +73,8 @@ class Cells:
     def curve_axis(self) -> int | None:
         """Index of the axis over which curves are drawn; None if no axis suits.
 
-        It is the guidance scale where that differs between cells. Otherwise it is the first numeric setting
-        with more than two values.
+        This is the axis of the guidance scale if the scale differs between cells. Otherwise it is the axis of
+        the first numeric setting with more than two values.
         """
         numeric = [number for number, axis in enumerate(self.axes) if axis.numeric]
         scales = [number for number in numeric if self.axes[number].key == SCALE]
@@ -82,7 +82,7 @@ class Cells:
 
 
 def cells_of(results: pd.DataFrame) -> Cells:
-    """Return the cells of results, which have one row per text."""
+    """Return the cells of a results frame, which has one row per text."""
     first_rows = results.drop_duplicates("cell")
     values = {key: [_hashable(value) for value in first_rows[key]] for key in analysis.varying(results)}
     names = _short_names(list(values))

@@ -27,10 +27,10 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
     """The cards of the classifiers, which say how accurate each is on labelled texts. "" without cards.
 
     Args:
-        cards: metric -> card. Texts and numbers of a card are shown as a list, and its entry "held_out" as a
-            table. That entry maps the name of a set of texts to its "n", its "accuracy", "auc" or both, and
-            perhaps "low" and "high". These are the ends of the interval of the accuracy, or of the AUC if
-            there is no accuracy.
+        cards: metric -> card. The entries of a card that are texts or numbers are shown as a list. The entry
+            "held_out" is shown as a table. It maps the name of a set of texts to a mapping with "n", with
+            "accuracy" or "auc" or both, and optionally with "low" and "high". "low" and "high" are the ends
+            of the interval of the accuracy, or of the AUC if there is no accuracy.
     """
     articles = "".join(_card_html(metric, card) for metric, card in cards.items())
     return f"<h3>How good the classifiers are</h3><div class='cards'>{articles}</div>" if cards else ""

@@ -51,7 +51,7 @@ def document(
         record: how the study was run.
         cards: metric -> measured accuracy of its classifier.
         text_budget: number of characters after which no more texts are added to the page.
-        token_budget: largest size of the data that the page needs to show tokens, in bytes.
+        token_budget: largest size, in bytes, of the data with which the page shows tokens.
     """
     measured = analysis.metrics_of(results)
     unscored = [name for name in measured if not results[name].notna().any()]
@@ -119,7 +119,7 @@ def as_script_text(value: Any) -> str:
 
 
 def _size(results: pd.DataFrame, cells: Cells) -> str:
-    """Return how many texts, cells, prompts and samples there are, and of which models."""
+    """Say how many texts, cells, prompts and samples there are, and which models generated the texts."""
     models = joined(escape(str(name)) for name in results["model_name"].unique())
     distinct = results["completion"].nunique()
     duplicates = f", {distinct:,} of them distinct" if distinct < len(results) else ""
@@ -131,7 +131,7 @@ def _size(results: pd.DataFrame, cells: Cells) -> str:
 
 
 def _option_descriptions(cells: Cells) -> dict[str, str]:
-    """Return the first line of the YAML of each option that is compared; empty if there are too many."""
+    """Return the first line of the YAML file of each compared option; empty for too many options."""
     descriptions: dict[str, str] = {}
     for axis in cells.axes:
         group = axis.key.replace(".", "/")

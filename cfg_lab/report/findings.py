@@ -1,9 +1,9 @@
 """Findings: how guidance changed each aim of a study, and how certain that is.
 
 An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse. The
-comparisons of all aims and prices are the main family, over which Holm's correction runs. A difference is
-called significant if its p value is below 5 % after the correction. If p is below 5 % only before the
-correction, the difference is called a lead.
+comparisons of all aims and prices form the main family: Holm's correction covers all of them together. A
+difference is called significant if its p value is below 5 % after the correction. If p is below 5 % only
+before the correction, the difference is called a lead.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Change:
     Attributes:
         metric: name of the metric.
         cell, baseline: numbers of the two cells.
-        mean, baseline_mean: mean of the metric in each of them.
+        mean, baseline_mean: mean of the metric in each of the two cells.
         difference: mean over prompts of the paired difference, cell minus baseline.
-        low, high: ends of its 95 % interval.
+        low, high: ends of the 95 % interval of the difference.
         p, p_holm: two-sided p value before and after Holm's correction; NaN if unknown.
         effect: Cohen's d_z: the difference divided by the standard deviation of the prompts' differences; NaN
             if unknown.
@@ -90,14 +90,17 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A comparison of the best guided cell with a cell that differs from it in one setting, not the scale.
+    """A comparison of the best guided cell with a neighbour.
+
+    A neighbour is a cell that differs from the best guided cell in one setting other than the scale.
 
     Attributes:
         setting: name of the setting that differs, such as "negatives".
-        value: its value in the neighbouring cell, such as "empty".
-        change: the best cell compared with the neighbour. Its p_holm has two corrections: Holm's over all
-            neighbours, then Bonferroni's. The factor of the latter is the number of guided cells, among which
-            the best was chosen, times the number of aims.
+        value: value of this setting in the neighbour, such as "empty".
+        change: the best guided cell compared with the neighbour. The p_holm of this change is corrected
+            twice. First, Holm's correction covers the comparisons with all neighbours. Second, Bonferroni's
+            correction multiplies p by (number of guided cells that are compared) * (number of aims), because
+            the best cell was chosen among these guided cells.
     """
 
     setting: str
@@ -117,12 +120,12 @@ class Finding:
         prices: changes of the price metrics in the best guided cell.
         neighbours: comparisons of the best guided cell with each cell that differs from it in one setting
             other than the scale, such as the negatives or the guidance rule.
-        compute: operations per text of the best guided cell divided by those of its baseline; NaN if not
-            counted.
+        compute: (operations per text in the best guided cell) / (operations per text in its baseline); NaN if
+            operations were not counted.
         better, worse: numbers of the guided cells that are significantly better or worse than their baseline.
         unscored: numbers of the cells without a score of this metric. They are not compared.
         edge: "largest" if the best guided cell has the largest scale of all guided cells, "smallest" if it
-            has the smallest, else "".
+            has the smallest scale, else "".
         guided: number of guided cells that are compared.
     """
 
@@ -150,8 +153,8 @@ class Comparisons:
     """All guided cells compared with their baselines, in every metric.
 
     Attributes:
-        primary: the main family: aims and prices. Holm's correction runs over all of it.
-        others: the remaining metrics, with a correction of their own.
+        primary: the main family: the changes of aims and prices. Holm's correction covers all of these.
+        others: the changes of all other metrics, with a correction of their own.
     """
 
     primary: tuple[Change, ...]
@@ -165,7 +168,7 @@ class Comparisons:
 def compare_with_baselines(
     results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles
 ) -> Comparisons:
-    """Compare every guided cell with its baseline; the result is empty if no cell has one."""
+    """Compare every guided cell with its baseline; the result is empty if no cell has a baseline."""
     means = {str(row["cell"]): row for row in row_dicts(summary)}
     families: list[tuple[Change, ...]] = []
     for metrics in (roles.primary, roles.others):
@@ -193,7 +196,7 @@ def _finding(
     roles: Roles,
     comparisons: Comparisons,
 ) -> Finding:
-    """Return the finding of one aim; `rows` are those of the summary."""
+    """Return the finding of one aim; `rows` are the rows of the summary."""
     sign = 1 if analysis.better(metric) == "higher" else -1
     index = cells.index
     means = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
@@ -228,9 +231,9 @@ def _finding(
 
 
 def _edge(cells: Cells, cell: int) -> str:
-    """Return "largest" or "smallest" if the cell has that scale among all guided cells, else "".
+    """Return whether a cell has the "largest" or the "smallest" scale of all guided cells; "" if neither.
 
-    In the first two cases a better cell may exist beyond the scales that were tried.
+    If it has one of these two scales, a better cell may exist beyond the scales that were tried.
     """
     for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:
@@ -245,11 +248,12 @@ def _edge(cells: Cells, cell: int) -> str:
 def _neighbours(
     change: Change, choices: int, results: pd.DataFrame, rows: Sequence[dict[str, Any]], cells: Cells
 ) -> tuple[Neighbour, ...]:
-    """Compare a guided cell with each cell that differs from it in exactly one setting, not the scale.
+    """Compare a guided cell with each cell that differs from it in exactly one setting other than the scale.
 
     Args:
         change: a change of the guided cell.
-        choices: number of changes among which this one was chosen as the best.
+        choices: factor of Bonferroni's correction: (number of guided cells that are compared) * (number of
+            aims).
         results: all results, one row per text.
         rows: rows of the summary.
         cells: all cells.

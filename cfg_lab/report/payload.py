@@ -61,7 +61,7 @@ def cells_payload(results: pd.DataFrame, cells: Cells, comparisons: Comparisons)
 def metrics_payload(
     metrics: Sequence[str], summary: pd.DataFrame, comparisons: Comparisons, roles: Roles, cells: Cells
 ) -> list[dict[str, Any]]:
-    """Return for each metric its role, and for each cell the mean, interval, n and change as lists."""
+    """Return for each metric its role, and lists with one entry per cell: mean, interval, n and change."""
     rows = {str(row["cell"]): row for row in row_dicts(summary)}
     return [
         {
@@ -79,7 +79,7 @@ def metrics_payload(
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """Return the Pareto front of each pair of metrics of which higher or lower values are better."""
+    """Return the Pareto front of each pair of metrics that both have a better direction."""
     directed = [
         name
         for name in (*roles.primary, *roles.others)
@@ -104,7 +104,8 @@ def texts_payload(
     """Return the texts and the packs of their tokens. A text that several cells share is stored once.
 
     Texts are added in groups; a group is one prompt and sample in all cells. The first sample of every prompt
-    comes before the second sample of any. Once the texts have `text_budget` characters, no group is added.
+    comes before the second sample of any prompt. Once the texts have `text_budget` characters, no group is
+    added.
     """
     prompts = prompts_of(results)
     cell_index = cells.index
@@ -166,9 +167,9 @@ def _title(axis: Axis) -> str:
 
 
 def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield, for each sample and prompt, the number of the prompt and its rows in all cells.
+    """Yield, for each sample and prompt, the prompt's number and the prompt's rows in all cells.
 
-    The first sample of every prompt comes before the second sample of any.
+    The first sample of every prompt comes before the second sample of any prompt.
     """
     numbers = results.groupby(PROMPT_KEY, sort=False).ngroup().to_numpy()
     groups: Any = results.groupby([results["sample"].to_numpy(), numbers], sort=True)
@@ -177,10 +178,10 @@ def _groups(results: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
 
 
 def _negatives(results: pd.DataFrame) -> list[str]:
-    """Return the negative phrases of each prompt; "" if it has none.
+    """Return the negative phrases of each prompt; "" if a prompt has none.
 
-    If a cell has phrases of its own, the results have them in place of the prompt's. If cells differ in the
-    phrases of a prompt, all different phrases are joined.
+    If a cell has negative phrases, the results have the cell's phrases in place of the prompt's phrases. If
+    cells differ in the phrases of a prompt, all different phrases are joined.
     """
     if "prompt_negative" not in results:
         return []

@@ -1,4 +1,7 @@
-"""Reads from a results folder how its study was run, and shows it as HTML, so that a reader can repeat it."""
+"""Reads from a results folder how the study was run, and writes that as HTML.
+
+A reader can repeat the study from the HTML.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ def prompts_fingerprint(results: pd.DataFrame) -> str:
 
 
 def _costs(store: Store) -> list[dict[str, Any]]:
-    """Read the costs. If a file is damaged, return none: the page is useful without them."""
+    """Read the costs. If a file is damaged, return no costs: the page is useful without costs."""
     try:
         return store.costs()
     except StoreError:

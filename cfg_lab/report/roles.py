@@ -37,11 +37,11 @@ class Roles:
 def roles_of(metrics: Sequence[str]) -> Roles:
     """Group metrics by the roles that they declare.
 
-    - A metric is an aim if it declares the role "aim". If none does, toxicity is the aim, or else the first
-      price.
     - A metric is a price if its role is one of the families in PRICES. Metrics of one family measure nearly
       the same, so only the metric with the lowest declared rank (`ColumnInfo.rank`) is a price.
-    - A metric of which neither higher nor lower values are better is never an aim or a price.
+    - A metric is an aim if it declares the role "aim". If no metric does, one price becomes the only aim: the
+      price of the family "toxicity", or the first price if there is none of that family.
+    - If neither higher nor lower values of a metric are better, the metric is never an aim or a price.
 
     Roles depend on the names of the metrics, never on their scores. So the number of comparisons that Holm's
     correction covers does not depend on scores either.

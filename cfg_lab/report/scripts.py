@@ -7,8 +7,8 @@ No Node.js is needed for that. Each module becomes a function that returns its e
     export const twice = (x) => round(2 * x);  const twice = (x) => round(2 * x);
                                                return { twice };
 
-Modules keep their own scopes in this form, and each runs once, after the modules that it imports. Three rules
-follow, and breaking one is an error:
+In this form, each module keeps its own scope. It runs once, after the modules that it imports. Three rules
+follow. A module that breaks a rule is an error:
 
 1. Modules do not import each other in a circle.
 2. Only `import { a, b as c } from "./module.js"` and `export const|function|class|async function` are used.
@@ -35,7 +35,7 @@ def page_script() -> str:
 
 
 def join_modules(sources: Mapping[str, str], entry: str) -> str:
-    """Return one script that runs `entry` after all modules that it needs, directly or through others.
+    """Return one script that runs `entry` after all modules that it imports directly or indirectly.
 
     Args:
         sources: source text by module name.

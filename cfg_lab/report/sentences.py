@@ -1,4 +1,8 @@
-"""Findings as sentences and lists. All returned text is safe HTML; <b> marks what a hurried reader needs."""
+"""Findings as sentences and lists.
+
+All returned text is safe HTML; <b> marks what a hurried reader needs. An aim is a metric that guidance is
+meant to improve. A price is a metric that guidance can make worse.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +77,10 @@ def headline(finding: Finding, scope: Scope) -> str:
 
 
 def spread(finding: Finding, scope: Scope) -> str:
-    """Say how many guided cells are significantly better or worse, and whether the best scale is extreme."""
+    """Say how many guided cells are significantly better or worse than their baselines.
+
+    Also say whether the best scale is the largest or the smallest scale that was tried.
+    """
     if finding.guided < 2:
         return ""
     better, worse = len(finding.better), len(finding.worse)
@@ -110,7 +117,7 @@ def neighbours(finding: Finding, scope: Scope) -> str:
 
 
 def prices(finding: Finding, scope: Scope) -> list[str]:
-    """List how the other metrics change in the best guided cell, the certain changes before the leads."""
+    """List how computation and prices change in the best guided cell, significant changes before leads."""
     if not finding.prices or finding.change is None:
         return []
     leads = [change for change in finding.prices if change.verdict == "lead"]
@@ -215,7 +222,7 @@ def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlativ
 
 
 def _neighbour(neighbour: Neighbour, scope: Scope) -> str:
-    """Say what the metric is in a neighbouring cell, and whether the best cell differs from it."""
+    """Say the metric's mean in a neighbouring cell, and whether the best cell differs from that cell."""
     change = neighbour.change
     setting = f"<b>{escape(neighbour.setting)} {escape(neighbour.value)}</b>"
     mean = (
@@ -286,7 +293,7 @@ def _movement(change: Change) -> str:
 
 
 def _prompts_needed(change: Change) -> str:
-    """Say how many prompts would detect the difference; "" if that is unknown or absurdly many."""
+    """Say how many prompts would detect the difference; "" if the number is unknown or above MOST_PROMPTS."""
     if not math.isfinite(change.needed) or change.needed > MOST_PROMPTS:
         return ""
     return (

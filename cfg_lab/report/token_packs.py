@@ -37,7 +37,7 @@ class Packs:
         packs: each pack as base64 text.
         pack_of: completion -> number of the pack that holds it.
         alternatives: whether any pack holds the likeliest tokens of each step.
-        note: a sentence for the reader about what was left out, and why; "" if nothing was.
+        note: a sentence for the reader about what was left out, and why; "" if nothing was left out.
     """
 
     packs: tuple[str, ...]
@@ -129,12 +129,12 @@ def _flat(step: Any, indices: dict[str, int]) -> list[int]:
 
 
 def _index(indices: dict[str, int], piece: Any) -> int:
-    """Return the index of a piece, which is added to `indices` if it is new."""
+    """Return the index of a piece. A new piece is first added to `indices`."""
     return indices.setdefault(str(piece), len(indices))
 
 
 def _note(packed: int, left_out: int, without_alternatives: int) -> str:
-    """Say what was left out; "" if nothing was."""
+    """Say what was left out; "" if nothing was left out."""
     notes: list[str] = []
     if without_alternatives:
         notes.append(f"{without_alternatives:,} of {packed:,} texts are without their alternative tokens")

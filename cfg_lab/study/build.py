@@ -34,7 +34,7 @@ _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_"})
 def build_study(
     configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]], command: str | None = None
 ) -> Study:
-    """The study that composed configs describe, with one cell per config.
+    """Build a study from composed configs, with one cell per config.
 
     Args:
         configs: for each cell its config, with the node `hydra.runtime.choices`.
@@ -69,7 +69,8 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     """The cell of a config.
 
     Args:
-        shared: objects by their key. Cells whose configs have an equal node share one object.
+        shared: key -> object, filled by this function. Cells whose configs have an equal node share the
+            object that the node describes.
     """
     for group in SETTING_GROUPS:
         if not OmegaConf.is_dict(config.get(group)):
@@ -142,8 +143,8 @@ def canonical_config(node: Any) -> Any:
 def _defaults(called: Any) -> dict[str, Any]:
     """The default value of every parameter of a function or class.
 
-    A function with `**arguments` passes them to the class that it returns (by its annotation). The defaults
-    of that class are then included.
+    A function with `**arguments` passes them to a class, which its return annotation names. The defaults of
+    that class are then included.
     """
     parameters = inspect.signature(called).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}

@@ -28,7 +28,7 @@ class Cell:
         settings: the config's plain values under dotted keys, {"guidance.scale": 1.5, …}. They become
             columns of the results.
         label: the settings in which the cell differs from other cells of its study.
-        model_key: a text that names the model. The cells of a study with equal keys share one model.
+        model_key: a text that names the model. Cells of a study that have equal keys share one model.
         model: function that loads the model.
         prompts: the prompts of the cell.
         negatives: object that makes the negative branches of each prompt.

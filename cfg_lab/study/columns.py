@@ -203,5 +203,5 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
 
 
 def _integers(stored: Any) -> tuple[int, ...]:
-    """A list column as a tuple. Empty for None: older files do not have the column."""
+    """A value of a list column as a tuple. None gives an empty tuple: older files do not have the column."""
     return () if stored is None else tuple(map(int, stored))

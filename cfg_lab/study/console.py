@@ -20,7 +20,8 @@ def open_console(*, stderr: bool = False) -> Console:
     """A console on stdout or stderr. In a pipe and in a notebook it prints plain lines.
 
     A command that a notebook runs with `!` always prints to stdout, because a notebook shows stderr as an
-    error. It prints plain lines, because a notebook keeps every redrawing of a progress bar as one more line.
+    error. Such a command prints plain lines, because a notebook keeps every redrawing of a progress bar as
+    one more line.
     """
     notebook = "JPY_PARENT_PID" in os.environ  # a notebook's kernel sets it
     return Console(
@@ -67,7 +68,7 @@ def fitting_table(
 def _table(
     labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
 ) -> Table:
-    """The table with labels, n, and mean and interval of the first `shown` columns."""
+    """The table with the labels, n, and the mean and interval of each of the first `shown` columns."""
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
         table.add_column(key.removeprefix("guidance."))

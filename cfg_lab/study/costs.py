@@ -20,7 +20,7 @@ def _now() -> str:
 
 @dataclass(kw_only=True)
 class DecodingCost:
-    """Counts what one model's decoding costs while it runs.
+    """Counts, while decoding runs, what decoding with one model costs.
 
     If a run is interrupted, its unfinished texts count in `seconds`, `steps` and `rows` only.
 
@@ -36,7 +36,7 @@ class DecodingCost:
         rows: number of rows in all these batches. A row that several texts share counts once.
         negative_rows_saved: rows that the finished texts did not need because a schedule or an early stop
             ended their negative branches.
-        peak_memory: bytes. On CPU the largest size of the process, on CUDA the largest allocation.
+        peak_memory: on CPU the largest size of the process, on CUDA the largest allocation, in bytes.
         clock: start of decoding on the clock of `time.monotonic`, in seconds. Not stored.
     """
 

@@ -36,7 +36,7 @@ def declare_stored_columns(store: Store) -> None:
     """Make the descriptions in a results folder known to this process.
 
     Raises:
-        StoreError: a file is damaged; names the file.
+        StoreError: a file is damaged. The message names the file.
     """
     paths = (store.root / "metrics").glob("[!.]*.json")
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):  # the newest file wins

@@ -19,7 +19,7 @@ from cfg_lab.study.notebook_html import token_html
 class Generated(str):
     """A generated text: a str with its tokens and trace. A notebook shows how guidance changed each token.
 
-    Texts that are derived from it (a slice, an upper-case copy) are plain strings.
+    Texts that are derived from a Generated (a slice, an upper-case copy) are plain strings.
 
     Attributes:
         completion: tokens, trace and finish reason.

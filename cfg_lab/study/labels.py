@@ -26,9 +26,9 @@ def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, st
 
 
 def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Mapping[str, str]]:
-    """For each row of a summary, its values of the settings that the last sweep of the folder varied.
+    """The label of each row of a summary: the values of the settings that the folder's last sweep varied.
 
-    If two cells would have the same label, labels consist of all settings that differ between cells instead.
+    If two cells would then have the same label, labels consist of all settings that differ between cells.
 
     Args:
         summary: one row per cell, with its settings.

@@ -69,7 +69,7 @@ def token_html(
 
 
 def completion_html(completion: Completion) -> str:
-    """The HTML of `token_html` for a completion without a tokenizer: token ids in place of text."""
+    """The HTML of `token_html` for a completion, with token ids in place of text: no tokenizer is needed."""
     pieces = [f"{token} " for token in completion.tokens]
     return token_html(pieces, completion.trace.columns, completion.trace.alternatives_as_text(str))
 
@@ -123,7 +123,7 @@ def results_html(summary: pd.DataFrame) -> str:
 
 
 def level(moved: float) -> int:
-    """The level of colour for a change of log-prob in nats: 0 for none to 5 for the strongest."""
+    """The level of colour for a change of log-prob in nats: from 0 (no colour) to 5 (strongest)."""
     return sum(abs(moved) >= limit for limit in LEVELS) if math.isfinite(moved) else 0
 
 
@@ -141,7 +141,7 @@ def _token(
     trace: Mapping[str, Sequence[float]],
     alternatives: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
 ) -> str:
-    """The HTML of one token with its card."""
+    """The HTML of one token with its card: the box that shows the token's numbers on hover or focus."""
     numbers = {name: float(values[index]) for name, values in trace.items()}
     moved = numbers.get("guided", math.nan) - numbers.get("positive", math.nan)
     colour_level = level(moved)

@@ -25,8 +25,8 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
         max_rows: number of rows of the decoder's batch.
 
     Raises:
-        InputError: a prompt does not fit into the model or the batch, or its negative cannot be made. The
-            message names the prompt.
+        InputError: a prompt does not fit into the model or the batch, or the negative of a prompt cannot be
+            made. The message names the prompt.
     """
     # Without random sampling all samples of a prompt are equal, so there is only one, whatever `samples` is.
     samples = cell.samples if cell.sampling.random else 1
@@ -57,7 +57,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
 
 
 def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
-    """The prompt as it is stored and scored. If the cell has negative phrases, they replace the prompt's."""
+    """The prompt as it is stored and scored. Negative phrases of the cell replace those of the prompt."""
     if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
         return replace(prompt, negative=negatives.phrases)
     return prompt

@@ -14,7 +14,7 @@ class PlannedText:
     """One text of a cell before it is decoded.
 
     Attributes:
-        prompt: the prompt. If the cell has negative phrases, they are its `negative`.
+        prompt: the prompt. If the cell has negative phrases, they replace the prompt's `negative`.
         request: the request to the decoder.
         completion_id: id of the completion, from `Request.id`.
     """

@@ -68,7 +68,7 @@ class ProgressBar:
 
         Args:
             done: number of units that were finished since the last call.
-            saved: number of units that turned out to be unnecessary; the total gets smaller by them.
+            saved: number of units that turned out to be unnecessary; they are subtracted from the total.
             note: text to show beside the bar from now on; None leaves it as it is.
         """
         task = self.progress.tasks[0]

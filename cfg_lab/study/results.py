@@ -63,7 +63,11 @@ def load_results(path: str | Path) -> Results:
 
 
 def _column_kinds(results: pd.DataFrame) -> list[str]:
-    """Names of the columns. Settings, metrics and the like are counted instead: "12 settings"."""
+    """The kinds of columns, as text.
+
+    Settings, metrics, and the columns trace_… and alternatives_… are only counted, as in "12 settings". All
+    other columns are named.
+    """
     settings, metrics = set(settings_of(results)), set(metrics_of(results))
 
     def kind(name: str) -> str:

@@ -158,7 +158,7 @@ def _decoded(
     model: LanguageModel,
     other_models: Mapping[str, LanguageModel],
 ) -> Decoded:
-    """A completion with its texts and models: everything that its row in the store needs."""
+    """A completion with its texts and models: all that is needed to write its row to the store."""
     stop = completion.request.stop_when
 
     def text_of(completion: Completion) -> str:

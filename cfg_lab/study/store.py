@@ -8,7 +8,7 @@
         metrics/<scorer>.json           what metrics of your own declare about their columns
         costs/*.json                    cost of decoding, one file per run and model
         summary.parquet                 one row per cell
-        tracked/<run>                   what each destination of a tracker has of the run
+        tracked/<run>                   where the run was logged: one entry per destination of a tracker
 
 Every file is first written under a temporary name, then fsynced and renamed. A killed sweep therefore loses
 at most the work that it had not written yet. Several sweeps can use one folder at the same time: they write
@@ -174,7 +174,7 @@ class Store:
         return sorted(costs, key=lambda cost: str(cost["started"]))
 
     def planned_text_count(self) -> int:
-        """Number of texts that the cells consist of, decoded or not."""
+        """Number of texts in all cells, decoded or not."""
         return sum(pq.read_metadata(path).num_rows for path in self._files("cells"))
 
     def cells_and_decoded(self) -> tuple[pd.DataFrame, pd.Series[bool]]:
@@ -220,7 +220,7 @@ class Store:
         return latest.pivot(index="text", columns="column", values="value")
 
     def cells(self, ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """The cells with one row per text: the columns of CELL_SCHEMA, `cell`, and the cell's settings.
+        """One row per text of the cells. Columns: those of CELL_SCHEMA, `cell`, and the settings of the cell.
 
         Args:
             ids: ids of the cells to read; None reads all.
@@ -269,7 +269,7 @@ def _damaged(path: Path, error: Exception) -> StoreError:
 
 
 def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells that are decoded, with the columns of their completions and their scores.
+    """The rows of `cells` whose text is decoded, with the columns of its completion and its scores.
 
     Args:
         cells: rows of `store.cells()`.

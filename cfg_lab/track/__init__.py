@@ -1,4 +1,4 @@
-"""Trackers: services that results are logged to. Only this package knows their libraries."""
+"""Trackers: services that results are logged to. Only this package uses the libraries of these services."""
 
 from cfg_lab.track.tensorboard_tracker import TensorBoardTracker
 from cfg_lab.track.tracker import CellResult, NoTracker, StudyResult, Tracker

@@ -127,13 +127,13 @@ def _digest(tracker: Tracker, *content: object) -> str:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """The results of a study at one moment, from which the results that a tracker logs are made.
+    """The results of a study at one moment. What a tracker logs is made from them.
 
     Attributes:
         results: one row per text, as `load_results` gives them.
         summary: one row per cell.
-        metrics: names of the metrics that at least one text has.
-        labels: cell -> the settings that differ from other cells, as text.
+        metrics: names of the metrics of which at least one text has a score.
+        labels: cell -> the settings in which the cell differs from other cells, as text.
         means: cell -> mean, ends of the interval and n of every metric.
     """
 
@@ -235,6 +235,7 @@ def _likeliest(alternatives: Any, step: int) -> str:
 def _figures(results: pd.DataFrame, roles: Roles) -> dict[str, Figure]:
     """The figures: curves over the scale for each aim and price, and each aim against the first price.
 
+    An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse.
     `cfg_lab.report.roles` says which metrics are aims and prices.
     """
     figures = {name: analysis.scale_curves(results, name) for name in roles.primary}

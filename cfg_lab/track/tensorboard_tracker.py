@@ -42,7 +42,8 @@ class TensorBoardTracker:
     - The run "overview" has the figures (Images), the tables of cells and comparisons, the command, versions
       and machine (Text), and the cost of decoding (Time series).
     - Below "overview" there is one run per curve. A curve consists of the cells that differ in guidance.scale
-      alone. Its step is 1000 times the scale. The tab Custom scalars shows the curves with their intervals.
+      alone. The step of each cell on the curve is 1000 times the scale. The tab Custom scalars shows the
+      curves with their intervals.
 
     Logging a cell or a study again replaces its event files, so that nothing is shown twice.
 
@@ -74,7 +75,7 @@ class TensorBoardTracker:
 
     @property
     def destination(self) -> str:
-        """ "TensorBoard", and where `log_dir` is set its absolute path."""
+        """ "TensorBoard"; if `log_dir` is set, followed by the absolute path of `log_dir`."""
         return self.name if self.log_dir is None else f"{self.name} {self._log_dir(self.log_dir)}"
 
     @property
@@ -141,7 +142,7 @@ class TensorBoardTracker:
 
 
 def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Label of a curve -> its cells in order of scale. They differ in the guidance scale alone.
+    """Label of a curve -> cells of the curve in order of scale. They differ in the guidance scale alone.
 
     A group of cells with a single scale is not a curve and is left out.
     """
@@ -180,7 +181,10 @@ def _writer(folder: Path) -> Any:
 
 
 def _add_metrics(run: Any, summary: Mapping[str, Any], metrics: Iterable[str], scale: Any) -> None:
-    """Every statistic of every metric, at the step of the guidance scale; at step 0 for rules without one."""
+    """Log every statistic of every metric.
+
+    The step stands for the guidance scale. It is 0 for rules without a scale.
+    """
     step = round(STEPS_PER_SCALE * scale) if isinstance(scale, int | float) and math.isfinite(scale) else 0
     for metric in metrics:
         for statistic, ending in STATISTICS.items():
@@ -196,7 +200,7 @@ def _metrics_of(columns: Iterable[str]) -> list[str]:
 
 
 def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple[Any, Any, Any]:
-    """TensorBoard's summaries for HParams: the columns of its table, and the begin and the end of a run."""
+    """TensorBoard's summaries for HParams: the columns of its table, and the start and the end of a run."""
     from torch.utils.tensorboard import summary
 
     untyped: Any = summary
@@ -204,7 +208,7 @@ def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple
 
 
 def _hyperparameters(summary: pd.DataFrame) -> dict[str, Any]:
-    """One value of each setting that differs between cells; of every setting where there is a single cell."""
+    """One value of each setting that differs between cells, or of each setting if there is one cell."""
     names = analysis.varying(summary) if len(summary) > 1 else None
     examples: dict[str, Any] = {}
     for settings in settings_by_cell(summary).values():

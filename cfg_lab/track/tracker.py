@@ -20,7 +20,8 @@ class CellResult:
     Attributes:
         study: name of the study.
         cell: id of the cell.
-        label: the settings that differ from other cells of the study, as text: "negatives own, scale 2".
+        label: the settings in which the cell differs from other cells of the study, as text: "negatives own,
+            scale 2".
         settings: all settings of the cell by config key: {"guidance": "cfg", "guidance.scale": 1.5, …}.
         summary: for each metric m: its mean m, the ends of its 95 % interval m_low and m_high, and m_n, the
             number of scored texts.
@@ -45,7 +46,7 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """The results of a study as a whole, to be logged as one run beside those of its cells.
+    """The results of a study as a whole, to be logged as one run beside the runs of its cells.
 
     Attributes:
         study: name of the study.
@@ -71,10 +72,10 @@ class StudyResult:
 
 
 class Tracker(Protocol):
-    """Logs results where they can be compared with those of other studies.
+    """Logs results to a service where they can be compared with the results of other studies.
 
-    `mirror` calls `log_cell` for every cell that has changed, then `log_study`. Both may raise any exception:
-    the results on disk are complete without them, and the command goes on.
+    `mirror` calls `log_cell` for every cell that has changed, then `log_study`. Both methods may raise any
+    exception: the results on disk are complete without the tracker, and the command goes on.
     """
 
     @property
@@ -113,7 +114,7 @@ class Tracker(Protocol):
         ...
 
     def log_study(self, result: StudyResult) -> Path | None:
-        """Log the study as a whole. Returns as `log_cell` does."""
+        """Log the study as a whole. Returns the folder of the study's run, as `log_cell` does for a cell."""
         ...
 
 

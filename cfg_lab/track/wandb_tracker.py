@@ -46,7 +46,7 @@ class WandbTracker:
         mode: "online", "offline", or "auto". "auto" is the value of WANDB_MODE if it is set, else "online" if
             there is an API key, else "offline". Offline runs are written to the folder `wandb` in the
             results; `wandb sync` uploads them.
-        token_rows: largest number of rows in a cell's table of tokens. Texts are never cut. 0 logs none.
+        token_rows: largest number of rows in a cell's table of tokens. Texts are never cut. 0 logs no tokens.
     """
 
     project: str = "cfg_lab"
@@ -213,7 +213,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The frames as W&B tables, those without rows left out."""
+    """The frames as W&B tables. Frames without rows are left out."""
     import wandb
 
     def table(frame: pd.DataFrame) -> wandb.Table:
@@ -225,7 +225,7 @@ def tables(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:
-    """The values of a column. If their types differ, they become text, because W&B refuses mixed types."""
+    """The values of a column. If the types of the values differ, all become text: W&B refuses mixed types."""
     present = [value for value in values if value is not None and value == value]
     if len({"number" if type(value) in (int, float) else type(value).__name__ for value in present}) < 2:
         return values

@@ -28,7 +28,7 @@ class BatchLauncher(Launcher):
         self.loader, self.config = hydra_context.config_loader, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the whole sweep. The value of each job is its row of the summary."""
+        """Run the whole sweep. The return value of each job is the row of the job's cell in the summary."""
         from cfg_lab.sweep import run_or_exit
 
         configs = compose(self.loader, self.config, job_overrides)
@@ -40,9 +40,9 @@ class BatchLauncher(Launcher):
 
 
 class GridSweeper(BasicSweeper):
-    """Expands the values on the command line to a grid, and gives the launcher all of its cells at once.
+    """Expands the values on the command line to a grid, and gives the launcher all cells of the grid at once.
 
-    Hydra's own sweeper writes files and composes every config before it launches; this one does neither.
+    Hydra's own sweeper writes files and composes every config before it launches. This sweeper does neither.
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -78,8 +78,9 @@ class GridSweeper(BasicSweeper):
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell: all overrides of the command line, and the default study's overrides of
-        keys that the command line does not set.
+        """The overrides of each cell: those of the command line, and those of the default study.
+
+        An override of the default study is left out if the command line sets its key.
         """
         overrides = parser.parse_overrides(arguments)
         # The scales of the default study suit its guidance rule only. If the command line chooses another
@@ -103,9 +104,9 @@ def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
 def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
     """Compose the config of each job.
 
-    Hydra takes about 60 ms to compose one config. Jobs that differ only in plain values share this work: the
-    first is composed, and the others are copies of it with their values set. The copies are made by pickle,
-    which is 8 times as fast as deepcopy.
+    Hydra takes about 60 ms to compose one config. Jobs that differ only in plain values share this work: only
+    the config of the first of these jobs is composed. The configs of the others are copies of it, in which
+    the values of each job are set. The copies are made by pickle, which is 8 times as fast as deepcopy.
 
     Args:
         loader: Hydra's config loader.

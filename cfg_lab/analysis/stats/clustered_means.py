@@ -42,7 +42,12 @@ class ClusteredMeans:
 
 
 def clustered_means(sums: Floats, counts: Floats) -> ClusteredMeans:
-    """Mean, standard error and sizes of each column of `sums` and `counts` [prompts, columns]."""
+    """Mean, standard error, number of values and number of prompts of each column.
+
+    Args:
+        sums: sum of each prompt's values, [prompts, columns].
+        counts: number of each prompt's values, [prompts, columns].
+    """
     n, prompts = counts.sum(0), np.count_nonzero(counts, axis=0).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums.sum(0) / n
@@ -56,7 +61,7 @@ def clustered_means(sums: Floats, counts: Floats) -> ClusteredMeans:
 
 
 def sums_by_prompt(values: Floats, prompts: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """Sums and counts of each prompt's values, both [prompts, 1]. NaN values are left out.
+    """Sum and number of each prompt's values, both [prompts, 1]. NaN values are left out.
 
     Args:
         values: [texts].
@@ -89,7 +94,7 @@ class ColumnBatch:
 def column_batches(
     means: ClusteredMeans, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
 ) -> Iterator[ColumnBatch]:
-    """Batches of the columns that vary and have from `fewest` to `most` prompts.
+    """Batches of all columns that have from `fewest` to `most` prompts and whose values vary.
 
     Args:
         means: means and standard errors of the columns.

@@ -4,8 +4,8 @@ Input: for each column, the sum and the number of every prompt's scored values. 
 
 1. Compute the mean over all values, and its cluster-robust standard error.
 2. Draw 3,999 resamples of the prompts, with replacement. A prompt brings all its values with it.
-3. For each resample compute the t statistic: its mean minus the mean of step 1, divided by its own standard
-   error.
+3. For each resample compute the t statistic:
+   (mean of the resample - mean of step 1) / standard error of the resample.
 4. Take the 2.5 % and 97.5 % quantiles of these t statistics as critical values.
 5. The interval goes from mean - upper critical value * standard error to
    mean - lower critical value * standard error.
@@ -19,8 +19,10 @@ to 64 prompts. The t statistics also reflect skewness: the interval of a skewed 
 of its tail.
 
 Exceptions:
-- Student's t is used with fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts, because there are too few different
-  resamples, and with more than MAX_PROMPTS_FOR_RESAMPLING, because the result would be nearly the same.
+- With fewer than MIN_PROMPTS_FOR_BOOTSTRAP prompts, Student's t is used, because there are too few different
+  resamples.
+- With more than MAX_PROMPTS_FOR_RESAMPLING prompts, Student's t is used, because the result of the bootstrap
+  would be nearly the same.
 - A critical value is at least 0 and at most three times the critical value of Student's t.
 """
 
@@ -50,7 +52,7 @@ The limit is needed because the t statistic of a resample with hardly any variat
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean with its 95 % confidence interval. NaN where it cannot be known.
+    """A mean with its 95 % confidence interval. A number that cannot be known is NaN.
 
     Attributes:
         mean: mean over all scored values.

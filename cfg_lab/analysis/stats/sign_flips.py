@@ -9,19 +9,20 @@ Input: for each column, the sum and the number of every prompt's differences (va
    - More prompts: a set of 4,096. If fewer than 20 of the 4,096 sign flips are as extreme as the data, use a
      set 64 times as large (32 times with 18 prompts).
 3. p is the share of sign flips whose |t| is at least as large as that of the data.
-4. The critical value is the |t| that the data must exceed for p < 0.05. The interval goes this many standard
-   errors up and down from the mean, so it excludes 0 exactly if p < 0.05.
+4. The critical value is the |t| that the data must exceed for p < 0.05. The interval goes from
+   mean - critical value * standard error to mean + critical value * standard error. It therefore excludes 0
+   exactly if p < 0.05.
 
 Returned: mean, interval, number of pairs, p, effect size, and the number of prompts that a new study needs.
 
 Why this is valid:
-- If guidance changes nothing, values and baseline of a prompt can be exchanged, so its difference has either
-  sign with equal chance. The test is then exact for any distribution.
-- If they differ in more than their mean, for example in skewness, the test is in general not exact. It is
-  then the wild cluster bootstrap with the null hypothesis imposed (Cameron, Gelbach & Miller 2008,
-  doi:10.1162/rest.90.3.414).
-- The test is exact with each of the two sets of step 2. It is also exact if both are used, because the
-  enlarged set only replaces p values that are below 20 / 4,096 with the basic set.
+- If guidance changes nothing, values and baseline of a prompt can be exchanged. The difference of the prompt
+  then has either sign with equal chance, and the test is exact for any distribution.
+- If the distributions of values and baseline differ in more than the mean, for example in skewness, the test
+  is in general not exact. It is then the wild cluster bootstrap with the null hypothesis imposed (Cameron,
+  Gelbach & Miller 2008, doi:10.1162/rest.90.3.414).
+- The test is exact with each of the two sets of step 2. It is also exact if both sets are used, because the
+  enlarged set is used only if the basic set gives a p value below 20 / 4,096. Larger p values do not change.
 - If prompts have differences of the same size (as with metrics of 0 and 1) and not all sign vectors are used,
   p is only an estimate of the p value that all sign vectors would give.
 
@@ -29,10 +30,10 @@ Limits:
 - p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No p value is
   extrapolated beyond that. A study with few prompts can therefore not make many comparisons: with 12 prompts
   and more than 102 tests, no p value is below 0.05 after Holm's correction.
-- The paired t test is used with fewer than 12 prompts, because there are too few different sign vectors, and
-  with more than 1,000, because the result would be nearly the same. With few prompts, a small p value of the
-  t test is valid only if the differences are normal. With more than 1,000 it is valid unless a few prompts
-  make up most of the variance.
+- With fewer than 12 prompts, the paired t test is used, because there are too few different sign vectors. A
+  small p value of the t test is then valid only if the differences are normal.
+- With more than 1,000 prompts, the paired t test is used, because the result of the sign-flip test would be
+  nearly the same. A p value of the t test is then valid unless a few prompts make up most of the variance.
 - If all prompts differ by the same amount, p is 2 / 2^prompts, as in the sign test.
 """
 
@@ -72,7 +73,7 @@ MIN_EXTREME_SIGN_FLIPS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A mean of paired differences, value minus baseline. NaN where something cannot be known.
+    """A mean of paired differences, value minus baseline. A number that cannot be known is NaN.
 
     Attributes:
         mean: mean over all pairs.
@@ -149,7 +150,9 @@ def paired_differences(sums: Floats, counts: Floats) -> list[Difference]:
 
 
 def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Floats]:
-    """p value and critical |t| of each column, both [columns]: steps 2 to 4 of the module's docstring.
+    """p value and critical |t| of each column, both [columns].
+
+    This function does steps 2 to 4 of the module's docstring.
 
     Args:
         sums, counts: [columns, prompts].
@@ -198,14 +201,14 @@ def _flipped_r_squared(sums: Floats, counts: Floats) -> Floats:
 def _r_squared(t: Floats, prompts: int) -> Floats:
     """The share of the sum of squares that the mean explains, t^2 / (t^2 + prompts - 1), in [0, 1].
 
-    It rises with |t|, so it orders sign flips as |t| does. Its rounding error is small for every t, whereas t
-    itself has a large rounding error if the prompts hardly vary.
+    This share, R^2, rises with |t|, so it orders sign flips as |t| does. The rounding error of R^2 is small
+    for every t, whereas t itself has a large rounding error if the prompts hardly vary.
     """
     return t**2 / (t**2 + prompts - 1)
 
 
 def _t_from_r_squared(r_squared: Floats, prompts: int) -> Floats:
-    """The |t| that has this share of the sum of squares."""
+    """The |t| for which `_r_squared` returns this R^2."""
     return np.sqrt((prompts - 1) * r_squared / (1 - r_squared))
 
 

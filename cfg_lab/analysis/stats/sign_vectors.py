@@ -8,7 +8,7 @@ average over samples.
 Two groups are built for each number of prompts, as binary linear codes:
 
 1. The basic set has 4,096 vectors. With 12 prompts these are all sign vectors. With more prompts the signs of
-   12 prompts are free, and the sign of each further prompt is a product of some of them. In this set any two
+   12 prompts are free, and the sign of each other prompt is a product of some free signs. In this set any two
    prompts have all four combinations of signs equally often.
 2. The enlarged set consists of all products of a basic vector with a multiplier (at most 64 multipliers). Up
    to 19 prompts it contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
@@ -53,7 +53,7 @@ def basic_signs(prompts: int) -> Floats:
 def sign_multipliers(prompts: int) -> Floats:
     """Sign vectors that turn the basic set into the enlarged set, [MAX_MULTIPLIERS or fewer, prompts].
 
-    The first is all ones, so the basic set is a subset of the enlarged one.
+    The first multiplier is all ones, so the basic set is a subset of the enlarged set.
     """
     bits = min(int(MAX_MULTIPLIERS).bit_length(), max(prompts - FREE_SIGNS, 1)) - 1
     single_bits = 2 ** np.arange(bits)
