@@ -41,7 +41,7 @@ def inline(
 
     Args:
         prompts: one mapping per prompt: `text`, and optionally `id`, `negative`, `system`, `reference`. A
-            prompt without an id gets its number, counted from 1.
+            prompt without an id gets its number as id, counted from 1.
         system: system message of prompts that have none of their own, for chat models.
         limit: number of prompts to take, from the first on. None takes all.
 
@@ -55,7 +55,7 @@ def inline(
 def from_file(
     path: str, *, column: str = "text", system: str | None = None, limit: int | None = None
 ) -> list[Prompt]:
-    """Prompts from a .jsonl, .csv or .parquet file with one record per prompt, or a .txt with one per line.
+    """Prompts from a .jsonl, .csv or .parquet file (one record per prompt) or a .txt file (one per line).
 
     Empty lines are skipped. Fields of a record that a prompt does not have are ignored.
 
@@ -133,7 +133,7 @@ def _is_missing(value: object) -> bool:
 def _prompts(
     records: Sequence[Mapping[str, Any]], source: str, system: str | None, limit: int | None
 ) -> list[Prompt]:
-    """Make one prompt per record, or raise an error of `inline`. `source` names the records in errors."""
+    """Make one prompt per record, or raise an InputError of `inline`. `source` names the records in it."""
     if limit is not None and limit < 1:
         raise InputError(f"prompts.limit must be at least 1, got {limit}")
     prompts: list[Prompt] = []

@@ -1,6 +1,6 @@
 """Guided decoding with a KV cache: token ids in, token ids out, without text or files.
 
-Read it in this order: `request` (what is decoded), `decoder` (the loop), `batch` (the steps of the loop),
-`group` and `distributions` (guide and sample), `model_rows` and `kv_buffer` (prefill, fork and free rows),
-`completion` and `trace` (the result).
+Read the modules in this order: `request` (what is decoded), `decoder` (the loop), `batch` (the steps of the
+loop), `group` and `distributions` (guide and sample), `model_rows` and `kv_buffer` (prefill, fork and free
+rows), `completion` and `trace` (the result).
 """

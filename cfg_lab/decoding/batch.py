@@ -2,28 +2,30 @@
 
 One step, in the order in which `Decoder` calls it:
 
-1. fork: if sequences that share a row have chosen different tokens, the row is copied for each further token.
-2. admit: waiting requests get rows, one per branch, while enough rows are free. All tokens of their contexts
-   but the last are prefilled.
+1. fork: if sequences that share a row have chosen different tokens, the row is copied, so that each of these
+   tokens has its own row.
+2. admit: waiting requests get rows, one per branch, while enough rows are free. Each context is prefilled
+   except for its last token.
 3. forward: every model reads one token in each of its live rows.
 4. guide: the guidance rule combines the branches of each sequence into one distribution of its next token.
-5. sample: each sequence chooses its next token, by noise that is a hash of the request and the position.
-6. record: the tokens and the numbers of their traces are appended to the sequences.
-7. release: finished texts free their rows, and so do negatives that the next token does not need. A request
-   whose guidance starts at the next token waits for the rows of its negatives.
+5. sample: each sequence chooses its next token. The noise of this choice is a hash of the request and the
+   position.
+6. record: each chosen token and its trace values are appended to its sequence.
+7. release: the rows of finished texts are freed, and also the rows of negatives that the next token does not
+   need. A request whose guidance starts at the next token waits until rows for its negatives are free.
 
 The text of a request does not depend on the other requests, on their order or on the number of rows:
 
 - A row attends only to columns of its own, and its positions count from its own start.
-- Branches share a row only while they have read the same tokens.
+- Branches share a row only as long as they have read the same tokens.
 - Guidance rules and samplers treat each sequence by itself.
 - The noise is a function of the request and the position, not the state of a generator.
 
 Only the last bits of floating-point sums can differ: the hardware may add the numbers in another order if the
 batch has another shape.
 
-Shapes: `rows` are the live rows of all models, `sequences` those of one group, `branches` the negatives that
-run, `vocab` the tokens.
+Shapes: `rows` are the live rows of all models, `sequences` the sequences of one group, `branches` the
+negatives that run, `vocab` the tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -55,15 +57,17 @@ class Batch:
     """Waiting and running requests, and the rows of each model.
 
     Args:
-        models: by the name that branches use. The model of the positive contexts has the name None.
+        models: name -> model, by the names that branches use. None is the name of the model of the positive
+            contexts.
         max_rows: largest number of rows of each model.
         waiting: requests in the order of admission.
 
     Attributes:
         running: requests that have rows.
         finished: requests whose texts have ended, until the caller removes them.
-        groups: the running requests, grouped by what one call can guide and sample.
-        model_rows: the rows of each model, by its name.
+        groups: the running requests. One call guides all requests of a group, and one call samples their
+            tokens.
+        model_rows: name of a model -> the rows of this model.
     """
 
     def __init__(
@@ -107,7 +111,7 @@ class Batch:
         return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
-        """Separate the sequences that share a row but have chosen different tokens: each token gets a row."""
+        """Give each chosen token its own row if the sequences on a row have chosen different tokens."""
         copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
@@ -115,8 +119,8 @@ class Batch:
     def admit(self) -> None:
         """Give rows to waiting requests, in order, until one does not fit.
 
-        Each running request is counted with the number of rows that it needs if it shares none. So there are
-        enough free rows when its sequences fork later.
+        Each running request counts as if it shared no row. So enough rows are free when its sequences fork
+        later.
         """
         if not self.waiting:
             return
@@ -144,7 +148,7 @@ class Batch:
     def forward(self) -> Tensor:
         """Run every model on its live rows: logits [rows, vocab], float32, one model after another.
 
-        The logits of a smaller vocabulary are padded with -inf.
+        If one model has a smaller vocabulary than another, its logits are padded with -inf.
         """
         logits = [rows.forward() for rows in self.model_rows.values()]
         if len(logits) == 1:
@@ -160,8 +164,8 @@ class Batch:
     def guide_and_sample(self, logits: Tensor) -> list[StepResult]:
         """Choose the next tokens from logits [rows, vocab].
 
-        Each group is guided and sampled before the next one, so that its distributions are still in the cache
-        of the CPU when it is sampled.
+        A group is sampled right after it is guided, while its distributions are still in the cache of the
+        CPU.
         """
         results: list[StepResult] = []
         for group in self.groups:
@@ -172,7 +176,7 @@ class Batch:
         return results
 
     def record(self, results: list[StepResult]) -> None:
-        """Append the chosen tokens and the numbers of their traces, and find out which texts have ended.
+        """Append each chosen token and its trace values to its text, and find out which texts have ended.
 
         Raises:
             NotANumberError: the log-prob of a chosen token is NaN.
@@ -231,17 +235,17 @@ class Batch:
             self._regroup()
 
     def widest(self) -> int:
-        """The largest number of rows of one model that any unfinished request needs."""
+        """The smallest `max_rows` that every unfinished request fits into."""
         states = [*self.running, *self.waiting]
         return max((max(most_rows(state.request).values()) for state in states), default=1)
 
     def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
-        """(name of the model, tokens that its row reads) for each branch that the next token needs."""
+        """For each branch that the next token needs: the name of its model, and the context of its row."""
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
     def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
-        """The error for NaN logits. It names the model of the positive branch, or those of the negatives."""
+        """The error for NaN logits. It names the positive branch's model or the negatives' models."""
         broken = group.models[:1] if in_positive else group.models[1:]
         names = dict.fromkeys(self.models[name].name for name in broken)
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
@@ -255,14 +259,17 @@ class Batch:
         self.waiting.appendleft(state)
 
     def _release_rows(self, state: RequestState, first_branch: int) -> None:
-        """Remove the branches of a request, from number `first_branch` on, from their rows."""
+        """Remove branch `first_branch` and all later branches of a request from the rows that they run on."""
         for sequence in state.sequences:
             for branch in range(first_branch, len(sequence.rows)):
                 self._rows_of(sequence, branch).release((sequence, branch))
             del sequence.rows[first_branch:]
 
     def _move_to_parents(self, beam: BeamState, parents: list[int]) -> None:
-        """Move each hypothesis to the rows of its parent, which have read the same tokens."""
+        """Move each hypothesis to the rows that its parent runs on.
+
+        These rows have read all tokens of the hypothesis except the newest.
+        """
         rows_before = [[*hypothesis.rows] for hypothesis in beam.sequences]
         self._release_rows(beam, 0)
         for hypothesis, parent in zip(beam.sequences, parents, strict=True):

@@ -4,7 +4,7 @@ One step of the search:
 
 1. `best_extensions`: from the guided distribution of every hypothesis, find the best pairs of a hypothesis
    and a next token.
-2. The batch appends each of these tokens to a copy of its parent.
+2. For each of these pairs, the batch appends the token to a copy of the hypothesis.
 3. `advance`: the best `width` extensions that do not end the text become the new hypotheses. An extension
    that ends the text is kept as an ended text only if it is among the best `width` of all extensions.
 4. The search is over once no hypothesis has a better score than the ended texts.
@@ -53,10 +53,10 @@ class BeamState(RequestState):
     """The state of a beam search. `sequences` are its hypotheses, best first.
 
     A hypothesis is ranked by the sum of its tokens' guided log-probs. A text that has ended is ranked by this
-    sum divided by length ** length_penalty, where length counts new tokens, a stop token included.
+    sum divided by length ** length_penalty, where length is the number of new tokens, a stop token included.
 
     Attributes:
-        scores: sum of log-probs of each hypothesis; -inf for a hypothesis that must not be extended.
+        scores: the score of each hypothesis, a sum of log-probs; -inf if the hypothesis must not be extended.
         ended: the best texts that have ended, best first, at most `width`.
         steps: number of steps so far.
         negative_steps: number of steps up to and including the last one that ran a negative branch.
@@ -73,10 +73,10 @@ class BeamState(RequestState):
     def best_extensions(self, guided: Tensor) -> list[Extension]:
         """The best extensions of all hypotheses, best first.
 
-        At least `width` of them do not end the text, if so many exist.
+        At least `width` of these extensions do not end the text, unless there are fewer such extensions.
 
         Args:
-            guided: [width, vocab], log-probs of the next token of each hypothesis.
+            guided: [width, vocab], guided log-probs of the next token, one row per hypothesis.
         """
         vocab = guided.shape[1]
         parent_scores = torch.tensor(self.scores, dtype=torch.float64, device=guided.device)
@@ -109,7 +109,7 @@ class BeamState(RequestState):
             extended: for each extension a copy of its parent with the token appended.
 
         Returns:
-            The index of the parent of each new hypothesis.
+            For each new hypothesis the index of its parent.
         """
         self.steps += 1
         self.negative_steps = extended[0].negative_steps
@@ -135,7 +135,7 @@ class BeamState(RequestState):
         return [extension.parent for extension in continuing] + [continuing[0].parent] * missing
 
     def completion(self) -> Completion:
-        """The best ended text. Its `others` are the next best ended texts."""
+        """The completion of the best ended text. Its `others` are the next best ended texts."""
         best, *others = [
             text.sequence.completion(text.finish_reason) for text in self.ended[: self.search.n_best]
         ]
@@ -149,8 +149,8 @@ class BeamState(RequestState):
         """Whether the search is over.
 
         It is over if no hypothesis is left. It is also over if `width` texts have ended and no hypothesis has
-        a better score than the worst of them. With early stopping, `width` ended texts are enough.
-        The score of a hypothesis is computed as if its text ended now, with the length that it has now.
+        a better score than the worst of these texts. With early stopping, `width` ended texts are enough. The
+        score of a hypothesis is computed with its present length, as if its text ended now.
         """
         if not continuing:
             return True

@@ -38,8 +38,8 @@ class Completion:
     def tokens_read(self) -> tuple[int, ...]:
         """Number of tokens that each branch has read, the positive branch first.
 
-        A token that several branches read in a shared row counts once for each branch. The steps at which a
-        negative branch pauses count too, because it reads the missed tokens when guidance starts again.
+        A token that several branches read in a shared row counts once for each branch. Tokens that are chosen
+        while a negative branch pauses count too, because the branch reads them when guidance starts again.
         """
         positive, *negatives = self.tokens_read_in_full
         unread = self.request.beams * (self.steps - self.negative_steps)

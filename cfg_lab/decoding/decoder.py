@@ -34,14 +34,14 @@ class Decoder:
     Args:
         model: runs the positive contexts, and every branch that names no model. `cfg_lab.load_model` returns
             one.
-        max_rows: largest number of rows of each model's KV cache. When memory runs out, it is halved with a
-            warning.
-        other_models: the models that branches name, by this name.
+        max_rows: largest number of rows of each model's KV cache. When memory runs out, `max_rows` is halved
+            and a warning is given.
+        other_models: name -> model, for every model that a branch names.
 
     Attributes:
         steps: number of steps so far.
-        rows: sum over these steps of the number of rows that ran. A row that several branches share counts
-            once.
+        rows: number of rows that ran, summed over all steps so far. A row that several branches share counts
+            once at each step.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Decoder:
 
         Args:
             requests: all of them are checked before the first is decoded. `Completion.request` is the same
-                object, so the caller can match completions with requests.
+                object as the request, so the caller can match completions with requests.
             on_step: called after every step with the number of new tokens, for a progress display.
 
         Raises:
@@ -89,7 +89,7 @@ class Decoder:
             del batch  # frees its KV cache before the next one is allocated
 
     def _run(self, batch: Batch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
-        """Run a batch until nothing waits or runs."""
+        """Run a batch until no request waits or runs."""
         while batch.running or batch.waiting:
             with torch.inference_mode():
                 batch.fork()
@@ -109,10 +109,10 @@ class Decoder:
     def trace_texts(self, requests: Iterable[Request], continuations: Iterable[Iterable[int]]) -> list[Trace]:
         """The traces that decoding would record if it chose the tokens of given texts (teacher forcing).
 
-        The sum of `trace.guided` is the guided log-likelihood of a text, nats.
+        The sum of `trace.guided` is the guided log-likelihood of a text, in nats.
 
         Args:
-            requests: sampling, stop tokens and `max_new_tokens` have no effect.
+            requests: their sampling, stop tokens and `max_new_tokens` have no effect.
             continuations: the new tokens of each request, at least one.
 
         Returns:
@@ -149,11 +149,12 @@ class Decoder:
     def _in_order_of_admission(self, requests: Iterable[Request]) -> list[RequestState]:
         """Check requests and sort them for admission to the batch.
 
-        1. The most new tokens first, so that the batch does not end with a few long texts.
-        2. Then the longest positive context first, so that rows that run at the same time use the same
-           columns.
-        3. Then requests with the same positive context next to each other, so that this context is prefilled
-           once and its saved keys and values are freed soon.
+        1. Requests with the largest `max_new_tokens` first, so that the batch does not end with a few long
+           texts.
+        2. Then requests with the longest positive context first. So rows that run at the same time use the
+           same columns.
+        3. Then requests with the same positive context next to each other. So this context is prefilled once,
+           and its saved keys and values are freed soon.
         """
         states: list[RequestState] = []
         first_use: dict[tuple[int, ...], int] = {}  # of each positive context
@@ -175,6 +176,7 @@ class Decoder:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means that memory ran out.
 
-    CUDA raises an error class for this. The allocator of the CPU raises a RuntimeError with a message.
+    On CUDA, torch raises an OutOfMemoryError. On the CPU, it raises a plain RuntimeError, which is recognised
+    by its message.
     """
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

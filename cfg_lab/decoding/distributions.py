@@ -10,7 +10,7 @@ from cfg_lab.guidance import Guidance, log_probs
 
 
 class Distributions(NamedTuple):
-    """The next-token distributions of one step, one row per sequence, and what guidance combined.
+    """The next-token distributions of one step, with the weights and the scales; one row per sequence.
 
     All distributions are normalised log-probs, finite and float32 (see `cfg_lab.guidance.log_probs`).
     """
@@ -32,7 +32,7 @@ def guide(
     """Combine the branches of each sequence by its guidance rule.
 
     Args:
-        guidance: the rule; None leaves the positive branch as it is.
+        guidance: the rule. If it is None, the guided distribution is the positive branch's.
         positive: [rows, vocab] logits of the positive branch.
         negatives: [rows, branches, vocab] logits of the negative branches.
         weights: [rows, branches], float32.

@@ -22,16 +22,16 @@ from cfg_lab.guidance import Guidance
 
 @dataclass(eq=False)
 class Group:
-    """Running sequences with the same guidance rule, sampler and models of their branches.
+    """Running sequences that have the same guidance rule, the same sampler and branches of the same models.
 
     Their scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
 
     Attributes:
-        guidance: None where no negative runs.
+        guidance: the guidance rule; None where no negative runs.
         beam: the beam search; None for other groups.
         top: number of likeliest tokens that the traces keep.
         vocab: number of tokens that the models of all branches know. Branches that do not run now count too,
-            because they may read the token later.
+            because they may read the chosen token later.
         models: name of the model of each running branch, the positive branch first.
     """
 
@@ -90,7 +90,7 @@ class StepResult:
 
 
 def group_key(state: RequestState) -> tuple[object, ...]:
-    """A key that is equal for the running requests that one call can guide and sample."""
+    """A key. Running requests with equal keys can be guided by one call and sampled by one call."""
     request = state.request
     return (
         state if isinstance(state, BeamState) else request.sampling,

@@ -8,9 +8,9 @@ different steps:
     row 1             . . . . p q r|             now      column that is written next
     row 2             . x y z u v w|             start    first column of each row
 
-A row that starts later than others has the columns before its start masked, and its positions count from
-its start. All live rows can be moved left or right by the same number of columns. This leaves positions and
-distances as they are, so nothing is computed again.
+If a row starts later than others, the columns before its start are masked, and its positions count from its
+start. All live rows can be moved left or right by the same number of columns. Such a move leaves positions
+and distances as they are, so nothing is computed again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Prefix(NamedTuple):
     """What is already computed for a row when it becomes live.
 
     Attributes:
-        layers: keys and values of the tokens that are prefilled, for each layer a pair
-            [heads, length, head_dim]. Empty if there are none.
+        layers: for each layer the keys and the values of the prefilled tokens, [heads, length, head_dim]
+            each. Empty if no token is prefilled.
         memory: cross-attention keys and values of an encoder-decoder model. Empty for other models.
     """
 
@@ -47,12 +47,13 @@ class Prefix(NamedTuple):
 class KVBuffer:
     """Keys and values of all layers, each [rows, heads, columns, head_dim].
 
-    A layer is allocated when its first keys and values are written, with their shapes. So layers may have
-    different shapes.
+    A layer is allocated when it is first written to, with the shapes of the keys and values that are written.
+    So layers may have different shapes.
 
     Args:
         rows: largest number of live rows.
-        columns: number of token positions. `advance` needs one more than the longest row has tokens.
+        columns: number of token positions. If `advance` is called, `columns` must be larger than the number
+            of tokens in the longest row, because `advance` needs a free column.
         device: where the tensors are.
         live: number of rows that are live from the beginning, without a prefix.
 
@@ -73,7 +74,7 @@ class KVBuffer:
         self._column_numbers = torch.arange(columns, device=device)  # [columns]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values of new tokens in the columns [now, now + q), and return all visible ones.
+        """Store keys and values of q new tokens in columns [now, now + q), and return all visible columns.
 
         Args:
             layer: number of the layer, from 0.
@@ -147,7 +148,7 @@ class KVBuffer:
             self._move(-self.low)
 
     def fork(self, sources: list[int]) -> range:
-        """Copy these rows and return the numbers of the new rows. A row listed twice is copied twice."""
+        """Copy the rows `sources`; return the numbers of the copies. A row listed twice is copied twice."""
         rows = range(self.live, self.live + len(sources))
         for buffer in (buffer for layer in self.layers for buffer in layer):
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
@@ -159,7 +160,7 @@ class KVBuffer:
         return rows
 
     def free(self, row: int) -> None:
-        """Free one row. The last live row gets its number, so that the live rows have no gap."""
+        """Free one row. The last live row gets the number of the freed row, so that there is no gap."""
         last = self.live - 1
         start, memory = self._starts.pop(), self._memories.pop()
         self._padded_memory = None
@@ -172,13 +173,13 @@ class KVBuffer:
         self.low = min(self._starts, default=self.now)
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """The first `length` tokens of a row. These are views: writing to the row changes them."""
+        """Keys and values of the first `length` tokens of a row: views, which change with the row."""
         columns = slice(self._starts[row], self._starts[row] + length)
         layers = [(keys[row, :, columns], values[row, :, columns]) for keys, values in self.layers]
         return Prefix(layers, self._memories[row])
 
     def _move(self, by: int) -> None:
-        """Move all live rows by this many columns, to the left if it is negative."""
+        """Move all live rows by `by` columns: to the right if it is positive, to the left if negative."""
         for buffer in (buffer for layer in self.layers for buffer in layer):
             # A copy, because the columns before and after the move may overlap.
             moved = buffer[: self.live, :, self.low : self.now].clone()
@@ -189,7 +190,7 @@ class KVBuffer:
         self.now += by
 
     def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Allocate a layer for keys and values of these shapes [·, heads, ·, head_dim] at its first use."""
+        """If a layer is new, allocate it for keys and values of these shapes, [·, heads, ·, head_dim]."""
         if layer == len(self.layers):
             # Zeros, because a masked column still contributes 0 × value, and 0 × NaN is NaN.
             allocated = [

@@ -30,7 +30,7 @@ class Context(NamedTuple):
 
 
 class CausalModel(Protocol):
-    """A model that predicts the next token of token ids. `cfg_lab.load_model` returns one.
+    """A model that predicts the token after given token ids. `cfg_lab.load_model` returns one.
 
     Attributes:
         name: name of the model in error messages.
@@ -51,8 +51,8 @@ class CausalModel(Protocol):
     def start(self) -> tuple[int, ...]:
         """The tokens that the decoder of an encoder-decoder model starts with.
 
-        It is empty for other models, which continue the context of a branch. An encoder-decoder model reads
-        this context with its encoder, as the source.
+        An encoder-decoder model reads the context of a branch with its encoder, as the source. All other
+        models continue the context itself, so for them `start` is empty.
         """
         ...
 
@@ -64,10 +64,10 @@ class CausalModel(Protocol):
         Args:
             ids: [rows, q], the next q tokens of each live row.
             positions: [rows, q], the position of each token in its row.
-            mask: [rows, columns] bool, which columns from `buffer.low` on each row may attend to, the column
-                of the new token included. A mask requires q = 1. Without a mask (None), attention is causal
-                over all columns from `buffer.low` on.
-            keep: number of last positions whose logits are returned.
+            mask: [rows, columns] bool, True for the columns that a row may attend to. The first column is
+                `buffer.low`, the last one is the column of the new token. A mask requires q = 1. Without a
+                mask (None), attention is causal over all columns from `buffer.low` on.
+            keep: the logits of the last `keep` positions are returned.
 
         Returns:
             Logits [rows, keep, vocab], float32.
@@ -83,7 +83,7 @@ class CausalModel(Protocol):
 
 
 def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[int, ...]) -> Context:
-    """All tokens that a branch has read: its context `ids`, then these new tokens."""
+    """All tokens that a branch has read: its context `ids`, then `new_tokens`."""
     return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 
 
@@ -104,7 +104,7 @@ class NotANumberError(RuntimeError):
     Attributes:
         model: name of the model.
         request: the request that was being decoded.
-        step: number of the new token, from 0.
+        step: number of the new token, counted from 0.
     """
 
     def __init__(self, model: str, request: Request, step: int) -> None:

@@ -1,6 +1,6 @@
 """The rows of one model in the batch: which branches run on them, prefill, forward, fork and free.
 
-Branches that have read the same tokens share a row. Many do: the cells of a grid start with the same
+Branches that have read the same tokens share a row. Many branches do: the cells of a grid start with the same
 contexts, and often choose the same tokens for a while. A row is forked when the sequences on it choose
 different tokens.
 """
@@ -79,8 +79,7 @@ class ModelRows:
     def fork(self) -> bool:
         """Set the next token of every row to the newest token of its sequences.
 
-        Where the sequences on a row have chosen different tokens, the row is copied first, once per further
-        token.
+        If the sequences on a row have chosen k different tokens, the row is first copied k - 1 times.
 
         Returns:
             Whether any row was copied.
@@ -120,13 +119,17 @@ class ModelRows:
                     self._assign(row, owners)
 
     def save_prefix(self, row: int, context: Context) -> None:
-        """Copy what a row has computed, for a sequence that is about to wait for rows of its negatives."""
+        """Copy the keys and values of a row.
+
+        The copy is for a sequence that must wait until rows for its negatives are free. The sequence then
+        continues from the copy.
+        """
         layers, memory = self.buffer.prefix(row, len(context.ids) - 1)
         copies = [(keys.clone(), values.clone()) for keys, values in layers]
         self._prefixes[context.without_last_token] = Prefix(copies, memory)
 
     def _assign(self, row: int, owners: list[Owner]) -> None:
-        """Run these branches on a row: a live one, or the one after the last."""
+        """Let the branches `owners` run on a row: a live row, or the row that follows the last one."""
         self.owners[row : row + 1] = [owners]
         for sequence, branch in owners:
             sequence.rows[branch] = row
@@ -136,7 +139,8 @@ class ModelRows:
 
         1. The encoder, if the model has one, reads each source once.
         2. Contexts of similar length form a chunk.
-        3. The tokens that all contexts of a chunk begin with are run once, then the rest of each context.
+        3. The tokens with which all contexts of a chunk begin are run once. Then the rest of each context is
+           run.
         """
         for context, memory in self._encode(contexts):
             self._prefixes[context] = Prefix([], memory)
@@ -185,7 +189,7 @@ def _common_length(contexts: list[Context]) -> int:
 def _chunks(contexts: list[Context], max_tokens: int) -> Iterator[list[Context]]:
     """Split contexts, sorted by length, into chunks of at most `max_tokens` tokens, padding included.
 
-    A longer context is a chunk of its own.
+    A context that is longer than `max_tokens` is a chunk of its own.
     """
     chunk: list[Context] = []
     for context in contexts:

@@ -17,7 +17,7 @@ from cfg_lab.guidance.rule import Guidance, is_off
 
 @dataclass(frozen=True)
 class Branch:
-    """One negative context. The model runs on it at every step.
+    """One negative context, with its weight and the model that reads it.
 
     Attributes:
         ids: token ids of the context.
@@ -94,8 +94,9 @@ class Request:
     def id(self, model_fingerprint: str) -> str:
         """Content address of the completion, 32 hex digits. Requests with equal ids have equal texts.
 
-        The id leaves out the guidance rule and the negatives if guidance is off at every step, and seed and
-        sample if the sampler uses no noise. When the format of the id changes, its version "v2" must change.
+        If guidance is off at every step, the guidance rule and the negatives are left out of the id. If the
+        sampler uses no noise, seed and sample are left out. When the format of the id changes, its version
+        "v2" must change.
 
         Args:
             model_fingerprint: names the weights of the model that runs the positive context.
@@ -120,8 +121,8 @@ class Request:
     def noise_key(self) -> int:
         """A 63-bit hash of (seed, positive context, sample).
 
-        Guidance is not part of it: requests that differ only in guidance share their noise, so that paired
-        comparisons have less variance (common random numbers).
+        Guidance is not part of the hash. So requests that differ only in guidance have the same noise, and
+        paired comparisons have less variance (common random numbers).
         """
         text = f"{self.seed}|{self.sample}|{','.join(map(str, self.positive))}"
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -41,7 +41,7 @@ class RequestState:
 
     @property
     def running_branches(self) -> int:
-        """Number of branches that have a row now, the positive included; 0 while the request waits."""
+        """Number of branches that have a row now, the positive branch included; 0 while the request waits."""
         return len(self.sequences[0].rows)
 
     @property

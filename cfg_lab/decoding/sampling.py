@@ -23,7 +23,7 @@ class Sampler(Protocol):
 
     @property
     def random(self) -> bool:
-        """Whether the choice depends on the noise keys. If not, all samples of a prompt are equal."""
+        """Whether the choice depends on the noise keys. If it does not, all samples of a prompt are equal."""
         ...
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
@@ -51,7 +51,8 @@ class Greedy:
 class Sampling:
     """Draw a token after temperature, top-k, top-p and min-p, applied in this order as in transformers.
 
-    The defaults draw from the unchanged guided distribution. `nucleus_sampling` has the defaults of studies.
+    The defaults draw from the unchanged guided distribution. `nucleus_sampling` has the defaults that studies
+    use.
 
     Args:
         temperature: above 0; the log-probs are divided by it.
@@ -93,8 +94,8 @@ class Sampling:
         """The likeliest tokens, and which of them top-k, top-p and min-p keep.
 
         On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
-        likeliest tokens are sorted, and more if some row keeps all of them. On a GPU the whole
-        vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all.
+        likeliest tokens are sorted. More tokens are sorted if some row keeps all 256. On a GPU the whole
+        vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all 256.
 
         Args:
             scores: [rows, vocab], log-probs divided by the temperature.
@@ -119,7 +120,7 @@ class Sampling:
 def nucleus_sampling(
     *, temperature: float = 0.8, top_k: int = 0, top_p: float = 0.95, min_p: float = 0.0
 ) -> Sampling:
-    """`Sampling` with the defaults of studies: temperature below 1, and the least likely tokens are cut."""
+    """`Sampling` with the defaults that studies use: temperature below 1, least likely tokens cut."""
     return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 
@@ -128,7 +129,8 @@ class BeamSearch:
     """Search for the likeliest whole text instead of drawing one.
 
     Args:
-        width: number of hypotheses that are followed at once, at least 1. Each needs a row per branch.
+        width: number of hypotheses that are followed at once, at least 1. Each hypothesis needs one row per
+            branch.
         n_best: number of texts to return, from 1 to `width`.
         length_penalty: from -10 to 10. The score of a text is the sum of its log-probs divided by
             length ** length_penalty, so a value above 0 favours long texts.
@@ -206,6 +208,6 @@ def _is_whole(value: object) -> bool:
 
 
 def _check(name: str, value: object, is_valid: bool, requirement: str) -> None:
-    """Raise InputError if a value is not valid. It names the argument, the requirement and the value."""
+    """Raise InputError if `is_valid` is False, with the name, the requirement and the value."""
     if not is_valid:
         raise InputError(f"sampling.{name} must be {requirement}, got {value!r}")

@@ -14,7 +14,7 @@ _NEGATIVE, _DIVERGENCE = map(TRACE_FIELDS.index, ("negative", "divergence"))
 
 @dataclass(eq=False)
 class SequenceState:
-    """One text of a request while it is being decoded. A beam search has one per hypothesis.
+    """One text of a request while it is being decoded. A beam search has one SequenceState per hypothesis.
 
     Attributes:
         rows: row of each running branch in the batch of its model, the positive branch first. Empty while
@@ -35,7 +35,7 @@ class SequenceState:
     guidance_has_ended: bool = False
 
     def append(self, token: int, numbers: list[float], alternatives: Alternatives | None) -> None:
-        """Add one token with the numbers of its trace, in the order of TRACE_FIELDS."""
+        """Append one token with its trace values. `numbers` has these values in the order of TRACE_FIELDS."""
         self.tokens.append(token)
         self.trace.append(numbers)
         self.divergences.append(numbers[_DIVERGENCE])
@@ -52,7 +52,7 @@ class SequenceState:
         return copied
 
     def continue_from(self, other: SequenceState) -> None:
-        """Replace the text by that of another sequence, and keep the rows."""
+        """Replace the text by the text of another sequence. The rows stay as they are."""
         self.tokens = [*other.tokens]
         self.trace = [*other.trace]
         self.divergences = [*other.divergences]

@@ -1,11 +1,11 @@
 """Traces of given texts by teacher forcing: one forward per branch instead of one per token.
 
-1. Every branch reads its context and the text, and predicts each token of the text from what is before it.
+1. Every branch reads its context and the text. It predicts each token of the text from the tokens before it.
 2. Guidance combines the branches at each token, as in decoding.
 3. A rule can end guidance, depending on the divergences of the tokens so far. The tokens after that point are
    measured again without guidance.
 
-The result equals the trace of decoding, because decoding also predicts each token from what is before it.
+The result equals the trace of decoding, because decoding also predicts each token from the tokens before it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class GivenText(NamedTuple):
 
 @torch.inference_mode()
 def trace_texts(models: Mapping[str | None, CausalModel], texts: Sequence[GivenText]) -> list[Trace]:
-    """The trace that decoding would record for each text if it chose the text's tokens; in order.
+    """For each text, in order, the trace that decoding would record if it chose the text's tokens.
 
     Args:
-        models: each model, by the name that branches use for it. The model of the positive contexts has the
-            name None.
+        models: name -> model, by the names that branches use. None is the name of the model of the positive
+            contexts.
 
     Raises:
         InputError: a text is empty.
@@ -98,7 +98,7 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS], device=device)
 
     def numbers_at(scales: list[float]) -> list[list[float]]:
-        """The trace with these planned scales, one per token: a list of numbers for each token."""
+        """The trace values of each token if the planned scales are `scales`, one scale per token."""
         planned = torch.tensor(scales, dtype=torch.float32, device=device)
         numbers = measure(guide(guidance, positive, negatives, weights, planned), chosen)
         # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
@@ -118,8 +118,8 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
 def _chunks(texts: Sequence[GivenText], max_tokens: int) -> Iterator[list[int]]:
     """Split texts into chunks of similar length: lists of indices into `texts`.
 
-    A chunk has at most `max_tokens` tokens in all its branches, padding included. A longer text is a chunk of
-    its own.
+    A chunk has at most `max_tokens` tokens in all its branches, padding included. A text with more tokens is
+    a chunk of its own.
     """
     longest = [max(len(ids) for _, ids in request.contexts) + len(tokens) for request, tokens in texts]
     chunk: list[int] = []

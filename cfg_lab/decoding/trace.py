@@ -29,17 +29,17 @@ DISTRIBUTIONS = tuple(field.name for field in fields(Alternatives))
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What guidance did at each new token. Every tuple is as long as the completion; logs are natural.
+    """What guidance did at each new token. Every tuple is as long as the completion. Logs are natural.
 
     Attributes:
         guided: log-prob of the token under the guided distribution, before temperature and truncation.
         positive: log-prob of the token under the positive branch alone.
-        negative: log-prob of the token under the weighted mean of the negatives; NaN where none ran.
+        negative: log-prob of the token under the weighted mean of the negatives; NaN where no negative ran.
         entropy: entropy of the guided distribution, nats.
-        divergence: KL(positive || negative), nats; the mean over several negatives, weighted by the absolute
-            values of their weights. NaN where no negative ran.
+        divergence: KL(positive || negative), nats. With several negatives it is the mean of their
+            divergences, weighted by the absolute values of their weights. NaN where no negative ran.
         scale: guidance scale in force; 1 where guidance is off.
-        alternatives: the likeliest tokens, for requests with `top`; otherwise empty.
+        alternatives: the likeliest tokens at each step. Empty if the request's `top` is 0.
     """
 
     guided: tuple[float, ...]
@@ -58,7 +58,7 @@ class Trace:
 
     @property
     def columns(self) -> dict[str, tuple[float, ...]]:
-        """The numbers by field name, without the alternatives."""
+        """The trace as field name -> one number per token, without the alternatives."""
         return {name: getattr(self, name) for name in TRACE_FIELDS}
 
     def alternatives_as_text(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:

@@ -1,7 +1,8 @@
 """Guidance rules: formulas that combine the branches' distributions into one.
 
-All rules share one convention: scale 1 is off, above 1 steers away from the negatives. A rule also carries a
-schedule, an adaptive strength, modifiers and a stopping condition; each of them works with every rule.
+All rules share one convention: at scale 1 guidance is off, above 1 it steers away from the negatives. A rule
+also carries a schedule, an adaptive strength, modifiers and a stopping condition; each of them works with
+every rule.
 """
 
 from cfg_lab.guidance.adaptive import (

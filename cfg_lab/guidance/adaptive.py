@@ -57,7 +57,7 @@ class ByEntropy:
         scale_t = 1 + (scale - 1) * min(1, H(positive) / reference)
 
     Args:
-        reference: the entropy from which guidance is full; nats, above 0.
+        reference: guidance is full at this entropy and at any higher one; nats, above 0.
     """
 
     reference: float = 2.0
@@ -72,7 +72,7 @@ class ByEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyGate:
-    """Full guidance where the positive branch is unsure of the next token, none elsewhere.
+    """Full guidance where the positive branch is unsure of the next token, no guidance elsewhere.
 
         scale_t = scale   where H(positive) > threshold
                   1       elsewhere
@@ -105,7 +105,7 @@ class ByDivergence:
     weights. `ByJSD` does the opposite.
 
     Args:
-        reference: the divergence up to which guidance is full; nats, above 0.
+        reference: guidance is full at this divergence and at any smaller one; nats, above 0.
     """
 
     reference: float = 1.0
@@ -126,10 +126,10 @@ class ByJSD:
 
         scale_t = 1 + (scale - 1) * max(floor, JSD(positive, negative))
 
-    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale 1 + JSD is scale 2 with floor 0.
-    The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So guidance is never full if the floor
-    is below 1. With several negatives, the mean of their divergences is used, weighted by the absolute values
-    of their weights. `ByDivergence` does the opposite.
+    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale is 1 + JSD: here that is scale 2
+    with floor 0. The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So guidance is never full
+    if the floor is below 1. With several negatives, the mean of their divergences is used, weighted by the
+    absolute values of their weights. `ByDivergence` does the opposite.
 
     Args:
         floor: the smallest share of guidance, in [0, 1].
@@ -148,13 +148,13 @@ class ByJSD:
 
 @dataclass(frozen=True, kw_only=True)
 class KLBudget:
-    """A trust region: the scale closest to the rule's scale for which KL(guided || positive) <= nats.
+    """A trust region: of the scales with KL(guided || positive) <= nats, the closest to the rule's scale.
 
     The scale is found by ten steps of bisection between scale 1, where the divergence is 0, and the rule's
     scale. The divergence at the scale that is found never exceeds the budget.
 
-    For classifier-free guidance the divergence grows with the distance from scale 1. Then the scale differs
-    from the best one by at most 1/1024 of the interval between 1 and the rule's scale.
+    For classifier-free guidance the divergence grows with the distance from scale 1. Then the scale that is
+    found differs from the exact solution by at most 1/1024 of the interval between 1 and the rule's scale.
 
     Args:
         nats: the budget of each token, above 0.

@@ -21,8 +21,8 @@ class ClassifierFreeGuidance(Rule):
 
         guided = positive + (scale - 1) * sum_k w_k * (positive - negative_k)
 
-    Scale has two conventions. This lab follows Sanchez et al. and transformers: 1 is off, 0 is the negative
-    branch, above 1 steers away from it. Texts on diffusion models often write
+    There are two conventions for the scale. This lab follows Sanchez et al. and transformers: 1 is off, 0 is
+    the negative branch, above 1 steers away from it. Texts on diffusion models often write
     positive + s * (positive - negative), where 0 is off: scale = 1 + s.
 
     If the negative is the same prompt read by another model, this is guidance between models. Examples of the
@@ -49,7 +49,7 @@ class ClassifierFreeGuidance(Rule):
 
 
 def preadd(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
-    """PREADD (Pei et al. 2023, arXiv:2307.03214), where the negative is a prefix and then the prompt.
+    """PREADD (Pei et al. 2023, arXiv:2307.03214): the negative is a prefix followed by the prompt.
 
         guided = (1 - alpha) * positive + alpha * prefixed
 
@@ -63,7 +63,7 @@ def preadd(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
 
 
 def context_aware(*, scale: float = 1.5, **arguments: Any) -> ClassifierFreeGuidance:
-    """Context-aware decoding (CAD, Shi et al. 2023, arXiv:2305.14739), where the negative lacks the context.
+    """Context-aware decoding (CAD, Shi et al. 2023, arXiv:2305.14739): the negative lacks the context.
 
         guided = (1 + alpha) * with_context - alpha * without_context
 

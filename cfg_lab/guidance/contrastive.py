@@ -25,8 +25,8 @@ class ContrastiveDecoding(Rule):
     Args:
         temperature: temperature of the amateur, above 0. The paper uses 0.5, which sharpens the amateur's
             distribution.
-        modifiers: by default `Plausibility` with the paper's threshold of 0.1. Without it, tokens that the
-            expert finds unlikely can become the likeliest.
+        modifiers: by default `Plausibility` with the paper's threshold of 0.1. Without `Plausibility`, tokens
+            that the expert finds unlikely can become the likeliest.
     """
 
     scale: float = 2.0

@@ -18,7 +18,7 @@ from cfg_lab.guidance.log_probs import FLOOR, log_probs
 
 
 class Modifier:
-    """Base class of modifiers, which changes nothing.
+    """Base class of modifiers. The base class itself changes nothing.
 
     A modifier is a frozen dataclass that derives from this class and overrides one of its methods.
 
@@ -39,7 +39,9 @@ class Modifier:
 class Plausibility(Modifier):
     """Rules out tokens that are implausible under the positive branch (Li et al. 2022, arXiv:2210.15097).
 
-        guided = -inf   where p < threshold * max(p),   p the positive branch's probabilities
+        guided = -inf   where p < threshold * max(p)
+
+    where p are the probabilities of the positive branch.
 
     Args:
         threshold: in [0, 1]; 0 keeps every token, 1 only the likeliest.
@@ -84,7 +86,7 @@ class Rescale(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveProjection(Modifier):
-    """Removes the part of the guidance change that is parallel to the positive branch, and limits its norm.
+    """Limits the norm of the guidance change, and removes its part that is parallel to the positive branch.
 
         change = (guided - positive) / (scale - 1)
         change = change * min(1, norm_bound / ||change||)

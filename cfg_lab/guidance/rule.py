@@ -27,7 +27,7 @@ def is_off(scale: Tensor) -> Tensor: ...
 def is_off(scale: float | Tensor) -> bool | Tensor:
     """Return whether guidance is off at this scale; for a tensor, elementwise.
 
-    Where it is off, the guided distribution is the positive branch's, and no negative runs.
+    Where guidance is off, the guided distribution is the positive branch's, and no negative runs.
     """
     return scale == 1
 
@@ -40,7 +40,7 @@ class Guidance(Protocol):
         ...
 
     def has_ended(self, divergences: Sequence[float]) -> bool:
-        """Return whether no later token needs a negative.
+        """Return whether guidance has ended: whether no later token needs a negative.
 
         Args:
             divergences: KL(positive || negative) of every token so far, in nats.
@@ -73,9 +73,10 @@ class Rule(ABC):
 
     Args:
         scale: finite; 1 is off, above 1 steers away from the negatives.
-        schedule: the share of scale - 1 at each step. At steps where the share is 0 no negative runs.
+        schedule: gives a factor for each step, by which (scale - 1) is multiplied. Where the factor is 0, no
+            negative runs.
         adaptive: reduces the scale at a step, depending on the branches' distributions.
-        modifiers: applied in this order. Of a mapping from names to modifiers, the values are used.
+        modifiers: a sequence, or a mapping whose values are the modifiers. They are applied in this order.
         stopping: ends guidance for the rest of a text.
 
     Raises:

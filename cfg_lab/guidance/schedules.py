@@ -27,7 +27,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Full guidance from token `begin` up to but not including token `end`, none before and after.
+    """Full guidance from token `begin` up to but not including token `end`, no guidance at other tokens.
 
     Source: Kynkäänniemi et al. 2024 (arXiv:2404.07724), who guide diffusion models at middle noise levels.
 

@@ -13,12 +13,13 @@ from cfg_lab.guidance.rule import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDebiasing(Rule):
-    """Self-debiasing (Schick et al. 2021, arXiv:2103.00453), on probabilities p and n_k.
+    """Self-debiasing (Schick et al. 2021, arXiv:2103.00453).
 
         guided = p * max(epsilon, exp(-decay * (scale - 1) * max(0, max_k (n_k - p))))
 
-    Scale 1 is off, scale 2 is the paper's formula; scales below 1 are off too. Of several negatives, the one
-    that gives a token the highest probability counts. Weights have no effect.
+    where p are the probabilities of the positive branch and n_k those of negative number k. Scale 1 is off,
+    and so is every scale below 1. Scale 2 is the paper's formula. Of several negatives, only the one that
+    gives a token the highest probability changes the probability of this token. Weights have no effect.
 
     Args:
         scale: at least 1.

@@ -30,7 +30,7 @@ class StopOnAgreement:
     """Guidance ends once the branches agree: adaptive guidance (Castillo et al. 2023, arXiv:2312.12487).
 
     The branches agree at a token if KL(positive || negative) is below `threshold`. Guidance ends after
-    `steps` such tokens in a row. In a beam search it ends once this has happened in every hypothesis.
+    `steps` such tokens in a row. In a beam search guidance ends once this has happened in every hypothesis.
 
     Args:
         threshold: nats, above 0.

@@ -23,8 +23,8 @@ class Classifier:
         label: the label, as the model's config writes it.
         loader: (model, label) -> the function that classifies.
         column: name of the column.
-        better: "higher" if the label is wanted, "lower" if it is not. With one of them, the column has the
-            role "aim" on the page (see `ColumnInfo`).
+        better: "higher" if the label is wanted, "lower" if it is not. If `better` is given, the column has
+            the role "aim" on the page (see `ColumnInfo`).
     """
 
     model: str

@@ -26,17 +26,18 @@ class ColumnInfo:
 
     Attributes:
         meaning: what the column measures, as one phrase without a full stop. "" if that is not known.
-        better: which values are good. None if neither direction is, as for a length.
-        bounds: the least and the greatest possible mean of the column. Confidence intervals end there.
+        better: which values are good. None if neither direction is good, as for a length.
+        bounds: the least and the greatest possible mean of the column. Confidence intervals end at these
+            bounds.
         role: what the column stands for on the page.
             "aim": what guidance is used for.
             "fluency", "diversity", "toxicity", "relevance": a family of columns that guidance can make
             worse. One column of each family is in the main comparison.
             "other": shown, but not in the main comparison. A column without a direction is always "other".
-        rank: of the columns of one family, the one with the lowest rank is in the main comparison.
+        rank: in each family the column with the lowest rank is in the main comparison.
 
     Raises:
-        InputError: a value is not one of those above.
+        InputError: an argument has another value than those above.
     """
 
     meaning: str = ""

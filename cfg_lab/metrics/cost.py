@@ -17,7 +17,7 @@ class Cost:
 
     forward_tokens: number of tokens that the models read: contexts and new tokens, of all branches and beams.
     gflop: 2 * parameters * tokens read / 1e9, summed over the models of the branches (Kaplan et al. 2020,
-    arXiv:2001.08361). Leaves out the products inside attention, which are few for short contexts.
+    arXiv:2001.08361). The products inside attention are left out, because they are few for short contexts.
     negatives_saved: share of the negatives' tokens that were not read because a schedule or an adaptive rule
     stopped the negatives, in [0, 1]. NaN if there is no negative.
     """

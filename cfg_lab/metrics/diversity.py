@@ -37,9 +37,9 @@ class Diversity:
 
     distinct_1, distinct_2, distinct_3: number of different n-grams divided by the number of n-grams, in
     (0, 1]. Li et al. 2016 (arXiv:1510.03055) count over a set of texts; here each text has its own value.
-    repeated_4: 1 - distinct_4, the share of 4-grams that occurred before in the text, in [0, 1)
-    (rep-4 of Welleck et al. 2020, arXiv:1908.04319).
-    NaN for texts with fewer words than n.
+    repeated_4: 1 - distinct_4, the share of 4-grams that occurred before in the text, in [0, 1) (rep-4 of
+    Welleck et al. 2020, arXiv:1908.04319).
+    The values for n-grams are NaN for texts with fewer than n words.
     """
 
     columns = MappingProxyType(

@@ -21,11 +21,11 @@ class EvaluateModule:
     whose prompt has no reference.
 
     Args:
-        module: its name on the hub ("exact_match") or the path of a .py file.
-        column: name of the value to use, of those that the module computes; also the column's name.
+        module: the module's name on the hub ("exact_match") or the path of a .py file.
+        column: which of the module's values to use, by its name. The column gets the same name.
         arguments: further arguments of the module's `compute`, the same for every text.
-        better: "higher" or "lower" if one of them is good. Then the column has the role "aim" on the page
-            (see `ColumnInfo`).
+        better: which values are good, "higher" or "lower"; None if neither is. If it is given, the column has
+            the role "aim" on the page (see `ColumnInfo`).
     """
 
     module: str

@@ -36,15 +36,15 @@ class Evaluator:
 
     evaluator_perplexity: exp of the mean negative log-prob per token of the evaluator, at least 1.
     evaluator_bits_per_byte: the summed negative log2-prob divided by the text's number of UTF-8 bytes, at
-    least 0. Use this one to compare evaluators, whose tokens differ.
+    least 0. Use this column to compare evaluators, because their tokens differ.
 
-    A generator finds its own texts likely. A model that wrote none of the texts compares guided texts more
-    fairly. NaN for empty texts and for texts longer than the evaluator's context.
+    A model gives a high probability to texts of its own. So a model that wrote none of the texts compares
+    guided texts more fairly. NaN for empty texts and for texts longer than the evaluator's context.
 
     Args:
         model: an option of conf/model, a folder or a hub id.
         loader: (model, separator) -> the function that evaluates.
-        separator: put between prompt and text if the evaluator has no chat template and the text does not
+        separator: stands between prompt and text if the evaluator has no chat template and the text does not
             begin with white space. Use "" for continuations by a base model.
         column: the beginning of the names of both columns.
     """

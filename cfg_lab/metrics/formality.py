@@ -26,10 +26,10 @@ class Formality:
 
     logistic(letters * mean letters per word + contractions * share of contractions + bias)
 
-    A text without contractions has 0.5 at 4.6 letters per word. One contraction in a hundred words lowers
-    the logit as much as 0.2 fewer letters per word. The weights are those of a logistic regression on 80
-    pairs of sentences that say the same formally and informally (experiments/metric_cards). How well the
-    metric separates formal from casual texts is in cards.json.
+    A text without contractions has 0.5 at 4.6 letters per word. One contraction in a hundred words lowers the
+    logit as much as 0.2 fewer letters per word. The weights are those of a logistic regression on 80 pairs of
+    sentences, each a formal and an informal version of the same statement (experiments/metric_cards). How
+    well the metric separates formal from casual texts is in cards.json.
 
     The length of words also depends on the topic, and guidance makes words longer whatever the negative is.
     So compare negatives at the same scale, on the same prompts.

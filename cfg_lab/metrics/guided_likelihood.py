@@ -16,8 +16,8 @@ class GuidedLikelihood:
     """Mean log-likelihood per token under the guided distribution.
 
     guided_log_prob: mean log-prob of the new tokens under the guided, normalised distribution, nats, at most
-    0. It is taken before temperature and truncation, so it can be compared across samplings. Values near 0
-    mean a confident distribution, not a good text. At scale 1 it is -log of `perplexity`.
+    0. It is taken before temperature and truncation, so it can be compared between different samplers. Values
+    near 0 mean a confident distribution, not a good text. At scale 1 it is -log of `perplexity`.
 
     A stop token is not part of the text and does not count. NaN for empty texts.
     """

@@ -1,6 +1,6 @@
 """Turns a statistic of a set of texts, such as MAUVE, into one value per text.
 
-The mean of these values is the statistic, and the confidence interval of this mean is the jackknife's.
+The mean of these values is the statistic. The confidence interval of this mean is the jackknife's interval.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from cfg_lab.metrics.text import Text
 def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]) -> list[float]:
     """Centred jackknife pseudo-values of a statistic, leaving out one prompt at a time.
 
-    With m prompts, θ the statistic of all texts and θ₋ᵢ the statistic without the texts of prompt i, a text
-    of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ), where θ̄₋ is the mean of θ₋ᵢ over the texts.
+    There are m prompts. θ is the statistic of all texts, θ₋ᵢ is the statistic without the texts of prompt i,
+    and θ̄₋ is the mean of θ₋ᵢ over the texts. A text of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ).
 
     The mean of these values over the texts is θ. The usual interval of that mean, with prompts as clusters,
     is the jackknife's interval (Tukey 1958; Efron & Tibshirani 1993, ch. 11). If all texts have the same
@@ -22,8 +22,8 @@ def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]
 
     Args:
         texts: all texts of the set.
-        statistic: computes the number from the texts at the given indices. It is called for all texts, and
-            once without each prompt. If one of these numbers is NaN, all values are NaN.
+        statistic: computes a number from the texts at the given indices. It is called for all texts, and once
+            without each prompt. If one of these numbers is NaN, all values are NaN.
 
     Returns:
         One value per text, in order.

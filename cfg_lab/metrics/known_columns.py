@@ -2,7 +2,7 @@
 
 Tables, figures and the page read stored scores and do not construct the metrics. So they look up a column
 here, by its name. The packaged metrics are found by their files in this folder. A results folder describes
-the columns of other metrics; they become known when the folder is read.
+the columns of other metrics. These columns become known when the folder is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _declared: dict[str, ColumnInfo] = {}
 
 
 def better(column: str) -> Direction | None:
-    """Which values of a column are good: "higher" or "lower"; None if neither is, or if it is not known."""
+    """Which values of a column are good: "higher" or "lower"; None if neither is good or it is not known."""
     return column_info(column).better
 
 
@@ -43,8 +43,8 @@ def column_info(column: str) -> ColumnInfo:
 def declare(columns: Mapping[str, ColumnInfo]) -> None:
     """Add descriptions of columns of other metrics, for as long as this process runs.
 
-    They do not change the columns of packaged metrics. If one name is declared twice, the later description
-    is used.
+    These descriptions do not change the columns of packaged metrics. If a name is declared twice, the later
+    description is used.
     """
     _declared.update(columns)
 

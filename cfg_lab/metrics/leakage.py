@@ -26,18 +26,18 @@ class WeightedPhrase(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is farther from them.
+    """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is less similar.
 
     leakage: weighted mean of the cosine similarities of text and phrases (all-MiniLM-L6-v2): sum of w cos
     divided by sum of |w|. NaN for empty texts and for prompts without negative phrases. Each phrase is put
     into the template before it is embedded, because this separates texts better than the phrase alone.
 
-    The phrases are those of the cell (negatives.phrases), or else those of the prompt. So texts of cells with
-    negatives=empty are compared with the prompt's phrases too.
+    If the cell has phrases (negatives.phrases), they are used. Otherwise the prompt's phrases are used, for
+    example for cells with negatives=empty.
 
-    A single value depends mostly on how close the topic is to the phrases. So read the paired difference to
-    scale 1. Opposite words have similar embeddings. How well this metric separates texts with the phrases'
-    attribute from texts without it is in cards.json.
+    A single value depends mostly on how close the topic is to the phrases. So compare it with scale 1: read
+    the paired difference. Opposite words have similar embeddings. How well this metric separates texts with
+    the phrases' attribute from texts without it is in cards.json.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.

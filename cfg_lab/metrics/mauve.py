@@ -26,18 +26,19 @@ class Mauve:
     """MAUVE: the area under the divergence curve between texts and references, in (0, 1].
 
     1. Embed texts and references (all-MiniLM-L6-v2) and reduce them to 90 % of their variance.
-    2. Cluster both with k-means, with one cluster per ten texts of the smaller side. This gives two
-       histograms over the clusters, P and Q.
+    2. Cluster both with k-means, with one cluster per ten items of the smaller set. This gives two histograms
+       over the clusters, P and Q.
     3. The curve is (exp(-c KL(Q|R)), exp(-c KL(P|R))) with R = λP + (1-λ)Q, 0 < λ < 1, and c = 5.
 
-    It is 1 if both histograms are equal.
+    MAUVE is 1 if both histograms are equal.
 
-    Source: Pillutla et al. 2021 (arXiv:2102.01454), who use 5,000 texts per side. With a few hundred texts
-    only large differences show. Compare cells only if they have equally many texts and the same references.
+    Source: Pillutla et al. 2021 (arXiv:2102.01454), who use 5,000 texts and 5,000 references. With a few
+    hundred texts only large differences show. Compare cells only if they have equally many texts and the same
+    references.
 
     mauve: one number for the cell, turned into jackknife pseudo-values. The clusters are held fixed, so the
-    interval does not include the uncertainty of the clustering. NaN, with a warning, if one side has fewer
-    than `min_texts` texts.
+    interval does not include the uncertainty of the clustering. NaN, with a warning, if there are fewer than
+    `min_texts` texts or fewer than `min_texts` references.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.
@@ -102,7 +103,7 @@ def _cluster(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int
     """Cluster embeddings [texts, size] and [references, size].
 
     Returns:
-        The cluster number of each text, then that of each reference; and how many clusters there are.
+        The cluster number of each text, then of each reference; and the number of clusters.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA

@@ -15,7 +15,7 @@ from cfg_lab.metrics.text import Text
 
 
 class Metric(Protocol):
-    """Gives one or more columns of scores. A frozen dataclass.
+    """A metric gives one or more columns of scores. It is a frozen dataclass.
 
     Scores are stored under a hash of the metric's arguments (`scorer_key`), so texts are scored again when
     an argument changes. Arguments with `field(repr=False)`, such as the function that loads a model, are not
@@ -34,7 +34,7 @@ class Metric(Protocol):
 
     @property
     def columns(self) -> Mapping[str, ColumnInfo]:
-        """The columns that `score` gives, in its order. The first one stands for the metric in short tables.
+        """The columns that `score` gives, in the same order. The first stands for the metric in short tables.
 
         It is a class attribute if the names are fixed, and a property if they depend on the arguments.
         Reading it loads no model.
@@ -48,7 +48,8 @@ class Metric(Protocol):
         models that the metric needs, so that a missing one is noticed at once.
 
         Returns:
-            For each of `columns`, one value per text in their order. NaN for a text that cannot be scored.
+            For each of `columns` one value per text, in the order of the texts. NaN for a text that cannot be
+            scored.
         """
         ...
 
@@ -57,7 +58,7 @@ def columns_of(metric: Metric) -> Mapping[str, ColumnInfo]:
     """The columns that a metric declares.
 
     Raises:
-        InputError: it declares none.
+        InputError: the metric declares no columns.
     """
     columns: Mapping[str, ColumnInfo] = getattr(metric, "columns", {})
     if not columns:

@@ -16,8 +16,8 @@ class Perplexity:
     """Perplexity of the new text under the unguided model, given the prompt.
 
     perplexity: exp of the mean negative log-prob per token, at least 1. Lower is more likely.
-    bits_per_byte: the summed negative log2-prob divided by the text's number of UTF-8 bytes, at least 0.
-    Use it to compare models with different tokenizers; their perplexities cannot be compared.
+    bits_per_byte: the summed negative log2-prob divided by the text's number of UTF-8 bytes, at least 0. Use
+    this column to compare models with different tokenizers, because their perplexities cannot be compared.
 
     A stop token is not part of the text and does not count. NaN for empty texts. The log-probs are those of
     the positive branch, recorded while decoding, before temperature and truncation.

@@ -23,8 +23,8 @@ class Readability:
     (Kincaid et al. 1975).
 
     A sentence ends at . ! ? or at the end of a line. If a text is cut in the middle of a sentence, the rest
-    counts as a sentence. Syllables are counted by rules (see `syllables`), so compare values with each other
-    rather than with those of other programs.
+    counts as a sentence. Syllables are counted by rules (see `syllables`), so compare values only with each
+    other, not with values of other programs.
     """
 
     columns = MappingProxyType(
@@ -54,8 +54,8 @@ def _ratios(text: str) -> tuple[float, float]:
 def syllables(word: str) -> int:
     """Number of syllables of a lower-cased English word, at least 1.
 
-    Each group of vowels is a syllable. A silent e, es or ed at the end is not counted. An le after a
-    consonant at the end is counted.
+    Each group of vowels is a syllable. A silent "e", "es" or "ed" at the end is not counted. A final "le"
+    after a consonant is counted.
     """
     word = re.sub(r"['’].*", "", word)
     groups = len(re.findall(r"[aeiouy]+", word))

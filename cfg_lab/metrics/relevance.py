@@ -18,7 +18,8 @@ class Relevance:
     """Cosine similarity of a text and its prompt, in [-1, 1]. NaN for empty texts.
 
     The embeddings are those of all-MiniLM-L6-v2, which reads the first 256 tokens. A text that repeats its
-    prompt has 1. How often a text is nearer to its own prompt than to another is in cards.json.
+    prompt has similarity 1. How often a text is nearer to its own prompt than to another prompt is in
+    cards.json.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.

@@ -26,9 +26,9 @@ class SelfBleu:
     fewer than three prompts, because the jackknife leaves out one prompt and needs two others to form pairs.
 
     BLEU is sacrebleu's for one sentence (13a tokens, effective order, exponential smoothing). Two equal texts
-    have 1, also two empty ones. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not grow with the
-    number of samples. BLEU with all other texts as references grows with it (Zhu et al. 2018,
-    arXiv:1802.01886). The computing time grows with the square of the number of texts in a cell.
+    have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not
+    grow with the number of samples. BLEU with all other texts as references grows with this number (Zhu et
+    al. 2018, arXiv:1802.01886). The computing time grows with the square of the number of texts in a cell.
     """
 
     whole_cell: ClassVar[bool] = True

@@ -21,7 +21,7 @@ class Text:
         guided_log_probs: log-prob of each token under the guided distribution, before temperature and
             truncation; without the stop token.
         tokens_read: number of tokens that the model of each branch has read, the positive branch first.
-        tokens_read_in_full: the same numbers if no negative branch had stopped early.
+        tokens_read_in_full: what `tokens_read` would be if no negative branch had stopped early.
         parameters: number of parameters of each branch's model.
     """
 

@@ -18,20 +18,20 @@ _TOPIC = ColumnInfo(meaning="share of this topic among those named, by embedding
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """Probability of each of several topics, in [0, 1]. They sum to 1. NaN for empty texts.
+    """Probability of each of several topics, in [0, 1]. The probabilities sum to 1. NaN for empty texts.
 
     Softmax over the cosine similarities of the text's embedding and the embeddings of the topics'
     descriptions (all-MiniLM-L6-v2), divided by the temperature. Nothing is trained. A text about none of the
-    topics still gets a probability for each. The accuracy of the topics of conf/metrics is in cards.json.
-    That of other topics was not measured.
+    topics still gets a probability for each. The accuracy of the topics of conf/metrics is in cards.json. The
+    accuracy of other topics was not measured.
 
     The columns are topic_<name>, one per topic.
 
     Args:
         topics: one mapping {name: description} per topic; at least two topics.
         embedder: returns the embedding function. It is called only when texts are scored.
-        temperature: of the softmax. A lower one gives probabilities nearer to 0 and 1. It does not change
-            which topic is most likely.
+        temperature: temperature of the softmax. A lower value gives probabilities nearer to 0 and 1. The
+            temperature does not change which topic is most likely.
     """
 
     column_patterns = MappingProxyType({"topic_*": _TOPIC})

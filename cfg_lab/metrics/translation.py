@@ -17,7 +17,7 @@ class Translation:
     """BLEU and chrF of a text against the prompt's `reference`, by sacrebleu, divided by 100: in [0, 1].
 
     bleu: BLEU of one sentence, with 13a tokens, effective order and exponential smoothing (Post 2018,
-    arXiv:1804.08771). A mean of it over texts is not corpus BLEU.
+    arXiv:1804.08771). The mean of this column over texts is not corpus BLEU.
     chrf: character n-grams up to 6, beta 2 (Popović 2015).
 
     An empty text has 0. NaN if the prompt has no reference.

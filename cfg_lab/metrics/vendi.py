@@ -21,7 +21,8 @@ class Vendi:
 
     exp of the Shannon entropy of the eigenvalues of K/n, where K holds the cosine similarities of the
     embeddings of n texts (all-MiniLM-L6-v2). It is 1 if all texts are equal and n if all are orthogonal
-    (Friedman & Dieng 2023, arXiv:2210.02410). It grows with n, so compare cells with equally many texts.
+    (Friedman & Dieng 2023, arXiv:2210.02410). The score grows with n, so compare cells with equally many
+    texts.
 
     vendi: the score of a prompt's samples, in [1, samples]. Each of these samples has the same value. NaN for
     a prompt with one sample.

@@ -33,7 +33,7 @@ class Checkpoint:
 
     Attributes:
         location: a local folder or a hub id.
-        config: the transformers config in it.
+        config: the transformers config of the checkpoint.
         dtype: the dtype of the loaded weights, whatever the dtype in the files.
         skip_layers: (first, end), the layers to leave out, see `without_layers`; None keeps all.
     """
@@ -83,7 +83,7 @@ class Checkpoint:
         return model.to(self.device)
 
     def _weight_files(self) -> list[Path] | None:
-        """The files that `load` reads weights from; None where that is not known.
+        """The files that `load` reads weights from; None if these files are not known.
 
         Files of a hub repository are downloaded. The files are not known in three cases: for an adapter,
         which refers to another checkpoint; for a config that names its own weight file; and if a file is
@@ -103,7 +103,7 @@ class Checkpoint:
         return None
 
     def _file(self, name: str) -> Path | None:
-        """The path of a file of the checkpoint; None where it has no such file."""
+        """The path of a file of the checkpoint; None if the checkpoint has no such file."""
         if Path(self.location).is_dir():
             path = Path(self.location, name)
             return path if path.is_file() else None

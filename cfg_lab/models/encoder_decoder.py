@@ -41,7 +41,7 @@ class EncoderDecoder(LanguageModel):
 
     @property
     def start(self) -> tuple[int, ...]:
-        """The tokens that the decoder starts with: the start token, and a language token if one is forced.
+        """The decoder's first tokens: the start token, and a language token if the config forces one.
 
         Raises:
             InputError: the config names no start token, or the model cannot be used; see `module`.
@@ -132,9 +132,9 @@ class EncoderDecoder(LanguageModel):
         return weight[self._positions + getattr(embedding, "offset", 0)]
 
     def _check_positions(self) -> None:
-        """Raise InputError if a row gives other logits when it starts later than another row.
+        """Raise InputError if the logits of a row depend on when the row starts.
 
-        Its logits must equal those of the same tokens without another row.
+        A row that starts later than another row must have the same logits as if it were the only row.
         """
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)

@@ -20,7 +20,8 @@ def load_evaluator(
     """A function from (prompt, text) pairs to the log-probs of each text's tokens, in nats.
 
     Args:
-        model: the `name` of `load_model`. For an option of conf/model, all values of its YAML file are used.
+        model: the argument `name` of `load_model`. For an option of conf/model, all values of its YAML file
+            are used.
         separator: see `log_probs`.
 
     Raises:
@@ -44,7 +45,7 @@ def log_probs(
     Args:
         texts: pairs of a prompt and a text that follows it.
         separator: stands between prompt and text if the model has no chat template and the text does not
-            begin with white space. Such a model is not given the system message.
+            begin with white space. A model without a chat template is not given the system message.
     """
     requests: dict[int, Request] = {}
     continuations: dict[int, tuple[int, ...]] = {}

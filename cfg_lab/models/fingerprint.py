@@ -1,4 +1,4 @@
-"""Fingerprints: short names of exactly these weights, used in the id of every text.
+"""Fingerprints: hashes that identify the weights of a model, used in the id of every text.
 
 There are two kinds. Weights in files are identified by the content of the files, which needs no torch and is
 fast (0.1 s for 540 MB). Weights in memory are identified by the values of the parameters. The same weights
@@ -26,7 +26,7 @@ def fingerprint_of_files(files: Sequence[Path], config: Any, settings: Mapping[s
     """Fingerprint of weights that are in files: 32 hexadecimal digits.
 
     Where the files lie does not matter. One exception: a file in the cache of the Hugging Face hub is
-    identified by the hub's own hash of it, so a copy in another folder has another fingerprint.
+    identified by the hub's own hash of the file, so a copy in another folder has another fingerprint.
 
     Args:
         files: every weight file of the checkpoint, in a fixed order.
@@ -79,7 +79,7 @@ def _hash_of_bytes(file: Path, size: int, modified_ns: int) -> str:
 
 
 def _content_of_config(config: Any) -> dict[str, Any]:
-    """The config as plain data, without the path it was read from and the version that wrote it."""
+    """The config as plain data, without the path of its file and the transformers version that wrote it."""
     content = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
     content.pop("transformers_version", None)
     return content

@@ -35,7 +35,7 @@ class KVBufferLayer(CacheLayerMixin):
         return self.buffer.now - self.buffer.low
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of columns, those of the new tokens included, and the number of the first column, 0."""
+        """Number of columns, with the columns of the new tokens; and the index of the first column, 0."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:

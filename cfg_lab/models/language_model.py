@@ -34,7 +34,7 @@ class LanguageModel:
         tokenizer: None for a model that is only given token ids.
         prompt_format: "chat" renders prompts with the tokenizer's chat template, "plain" uses them
             unchanged, "auto" is chat if the tokenizer has a template, else plain.
-        pack: replace the linear layers by faster ones on CPUs where `onednn.supports` the model. The
+        pack: replace the linear layers by faster ones if `onednn.supports` the model (only on CPUs). The
             transformers model still works, but its weights are no longer plain parameters.
 
     Raises:
@@ -80,7 +80,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the weights, the dtype, the config and the decoder's first tokens in text ids."""
+        """The part of a text's id that identifies weights, dtype, config and the decoder's first tokens."""
         return "-".join([self.source.fingerprint(), *map(str, self.start)])
 
     @property
@@ -158,7 +158,7 @@ class LanguageModel:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters; those used twice (tied embeddings) count once."""
+        """Number of parameters. Parameters that are used twice (tied embeddings) count once."""
         if self._parameters is None:
             self.module  # noqa: B018, loading counts them
         assert self._parameters is not None
@@ -252,7 +252,7 @@ class LanguageModel:
     def piece(self, token: int) -> str:
         """The text of one token as it stands inside a text, with its leading space.
 
-        Special tokens are shown by name. A token that holds only some bytes of a character is
+        Special tokens are shown by name. A token that holds only some bytes of a character is shown as
         \N{REPLACEMENT CHARACTER}.
         """
         if token not in self._pieces:

@@ -1,7 +1,7 @@
 """A weaker model of the same family: the same weights without some layers.
 
-It serves as the amateur in guidance between models where there is no smaller checkpoint. A residual network
-still works, less well, when a few of its layers are skipped (ShortGPT, arXiv:2403.03853).
+Such a model serves as the amateur in guidance between models if there is no smaller checkpoint. A residual
+network still works when a few of its layers are skipped, but less well (ShortGPT, arXiv:2403.03853).
 """
 
 from __future__ import annotations

@@ -25,20 +25,20 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         model.generate(**inputs, logits_processor=[processor], num_beams=4)
 
     It works with batches, beam search, several samples per prompt and left-padded prompts. The negatives have
-    a KV cache of their own, which is reordered when generate reorders its beams. Make a new processor for
-    each call of generate.
+    a KV cache of their own. It is reordered when `generate` reorders its beams. Make a new processor for each
+    call of `generate`.
 
     Args:
-        model: the causal model of transformers on which generate is called.
-        negatives: the negative context of each prompt as token ids, without padding; or a list of several
-            negative contexts for each prompt, equally many for all.
+        model: the causal model of transformers whose `generate` is called.
+        negatives: for each prompt its negative context as token ids, without padding. Or for each prompt a
+            list of negative contexts; all these lists have the same length.
         guidance: a rule; by default `ClassifierFreeGuidance()`.
         weights: one weight for each negative of a prompt, the same for all prompts; None is weight 1 for all.
 
     Raises:
         InputError: a context is empty; the prompts have different numbers of negatives; the number of weights
-            is wrong; or the rule has a stopping condition, which only the lab's decoder supports. During
-            generate: the number of rows is not a multiple of the number of prompts, or the rows do not
+            is wrong; or the rule has a stopping condition, which only the lab's decoder supports. While
+            `generate` runs: the number of rows is not a multiple of the number of prompts, or the rows do not
             continue those of the previous call.
     """
 
@@ -96,9 +96,9 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         return guided.masked_fill(impossible, -math.inf)
 
     def _begin(self, input_ids: Tensor) -> None:
-        """Store the negative contexts in the same order as the rows of generate, padded on the left.
+        """Store the negative contexts, padded on the left, in the order of the rows that `generate` passes.
 
-        The copies of a prompt (beams or samples) are next to each other.
+        `generate` passes the copies of a prompt (beams or samples) next to each other.
         """
         rows, self.prompt_length = input_ids.shape
         copies, remainder = divmod(rows, len(self.contexts))
@@ -120,10 +120,11 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         self.cache = DynamicCache(config=self.model.config)
 
     def _follow_beams(self, input_ids: Tensor, previous_ids: Tensor) -> None:
-        """Reorder the negatives' KV cache in the same way as generate has reordered its beams.
+        """Reorder the negatives' KV cache in the same way as `generate` has reordered its beams.
 
-        generate does not tell which previous row each row continues. So a previous row of the same prompt
-        with the same tokens is used. If there are several, any is correct, because their caches are equal.
+        `generate` does not tell which previous row each row continues. So a previous row of the same prompt
+        with the same tokens is used. If there are several such rows, any of them is correct, because their
+        caches are equal.
         """
         rows, length = previous_ids.shape
         if input_ids.shape != (rows, length + 1):

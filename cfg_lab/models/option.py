@@ -24,7 +24,8 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
     """Decorate `load_model`: if `name` is an option of conf/model, its YAML file gives the defaults.
 
     Each argument is taken from the call, else from the YAML file, else from the signature. The signature
-    itself does not change. An option with another `_target_` is loaded by that function.
+    itself does not change. If the YAML file has another `_target_` than `load_model`, this target loads the
+    option.
     """
     parameters = inspect.signature(load).parameters
 
@@ -50,7 +51,7 @@ def option_call(explicit: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The function that loads a model, as a dotted path, and its arguments.
 
     If `explicit["name"]` is an option of conf/model, the values in its YAML file fill in the arguments that
-    are not in `explicit`, and `name` is replaced by the `name` in this file. This is repeated while the new
+    are not in `explicit`. The argument `name` becomes the `name` in this file. This is repeated while the new
     `name` is also an option.
     """
     arguments = dict(explicit)

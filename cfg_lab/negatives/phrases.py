@@ -20,8 +20,9 @@ class Phrase:
 def parse_phrases(text: str) -> tuple[Phrase, ...]:
     r"""The phrases of a negative prompt, with their weights.
 
-    Commas and semicolons separate phrases. A weight follows its phrase after a colon; without one it is 1. A
-    backslash before a character takes the character literally. Full-width punctuation (，：、；) works too.
+    Commas and semicolons separate phrases. A weight follows its phrase after a colon. A phrase without a
+    weight has weight 1. A backslash before a character takes the character literally. Full-width punctuation
+    (，：、；) works too.
 
     >>> parse_phrases("ugly:0.8, a 3\\:1 ratio")
     (Phrase(text='ugly', weight=0.8), Phrase(text='a 3:1 ratio', weight=1.0))
@@ -68,7 +69,7 @@ def _unescape(text: str) -> str:
 
 
 def _weight(text: str, position: str) -> float:
-    """The number after a colon. `position` says where it stands, for errors."""
+    """The number after a colon. `position` says where the phrase stands, for error messages."""
     number = text.strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", number, flags=re.ASCII | re.IGNORECASE):
         raise InputError(

@@ -22,7 +22,7 @@ class SuffixNegative(Negative):
     follows the source and its end token.
 
     MTI appends the suffix anew at every step, after the tokens generated so far. Here the suffix stays in
-    front of them, as in every other negative context. At the first new token both ways give the same
+    front of these tokens, as in every other negative context. At the first new token both ways give the same
     distribution.
 
     Args:

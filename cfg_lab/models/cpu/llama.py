@@ -1,7 +1,8 @@
 """The forward of Llama in fewer and larger operations, for float32 on x86 CPUs.
 
-It computes the same as LlamaForCausalLM of transformers. It also supports the models that differ from Llama
-only in biases (Mistral without a sliding window, Qwen2). The operations differ from those of transformers:
+This forward computes the same as LlamaForCausalLM of transformers. It also supports models that differ from
+Llama only in biases (Mistral without a sliding window, Qwen2). The operations differ from those of
+transformers:
 
 - Linear layers with the same input are one linear layer.
 - Residual sums are computed inside the linear layers.
@@ -38,7 +39,7 @@ ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 class Layer:
     """The packed linear layers of one transformer layer.
 
-    `qkv` and `gate_up` hold the packed weight of all linear layers with the same input.
+    `qkv` and `gate_up` each hold one packed weight for all linear layers that have the same input.
     """
 
     qkv: PackedLinear
@@ -168,11 +169,11 @@ class LlamaOnCpu:
 
 
 def _pack_linears(*linears: Any, norm: Any = None) -> list[PackedLinear]:
-    """Pack linear layers with the same input into one weight. Each gets a range of this weight's outputs.
+    """Pack linear layers with the same input into one weight. Each layer gets a range of the outputs.
 
     Args:
-        norm: the norm layer that gives the input. Its weight is multiplied into the packed weight, and is 1
-            from then on.
+        norm: the norm layer that gives the input. The norm's weight is multiplied into the packed weight.
+            Then the norm's weight is set to 1.
     """
     weight = torch.cat([layer.weight.detach() for layer in linears])
     if norm is not None:

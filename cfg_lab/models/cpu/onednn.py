@@ -1,8 +1,8 @@
 """float32 linear layers on x86 CPUs with weights packed for oneDNN.
 
-At the few rows of a decoding step, the float32 `linear` of torch reaches a third of the speed that oneDNN
-reaches with weights in its own layout (`python -m benchmarks.decode` measures both). The weights are packed
-once, when a model is loaded, and the plain weights are freed.
+A decoding step has few rows. For so few rows, the float32 `linear` of torch has a third of the speed of
+oneDNN with weights in oneDNN's own layout (`python -m benchmarks.decode` measures both). The weights are
+packed once, when a model is loaded, and the plain weights are freed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def linear_plus(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -
 def unpacked_linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [rows, in] -> [rows, out] with a plain weight [out, in].
 
-    For a large weight that is not packed because another layer uses it too, such as the input embedding.
+    This function is used for a large weight that is not packed because another layer uses it too, such as the
+    input embedding.
     """
     if x.shape[0] > 2:
         return linear(pad_rows(x), weight)[: x.shape[0]]
@@ -59,14 +60,14 @@ def unpacked_linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def pad_rows(x: Tensor) -> Tensor:
-    """x [rows, n] with rows of zeros appended, so that it has at least KERNEL_ROWS rows."""
+    """Append rows of zeros to x [rows, n] so that the result has at least KERNEL_ROWS rows."""
     return x if x.shape[0] >= KERNEL_ROWS else F.pad(x, (0, 0, 0, KERNEL_ROWS - x.shape[0]))
 
 
 class PackedLinear(nn.Module):
     """Replaces an nn.Linear. Its outputs are a range of the outputs of a packed weight.
 
-    Several layers can share one packed weight, each with a range of its own.
+    Several layers can share one packed weight. Each of these layers has its own range of the outputs.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, outputs: slice) -> None:
