@@ -57,7 +57,7 @@ def from_file(
 ) -> list[Prompt]:
     """Prompts from a .jsonl, .csv or .parquet file (one record per prompt) or a .txt file (one per line).
 
-    Empty lines are skipped. Fields of a record that a prompt does not have are ignored.
+    Empty lines are skipped. A field of a record is ignored if a prompt has no field of that name.
 
     Args:
         path: the file.
@@ -115,7 +115,11 @@ def from_dataset(
 
 
 def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
-    """Keep the fields of each record that a prompt has and that have a value; `column` becomes "text"."""
+    """The fields of each record that become fields of a prompt.
+
+    The field `column` is renamed to "text". Another field is kept if it is not empty and a prompt has a
+    field of the same name.
+    """
     selected: list[dict[str, Any]] = []
     for record in records:
         if column not in record:
@@ -133,7 +137,11 @@ def _is_missing(value: object) -> bool:
 def _prompts(
     records: Sequence[Mapping[str, Any]], source: str, system: str | None, limit: int | None
 ) -> list[Prompt]:
-    """Make one prompt per record, or raise an InputError of `inline`. `source` names the records in it."""
+    """Make one prompt per record. `source` names the records in error messages.
+
+    Raises:
+        InputError: one of the reasons given at `inline`.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"prompts.limit must be at least 1, got {limit}")
     prompts: list[Prompt] = []

@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
 
 
 def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """As `run`, but print an error that the user can correct as one sentence, and exit with status 2."""
+    """Call `run`. If it raises an error that the user can correct, print one sentence; exit with status 2."""
     with errors_in_a_sentence():
         return run(configs, overrides)
 

@@ -1,4 +1,4 @@
-"""Tables: the means of each cell, and the differences between each cell and its baseline."""
+"""Tables of metrics: the means of each cell, and the differences between each cell and its baseline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SettingsByCell = Mapping[str, Mapping[str, Any]]
 def summary(
     results: pd.DataFrame, metrics: Sequence[str] | None = None, settings: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Mean, 95 % interval and n of every metric in every cell.
+    """Mean, 95 % confidence interval and number of scored texts (n) of every metric in every cell.
 
     Args:
         results: from `cfg_lab.load_results`.
@@ -80,19 +80,21 @@ def comparisons(
         baseline: a cell's id, or settings that identify one cell, such as {"guidance.scale": 1, "negatives":
             "empty"}. All other cells are compared with this cell. By default each guided cell is compared
             with an unguided cell (see `unguided_cells`) that has the same settings apart from guidance and
-            negatives. If several unguided cells fit, the one that has most settings in common with the
-            guided cell is taken. All unguided cells that fit have the same texts.
+            negatives. If there are several such cells, the one that has most settings in common with the
+            guided cell is taken. The choice does not change the differences, because all such cells have
+            the same texts.
 
     Returns:
         One row per cell and metric, without the cells that are their own baseline: `cell`, the settings that
         vary, `metric`, `baseline` (a cell's id, None if the cell has no baseline), `difference` (cell minus
         baseline), `low` and `high` (95 % interval), `n` (number of pairs), `p`, `p_holm` (corrected for all p
         values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. A number that
-        cannot be known is NaN. `needed` is for a study with this comparison alone. A study with all
-        comparisons of the table, corrected by Holm's method, needs more prompts.
+        cannot be known is NaN. `needed` is the number of prompts for a study that makes only this
+        comparison. A study that makes all comparisons of the table, corrected by Holm's method, needs more
+        prompts.
 
     Raises:
-        InputError: no cell is unguided, the baseline fits no cell or several, or the results have no such
+        InputError: no cell is unguided, `baseline` describes no cell or several, or the results have no such
             metric.
     """
     settings = settings_by_cell(results)
@@ -126,8 +128,9 @@ def comparisons(
 def _unguided_baselines(settings: SettingsByCell, unguided: set[str]) -> dict[str, str | None]:
     """The baseline of each cell: id of the cell -> id of its baseline.
 
-    An unguided cell is its own baseline. The baseline of a guided cell is the most similar of the unguided
-    cells that fit; None if no unguided cell fits.
+    An unguided cell is its own baseline. An unguided cell fits a guided cell if both have the same settings
+    apart from guidance and negatives. The baseline of a guided cell is the fitting cell that has most
+    settings in common with it, or None if no cell fits.
     """
     if not unguided:
         raise InputError(

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def add_legend(figure: Figure, axes: Axes, title: str) -> None:
-    """Add a legend above the axes, in as many columns as fit. The figure becomes taller to make room for it.
+    """Add a legend above the axes, in as many columns as fit side by side. The figure becomes taller.
 
-    Nothing is added if there are fewer than two entries.
+    Nothing is added if the legend would have fewer than two entries.
     """
     handles, names = axes.get_legend_handles_labels()
     entries = [(handle, name) for handle, name in zip(handles, names, strict=True) if name]
@@ -94,7 +94,7 @@ def ink_for(background: Any) -> str:
 
 
 def error_bars(cells: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:
-    """Distances from the means down and up to the ends of their intervals, as `Axes.errorbar` takes them."""
+    """Lengths of the error bars below and above each mean, in the form that `Axes.errorbar` takes."""
     return [
         [cell[metric] - cell[f"{metric}_low"] for cell in cells],
         [cell[f"{metric}_high"] - cell[metric] for cell in cells],
@@ -133,7 +133,7 @@ def draw_front(axes: Axes, front: pd.DataFrame, x: str, y: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """A short text beside a dot.
+    """A label of a figure: a short text beside a dot.
 
     Attributes:
         text: the text to write.

@@ -45,7 +45,7 @@ SCALE_LABEL = "guidance scale (1 is off)"
 
 @in_style
 def scale_curves(results: pd.DataFrame, metric: str, width: float = COLUMN) -> Figure:
-    """A metric's mean against guidance.scale, with its 95 % interval as a band.
+    """Curve of a metric: its mean at each guidance scale, with its 95 % interval as a band.
 
     There is one line per combination of the other settings that vary. If the scale does not vary, the x axis
     shows the setting with the most values instead, and intervals are drawn as bars.
@@ -112,7 +112,7 @@ def scale_curves(results: pd.DataFrame, metric: str, width: float = COLUMN) -> F
 def trade_off(
     results: pd.DataFrame, x: str, y: str, size: str | None = None, width: float = COLUMN
 ) -> Figure:
-    """Two metrics of every cell, with 95 % intervals of both as crosses, and the Pareto front of the means.
+    """Scatter plot of two metrics: one dot per cell, with 95 % intervals as crosses, and the Pareto front.
 
     If the scale varies, each cell is labelled with its scale. A thin line then connects the cells that differ
     in the scale alone, and each combination of the other settings has its own colour. The front is drawn if
@@ -178,7 +178,7 @@ def trade_off(
 
 @in_style
 def heat_map(results: pd.DataFrame, metric: str, rows: str, columns: str, width: float = COLUMN) -> Figure:
-    """A metric's mean and 95 % interval in every cell of a grid of two settings.
+    """Heat map of a metric: its mean and 95 % interval for each pair of values of two settings.
 
     Args:
         results: from `cfg_lab.load_results`.

@@ -167,7 +167,7 @@ class AlignedTexts:
         )
 
     def table(self, metric: pd.Series[Any]) -> Floats:
-        """Values of a metric as [rows, cells]; NaN where there is no text or the text has no score."""
+        """Values of a metric as a table [rows, cells]; NaN where a text or its score is missing."""
         values = np.full((self.row_count, len(self.cells)), np.nan)
         values[self.row_of_text, self.column_of_text] = metric.to_numpy(np.float64)
         return values
@@ -184,7 +184,7 @@ class AlignedTexts:
 
 
 def _comparable(value: Any) -> Any:
-    """A value that can be compared and hashed: None for NaN, text for lists and dicts."""
+    """Convert a value to one that can be compared and hashed: None for NaN, text for lists and dicts."""
     if isinstance(value, (list, tuple, dict, np.ndarray)):
         return repr(cast("object", value))
     if value is None or value is pd.NA or value != value:

@@ -72,9 +72,9 @@ def pareto(
 
 
 def _cost_sign(metric: str, argument: str, direction: Direction | None) -> float:
-    """The sign of a metric: 1 if lower values are better, -1 if higher values are.
+    """The factor that turns a metric into a cost: 1 if lower values are better, -1 if higher values are.
 
-    The metric times its sign is a cost to minimise.
+    A lower cost is better.
     """
     direction = direction or better(metric)
     if direction not in {"higher", "lower"}:

@@ -122,6 +122,6 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg
 
 
 def _styled() -> AbstractContextManager[None]:
-    """Matplotlib's settings are STYLE within this context."""
+    """A context within which matplotlib's settings are STYLE."""
     matplotlib: Any = import_module("matplotlib")
     return matplotlib.rc_context(STYLE)

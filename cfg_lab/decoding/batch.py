@@ -19,7 +19,7 @@ The text of a request does not depend on the other requests, on their order or o
 - A row attends only to columns of its own, and its positions count from its own start.
 - Branches share a row only as long as they have read the same tokens.
 - Guidance rules and samplers treat each sequence by itself.
-- The noise is a function of the request and the position, not the state of a generator.
+- The noise is a function of the request and the position. No random number generator is used.
 
 Only the last bits of floating-point sums can differ: the hardware may add the numbers in another order if the
 batch has another shape.
@@ -117,7 +117,7 @@ class Batch:
             self._regroup()
 
     def admit(self) -> None:
-        """Give rows to waiting requests, in order, until one does not fit.
+        """Give rows to waiting requests, in order, until the next one needs more rows than are free.
 
         Each running request counts as if it shared no row. So enough rows are free when its sequences fork
         later.
@@ -235,7 +235,10 @@ class Batch:
             self._regroup()
 
     def widest(self) -> int:
-        """The smallest `max_rows` that every unfinished request fits into."""
+        """The smallest `max_rows` with which every unfinished request can run by itself.
+
+        This is the largest number of rows that any of these requests can need of one model.
+        """
         states = [*self.running, *self.waiting]
         return max((max(most_rows(state.request).values()) for state in states), default=1)
 

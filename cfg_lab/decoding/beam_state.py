@@ -73,7 +73,7 @@ class BeamState(RequestState):
     def best_extensions(self, guided: Tensor) -> list[Extension]:
         """The best extensions of all hypotheses, best first.
 
-        At least `width` of these extensions do not end the text, unless there are fewer such extensions.
+        At least `width` of these extensions do not end the text, unless fewer such extensions exist.
 
         Args:
             guided: [width, vocab], guided log-probs of the next token, one row per hypothesis.

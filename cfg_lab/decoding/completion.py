@@ -1,4 +1,4 @@
-"""The result of a request."""
+"""The result of a request to the decoder: a text with its trace."""
 
 from __future__ import annotations
 

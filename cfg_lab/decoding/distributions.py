@@ -10,7 +10,9 @@ from cfg_lab.guidance import Guidance, log_probs
 
 
 class Distributions(NamedTuple):
-    """The next-token distributions of one step, with the weights and the scales; one row per sequence.
+    """The next-token distributions of one step, with the negatives' weights and the guidance scales.
+
+    There is one row per sequence.
 
     All distributions are normalised log-probs, finite and float32 (see `cfg_lab.guidance.log_probs`).
     """

@@ -90,7 +90,10 @@ class StepResult:
 
 
 def group_key(state: RequestState) -> tuple[object, ...]:
-    """A key. Running requests with equal keys can be guided by one call and sampled by one call."""
+    """The key by which running requests are grouped.
+
+    Requests with equal keys can be guided by one call and sampled by one call.
+    """
     request = state.request
     return (
         state if isinstance(state, BeamState) else request.sampling,

@@ -1,4 +1,4 @@
-"""Turns values into JSON data. Content addresses are made from this data."""
+"""Turns values into JSON data. Content addresses (ids that are hashes) are made from this data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def canonical(value: Any) -> Any:
 
 
 def class_name(called: Any) -> str:
-    """The name of a class or function as ids contain it: without the module if it is from this package.
+    """The name by which ids refer to a class or function: without the module if it is from this package.
 
     A class of this package can therefore move to another module without a change of ids. Names within the
     package are unique. Classes from other packages can have equal names, so their names include the module.

@@ -27,7 +27,7 @@ EncoderMemory = list[tuple[Tensor, Tensor]]
 
 
 class Prefix(NamedTuple):
-    """What is already computed for a row when it becomes live.
+    """A prefilled beginning of a context: the keys and values that a row has when it becomes live.
 
     Attributes:
         layers: for each layer the keys and the values of the prefilled tokens, [heads, length, head_dim]

@@ -1,4 +1,4 @@
-"""What the decoder needs from a model, and what one row of the model's batch has read."""
+"""The interface of models for the decoder, and the context that one row of a model's batch reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfg_lab.errors import InputError
 
 
 class Context(NamedTuple):
-    """The tokens that one row reads.
+    """The tokens that one row of the batch reads.
 
     Attributes:
         ids: tokens that the row attends to by causal attention.

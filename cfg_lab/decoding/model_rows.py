@@ -22,7 +22,7 @@ Owner = tuple[SequenceState, int]
 
 
 class ModelRows:
-    """The rows of one model.
+    """The rows of one model in the batch.
 
     Args:
         model: runs on the rows.

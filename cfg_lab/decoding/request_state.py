@@ -1,4 +1,4 @@
-"""A request while it waits and runs."""
+"""A request to the decoder, with the state of its texts while it waits and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the decoder records of each step: a few numbers instead of the logits. Imports no torch.
+"""Traces: a few numbers that the decoder records at each step instead of the logits. Imports no torch.
 
 The fields of `Trace` and `Alternatives` are defined here once. The results store, the scoring of texts, the
 page and the trackers derive their columns from them.

@@ -148,7 +148,9 @@ class ByJSD:
 
 @dataclass(frozen=True, kw_only=True)
 class KLBudget:
-    """A trust region: of the scales with KL(guided || positive) <= nats, the closest to the rule's scale.
+    """A trust region: the scale in force keeps KL(guided || positive) at or below a budget.
+
+    Of all scales within the budget, the scale in force is the nearest to the rule's scale.
 
     The scale is found by ten steps of bisection between scale 1, where the divergence is 0, and the rule's
     scale. The divergence at the scale that is found never exceeds the budget.

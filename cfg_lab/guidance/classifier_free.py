@@ -17,7 +17,7 @@ class ClassifierFreeGuidance(Rule):
 
         guided = negative + scale * (positive - negative)
 
-    on log-probs, normalised afterwards. With several weighted negatives
+    The formula is applied to log-probs, and the result is normalised. With several weighted negatives it is
 
         guided = positive + (scale - 1) * sum_k w_k * (positive - negative_k)
 
@@ -77,9 +77,11 @@ def context_aware(*, scale: float = 1.5, **arguments: Any) -> ClassifierFreeGuid
 
 
 def experts(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:
-    """DExperts (Liu et al. 2021, arXiv:2105.03023) and proxy tuning (Liu et al. 2024, arXiv:2401.08565).
+    """Guidance by an expert and an anti-expert model: DExperts and proxy tuning.
 
         guided = base + alpha * (expert - anti_expert)
+
+    Sources: DExperts (Liu et al. 2021, arXiv:2105.03023), proxy tuning (Liu et al. 2024, arXiv:2401.08565).
 
     The negatives are the same prompt read by two more models: the expert with weight -1, the anti-expert with
     weight 1. This is classifier-free guidance with scale = 1 + alpha and weights that are not normalised:

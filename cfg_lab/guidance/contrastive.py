@@ -19,8 +19,8 @@ class ContrastiveDecoding(Rule):
 
         guided = expert - (scale - 1) * log_softmax(amateur / temperature)
 
-    on the tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's formula. With
-    several amateurs, the weighted mean of their log-probs is subtracted.
+    The formula applies to tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's
+    formula. With several amateurs, the weighted mean of their log-probs is subtracted.
 
     Args:
         temperature: temperature of the amateur, above 0. The paper uses 0.5, which sharpens the amateur's

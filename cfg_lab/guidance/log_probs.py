@@ -1,4 +1,4 @@
-"""Log-probs in the form that rules take: normalised and finite."""
+"""Log-probs in the form that guidance rules take: normalised and finite."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Rescale(Modifier):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveProjection(Modifier):
-    """Limits the norm of the guidance change, and removes its part that is parallel to the positive branch.
+    """Limits the norm of the guidance change, and removes the part parallel to the positive branch.
 
         change = (guided - positive) / (scale - 1)
         change = change * min(1, norm_bound / ||change||)

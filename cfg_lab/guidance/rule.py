@@ -1,4 +1,4 @@
-"""What all rules share: scale and schedule, adaptive strength, modifiers, stopping."""
+"""The base class of guidance rules: scale and schedule, adaptive strength, modifiers, stopping."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def is_off(scale: float | Tensor) -> bool | Tensor:
 
 
 class Guidance(Protocol):
-    """What the decoder needs of a guidance rule. A rule is frozen and hashable, because it is part of ids."""
+    """The interface of guidance rules for the decoder.
+
+    A rule is frozen and hashable, because it is part of ids.
+    """
 
     def scale_at(self, step: int) -> float:
         """Return the scale at new token `step`, counted from 0. If guidance is off, no negative runs."""

@@ -1,4 +1,7 @@
-"""How strong guidance is at each token. The negatives do not run at tokens where guidance is off."""
+"""Schedules: how strong guidance is at each token.
+
+The negatives do not run at tokens where guidance is off.
+"""
 
 from __future__ import annotations
 

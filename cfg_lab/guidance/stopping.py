@@ -1,4 +1,4 @@
-"""When guidance ends before the text does, so that the negatives no longer run."""
+"""Stopping conditions: guidance ends before the text does, and the negatives no longer run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a text is the expected answer."""
+"""Metric: whether a text is the expected answer."""
 
 from __future__ import annotations
 

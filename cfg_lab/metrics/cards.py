@@ -14,7 +14,9 @@ CARDS = Path(__file__).with_name("cards.json")
 
 
 def packaged_cards(columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The cards of columns of scores, in the order given.
+    """For each column of scores its card: which classifier gives the scores, and how accurate it is.
+
+    The cards are in the order of `columns`.
 
     Returns:
         {column: {"what": the classifier, "data": the labelled texts, "held_out": {set of texts: {"accuracy"

@@ -1,4 +1,4 @@
-"""What a metric declares about each column of scores that it gives."""
+"""Descriptions of columns of scores: what a metric declares about each column that it gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much computation a text took, so that methods can be compared at equal cost."""
+"""Metric: how much computation a text took, so that methods can be compared at equal cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfg_lab.metrics.text import Text
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the models had to compute for each text, as if it had been decoded alone.
+    """How much the models had to compute for each text, as if the text had been decoded alone.
 
     forward_tokens: number of tokens that the models read: contexts and new tokens, of all branches and beams.
     gflop: 2 * parameters * tokens read / 1e9, summed over the models of the branches (Kaplan et al. 2020,

@@ -1,4 +1,4 @@
-"""How varied the words of a text are."""
+"""Metric: how varied the words of a text are."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from cfg_lab.metrics.text import Text
 class EvaluateModule:
     """A metric or measurement of `evaluate`, computed for each text alone.
 
-    Compares with the prompts' `reference` if the module takes references. Then the value is NaN for a text
-    whose prompt has no reference.
+    If the module takes references, each text is compared with the `reference` of its prompt. The value is
+    then NaN for a text whose prompt has no reference.
 
     Args:
         module: the module's name on the hub ("exact_match") or the path of a .py file.

@@ -1,4 +1,4 @@
-"""How likely a text is to a model that did not write it."""
+"""Metric: the likelihood of a text under a model that did not write it."""
 
 from __future__ import annotations
 

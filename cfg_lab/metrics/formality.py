@@ -1,4 +1,4 @@
-"""How formal a text is, by its words."""
+"""Metric: how formal a text is, by its words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely a text is to the guided distribution from which it was drawn."""
+"""Metric: the likelihood of a text under the guided distribution from which it was drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a text is in the language it should be in."""
+"""Metric: whether a text is in the expected language."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from cfg_lab.metrics.text import Text
 class Language:
     """Probability that a text is in a language, in [0, 1]. NaN for empty texts.
 
-    py3langid's naive Bayes over byte n-grams (after Lui & Baldwin 2012, langid.py), normalised over all its
-    languages. It is unsure about texts of a few words. Its accuracy is in cards.json.
+    The classifier is the naive Bayes model over byte n-grams of py3langid (after Lui & Baldwin 2012,
+    langid.py). Its probabilities are normalised over all languages that it knows. It is unsure about texts of
+    a few words. Its accuracy is in cards.json.
 
     Args:
         language: an ISO 639-1 code ("en"). None means the language that py3langid detects in each prompt's

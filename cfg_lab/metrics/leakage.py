@@ -1,4 +1,4 @@
-"""How close a text is in meaning to what guidance should steer it away from."""
+"""Metric: how close a text is in meaning to what guidance should steer it away from."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Leakage:
     If the cell has phrases (negatives.phrases), they are used. Otherwise the prompt's phrases are used, for
     example for cells with negatives=empty.
 
-    A single value depends mostly on how close the topic is to the phrases. So compare it with scale 1: read
-    the paired difference. Opposite words have similar embeddings. How well this metric separates texts with
-    the phrases' attribute from texts without it is in cards.json.
+    A single value depends mostly on how close the topic is to the phrases. So do not read single values: read
+    the paired difference to the texts decoded with scale 1. Opposite words have similar embeddings, so a
+    text with the opposite of a phrase can also get a high value. cards.json says how well this metric
+    separates texts with the phrases' attribute from texts without it.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.

@@ -1,4 +1,4 @@
-"""How long a text is, and how it ended."""
+"""Metric: how long a text is, and how it ended."""
 
 from __future__ import annotations
 

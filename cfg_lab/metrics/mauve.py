@@ -1,4 +1,4 @@
-"""How close the texts of a cell are, as a set, to reference texts."""
+"""Metric: how close the texts of a cell are, as a set, to reference texts."""
 
 from __future__ import annotations
 

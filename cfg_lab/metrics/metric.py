@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""The interface of metrics, and the keys under which their scores are stored."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Metric(Protocol):
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         """Score texts.
 
-        Before anything is decoded, it is called with an empty list. This call loads the packages and
-        models that the metric needs, so that a missing one is noticed at once.
+        Before anything is decoded, `score` is called with an empty list. This call loads the packages and
+        models that the metric needs, so that a missing package or model is noticed at once.
 
         Returns:
             For each of `columns` one value per text, in the order of the texts. NaN for a text that cannot be

@@ -1,4 +1,4 @@
-"""How likely a text is to the model without guidance."""
+"""Metric: the likelihood of a text under the model without guidance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How easy a text is to read."""
+"""Metric: how easy a text is to read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cfg_lab.metrics.words import words
 
 @dataclass(frozen=True, kw_only=True)
 class Readability:
-    """Flesch's formulas, for English. NaN for texts without words.
+    """Readability of an English text by Flesch's formulas. NaN for texts without words.
 
     reading_ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words (Flesch 1948). Usually between 0
     (hard) and 100 (easy), but not bounded.

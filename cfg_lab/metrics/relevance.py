@@ -1,4 +1,4 @@
-"""How close a text is to its prompt in meaning."""
+"""Metric: how close a text is to its prompt in meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a text repeats itself."""
+"""Metric: how much a text repeats itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a reference a text covers."""
+"""Metric: how much of a reference a text covers."""
 
 from __future__ import annotations
 

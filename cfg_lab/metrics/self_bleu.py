@@ -1,4 +1,4 @@
-"""How similar the wording of a cell's texts is."""
+"""Metric: how similar the wording of a cell's texts is."""
 
 from __future__ import annotations
 

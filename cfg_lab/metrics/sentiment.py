@@ -1,4 +1,4 @@
-"""Whether a text is positive."""
+"""Metric: whether a text has positive sentiment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ HEAD = Path(__file__).with_name("sentiment_head.json")
 class Sentiment:
     """Probability that a text has positive sentiment, in [0, 1]. NaN for empty texts.
 
-    A logistic regression on sentence embeddings (all-MiniLM-L6-v2), trained on human ratings of movie and
-    product reviews, newspaper sentences and tweets. Its accuracy is in sentiment_head.json.
+    The classifier is a logistic regression on sentence embeddings (all-MiniLM-L6-v2). It was trained on human
+    ratings of movie and product reviews, newspaper sentences and tweets. Its accuracy is in
+    sentiment_head.json.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.

@@ -1,4 +1,4 @@
-"""What a metric is given."""
+"""The input of a metric: a completion with its prompt and what was recorded while decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a text is about, by zero-shot classification."""
+"""Metric: what a text is about, by zero-shot classification."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TOPIC = ColumnInfo(meaning="share of this topic among those named, by embedding
 class Topic:
     """Probability of each of several topics, in [0, 1]. The probabilities sum to 1. NaN for empty texts.
 
-    Softmax over the cosine similarities of the text's embedding and the embeddings of the topics'
-    descriptions (all-MiniLM-L6-v2), divided by the temperature. Nothing is trained. A text about none of the
-    topics still gets a probability for each. The accuracy of the topics of conf/metrics is in cards.json. The
-    accuracy of other topics was not measured.
+    The text and the description of each topic are embedded (all-MiniLM-L6-v2). The probabilities are the
+    softmax of the cosine similarities of text and descriptions, divided by the temperature. Nothing is
+    trained. A text about none of the topics still gets a probability for each. The accuracy of the topics of
+    conf/metrics is in cards.json. The accuracy of other topics was not measured.
 
     The columns are topic_<name>, one per topic.
 

@@ -1,4 +1,4 @@
-"""Whether a text is toxic."""
+"""Metric: whether a text is toxic."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from cfg_lab.metrics.text import Text
 class Toxicity:
     """Probability that a text is profane or abusive, in [0, 1]. NaN for empty texts.
 
-    alt-profanity-check's linear model on words and characters, trained on human labels of 200,000 forum
-    comments and tweets. It is fast, but misses indirect insults. Its accuracy is in cards.json.
+    The classifier is the linear model of alt-profanity-check, on words and characters. It was trained on
+    human labels of 200,000 forum comments and tweets. It is fast, but misses indirect insults. Its accuracy
+    is in cards.json.
     """
 
     columns = MappingProxyType(

@@ -1,4 +1,4 @@
-"""How close a text is to a reference translation."""
+"""Metric: how close a text is to a reference translation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many different texts a cell effectively holds."""
+"""Metric: how many different texts a cell effectively holds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cfg_lab.metrics.text import Text
 class Vendi:
     """Vendi score: the effective number of different texts, by meaning. Higher is more varied.
 
-    exp of the Shannon entropy of the eigenvalues of K/n, where K holds the cosine similarities of the
-    embeddings of n texts (all-MiniLM-L6-v2). It is 1 if all texts are equal and n if all are orthogonal
-    (Friedman & Dieng 2023, arXiv:2210.02410). The score grows with n, so compare cells with equally many
-    texts.
+    The score is exp of the Shannon entropy of the eigenvalues of K/n, where K holds the cosine similarities
+    of the embeddings of n texts (all-MiniLM-L6-v2). The score is 1 if all texts are equal, and n if all
+    embeddings are orthogonal (Friedman & Dieng 2023, arXiv:2210.02410). It grows with n, so compare cells
+    with equally many texts.
 
     vendi: the score of a prompt's samples, in [1, samples]. Each of these samples has the same value. NaN for
     a prompt with one sample.
@@ -71,7 +71,11 @@ class Vendi:
 
 
 def vendi_score(embeddings: np.ndarray) -> float:
-    """Effective number of different embeddings [n, size] of norm 1, in [1, n]; NaN for fewer than two."""
+    """Effective number of different embeddings, in [1, n]. NaN if n is below 2.
+
+    Args:
+        embeddings: [n, size], each of norm 1.
+    """
     if len(embeddings) < 2:
         return math.nan
     eigenvalues = np.linalg.eigvalsh(embeddings.astype(np.float64) @ embeddings.T / len(embeddings))

@@ -1,4 +1,7 @@
-"""The cache interface of transformers over the decoder's buffer, so that any causal model runs unchanged."""
+"""Implements the cache interface of transformers with the decoder's buffer.
+
+Any causal model of transformers therefore runs without changes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from cfg_lab.decoding.kv_buffer import KVBuffer
 
 
 class KVBufferLayer(CacheLayerMixin):
-    """One layer of the buffer, as transformers sees it.
+    """One layer of the decoder's buffer, as a cache layer of transformers.
 
     For q new tokens the model makes a mask of the columns [low, now + q) of the buffer.
     """

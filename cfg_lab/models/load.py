@@ -36,7 +36,7 @@ def load_model(
     prompt_format: PromptFormat = "auto",
     skip_layers: Sequence[int] | None = None,
 ) -> LanguageModel:
-    """A language model with its tokenizer. Its weights are loaded when they are first needed.
+    """Return a language model with its tokenizer. Its weights are loaded when they are first needed.
 
     Args:
         name: an option of conf/model ("smollm2"), a local folder, or a hub id ("openai-community/gpt2").

@@ -25,8 +25,8 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         model.generate(**inputs, logits_processor=[processor], num_beams=4)
 
     It works with batches, beam search, several samples per prompt and left-padded prompts. The negatives have
-    a KV cache of their own. It is reordered when `generate` reorders its beams. Make a new processor for each
-    call of `generate`.
+    a KV cache of their own. This cache is reordered when `generate` reorders its beams. Make a new processor
+    for each call of `generate`.
 
     Args:
         model: the causal model of transformers whose `generate` is called.

@@ -1,4 +1,4 @@
-"""The options of conf/model as defaults of `load_model`."""
+"""Takes the default arguments of `load_model` from the options of conf/model."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _created_once(folder: Path) -> Generator[Path | None]:
 
 
 def _convert(gguf: Path, into: Path) -> None:
-    """Write the model and the tokenizer in a GGUF file as a folder that transformers loads fast."""
+    """Read model and tokenizer from a GGUF file, and write them as a folder that transformers loads fast."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
     from transformers.utils import logging

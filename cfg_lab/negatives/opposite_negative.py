@@ -13,7 +13,7 @@ from cfg_lab.prompts import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class OppositeNegative(Negative):
-    """The prompt with an instruction to do the opposite of what the prompt asks.
+    """The negative context is the prompt with an instruction to do the opposite of what the prompt asks.
 
     Two published methods use this negative:
 

@@ -21,7 +21,7 @@ Mode = Literal["joined", "separate"]
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseNegative(Negative):
-    """Weighted phrases, written into a template.
+    """The negative contexts are weighted phrases, written into a template.
 
     Args:
         phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes the `negative` of each

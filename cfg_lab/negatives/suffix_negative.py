@@ -12,7 +12,9 @@ from cfg_lab.prompts import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class SuffixNegative(Negative):
-    """The prompt, continued by a short text that announces a bad answer (MTI, arXiv:2510.13940).
+    """The negative context is the prompt plus a short text that announces a bad answer.
+
+    Source: MTI (arXiv:2510.13940).
 
     The token ids are those of the positive context, followed by those of the suffix. So the decoder computes
     keys and values of the prompt once for both branches.

@@ -186,7 +186,7 @@ def _interval_drawing(change: Change) -> str:
 def _range(axis: Axis) -> str:
     """Return the values of an axis as text.
 
-    Many values are shortened: numbers to their range, other values to how many they are.
+    More than two numbers are given as their range. Of many other values, only the number of values is given.
     """
     if axis.numeric and len(axis.values) > 2:
         numbers = [value for value in axis.values if isinstance(value, float)]

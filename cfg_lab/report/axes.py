@@ -1,4 +1,4 @@
-"""The cells of a results folder: the settings that differ between them, and their names."""
+"""The cells of a results folder, with their names and the settings that differ between cells."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Axis:
 
     Attributes:
         key: column name of the setting, such as "guidance.scale".
-        name: its name on the page, such as "scale".
-        values: its distinct values. Numbers are sorted; other values keep the order of the results.
+        name: the setting's name on the page, such as "scale".
+        values: the setting's distinct values. Numbers are sorted; other values keep the order of the results.
         numeric: whether all values are numbers. A missing value does not count.
     """
 

@@ -11,7 +11,7 @@ from cfg_lab.study.formats import interval, three_digits
 
 
 def meanings_html(metrics: Sequence[str]) -> str:
-    """A list of the metrics with what each measures; "" without metrics."""
+    """Return an HTML list that says what each metric measures; "" without metrics."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{meaning_html(name)}</dd>" for name in metrics)
     return f"<dl class='facts'>{items}</dl>" if metrics else ""
 
@@ -24,7 +24,9 @@ def meaning_html(metric: str) -> str:
 
 
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
-    """The cards of the classifiers, which say how accurate each is on labelled texts. "" without cards.
+    """Return the cards of classifiers as HTML; "" without cards.
+
+    A card says how accurate a classifier is on labelled texts.
 
     Args:
         cards: metric -> card. The entries of a card that are texts or numbers are shown as a list. The entry

@@ -1,4 +1,4 @@
-"""The page of a results folder: one HTML file that needs nothing else."""
+"""The page of a results folder: one HTML file that needs no other file."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def metrics_payload(
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """Return the Pareto front of each pair of metrics that both have a better direction."""
+    """Return the Pareto front of each pair of metrics, if it is known which values of both are better."""
     directed = [
         name
         for name in (*roles.primary, *roles.others)

@@ -1,6 +1,6 @@
-"""Reads from a results folder how the study was run, and writes that as HTML.
+"""Reads from a results folder how the study was run, and writes a description as HTML.
 
-A reader can repeat the study from the HTML.
+The description is enough for a reader to repeat the study.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Joins the page's ES modules into one script, because a page opened from disk cannot import files.
 
 A browser refuses `import` between files opened with file://, so the modules in js/ must be put into the page.
-No Node.js is needed for that. Each module becomes a function that returns its exports:
+No Node.js is needed for this. Each module becomes a function that returns its exports:
 
     import { round } from "./geometry.js";     const { round } = module_geometry;
     export const twice = (x) => round(2 * x);  const twice = (x) => round(2 * x);

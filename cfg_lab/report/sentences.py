@@ -1,4 +1,4 @@
-"""Findings as sentences and lists.
+"""Writes the findings of a study as sentences and lists.
 
 All returned text is safe HTML; <b> marks what a hurried reader needs. An aim is a metric that guidance is
 meant to improve. A price is a metric that guidance can make worse.
@@ -244,7 +244,7 @@ def _estimate(change: Change) -> str:
 
 
 def _p(p: float) -> str:
-    """Return "p = 0.012" with spaces at which no line breaks."""
+    """Return "p = 0.012" with non-breaking spaces."""
     return escape(p_value(p)).replace(" ", "\N{NO-BREAK SPACE}")
 
 

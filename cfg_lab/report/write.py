@@ -19,8 +19,8 @@ def report(folder: str | Path, output: str | Path | None = None, *, tokens: int 
     Args:
         folder: the results folder.
         output: the file to write; by default report.html in the results folder.
-        tokens: largest size, in bytes, of the data with which the page shows the tokens of texts. What does
-            not fit is left out, and the page says so.
+        tokens: largest size, in bytes, of the data with which the page shows the tokens of texts. Tokens
+            beyond this size are left out, and the page says so.
 
     Raises:
         InputError: the folder holds no results, or the file cannot be written.

@@ -20,7 +20,7 @@ from cfg_lab.study.store import Store
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One point of the grid: all settings, for every prompt and sample.
+    """One cell of a study: one combination of settings, for every prompt and sample.
 
     Attributes:
         identity: a text that names everything that the cell's texts depend on. Cells with equal identities

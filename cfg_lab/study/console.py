@@ -100,7 +100,7 @@ def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
 
 @contextmanager
 def errors_in_a_sentence() -> Generator[None]:
-    """Print errors that a user can correct as one sentence without a traceback, and exit with status 2.
+    """If the user can correct an error, print it in one sentence without a traceback; exit with status 2.
 
     Ctrl-C exits with status 130. Other errors pass through.
     """

@@ -20,7 +20,7 @@ def _now() -> str:
 
 @dataclass(kw_only=True)
 class DecodingCost:
-    """Counts, while decoding runs, what decoding with one model costs.
+    """Counts the cost of decoding with one model, while decoding runs.
 
     If a run is interrupted, its unfinished texts count in `seconds`, `steps` and `rows` only.
 

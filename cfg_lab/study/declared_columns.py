@@ -1,4 +1,4 @@
-"""Descriptions of the columns of metrics that are not packaged, kept in the results folder.
+"""Stores descriptions of metric columns in the results folder, for metrics that are not packaged.
 
     metrics/<scorer>.json    {"metric": its repr, "columns": {name: {"meaning": …, "better": …, …}}}
 
@@ -33,7 +33,7 @@ def write_declared_columns(store: Store, metrics: Sequence[Metric]) -> None:
 
 
 def declare_stored_columns(store: Store) -> None:
-    """Make the descriptions in a results folder known to this process.
+    """Read the descriptions of columns from a results folder, and make them known to this process.
 
     Raises:
         StoreError: a file is damaged. The message names the file.

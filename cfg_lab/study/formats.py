@@ -1,4 +1,4 @@
-"""Numbers and lists as text for readers, and numbers for JSON."""
+"""Formats numbers and lists as text for readers, and numbers for JSON."""
 
 from __future__ import annotations
 

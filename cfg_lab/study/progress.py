@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 30
 
 
 class _Rate(ProgressColumn):
-    """Units per second."""
+    """A column of a progress bar that shows the units per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:.0f} {task.fields['unit']}/s", style="cyan")
@@ -23,7 +23,7 @@ class ProgressBar:
     """Shows the progress of work inside a `with` block.
 
     In a terminal it is a bar with rate and time left. Elsewhere it prints a line at the start, a line every
-    30 seconds, and a line at the end that says how much was done and how long it took.
+    30 seconds, and a line at the end that says how much was done and how long the work took.
 
     Args:
         console: where to print.

@@ -155,7 +155,7 @@ def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:
 def summarise(store: Store) -> pd.DataFrame:
     """Write summary.parquet, and return the summary.
 
-    It has one row per cell, with mean, interval and n of every metric.
+    The summary has one row per cell, with mean, interval and n of every metric.
     """
     declare_stored_columns(store)
     cells = store.cells()

@@ -26,5 +26,5 @@ class StopStrings:
         return any(string in text for string in self.strings)
 
     def cut(self, text: str) -> str:
-        """The text before the first of the strings that it contains; the whole text if it contains none."""
+        """The text before its first stop string; the whole text if it contains no stop string."""
         return text[: min((text.index(string) for string in self.strings if string in text), default=None)]

@@ -1,4 +1,4 @@
-"""Figures as images."""
+"""Converts figures to images."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _digest(tracker: Tracker, *content: object) -> str:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """The results of a study at one moment. What a tracker logs is made from them.
+    """The results of a study at one moment. Everything that a tracker logs is made from these results.
 
     Attributes:
         results: one row per text, as `load_results` gives them.

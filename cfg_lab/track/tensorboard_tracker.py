@@ -252,7 +252,7 @@ def _in_words(value: Any) -> str:
 
 
 def _folder_name(title: str) -> str:
-    """The title as the name of a folder. Titles that differ have names that differ."""
+    """The title as the name of a folder. Different titles give different names."""
     allowed = _allowed_in_names(title)[:100].lstrip(".")
     if allowed == title:
         return title

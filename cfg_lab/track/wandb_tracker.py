@@ -154,7 +154,7 @@ class WandbTracker:
         )
 
     def _remove_replaced(self, result: CellResult | StudyResult, new_folder: Path | None) -> None:
-        """Remove the offline run that the new run replaces. `wandb sync` would upload both under one id.
+        """Remove the offline run that the new run replaces. `wandb sync` would upload both runs under one id.
 
         Only an offline run inside this results folder is ever removed, whatever `earlier_folders` says.
         """

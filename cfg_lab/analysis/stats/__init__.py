@@ -1,4 +1,4 @@
-"""Confidence intervals, tests and power for few prompts.
+"""Confidence intervals, tests and power analysis for studies with few prompts.
 
 The prompt is the independent unit of all statistics here: texts of one prompt resemble each other. Each
 prompt is one cluster in the sense of cluster-robust statistics.

@@ -16,7 +16,7 @@ RESAMPLES = 3999
 def resample_counts(prompts: int, number: int = RESAMPLES) -> Floats:
     """How often each prompt occurs in each bootstrap resample, [number, prompts].
 
-    Each resample draws as many prompts as there are, with replacement. The random generator is seeded with
+    Each resample draws as many prompts as the data has, with replacement. The random generator is seeded with
     the number of prompts, so all cells and metrics get the same resamples.
     """
     generator = np.random.default_rng(prompts)

@@ -94,7 +94,10 @@ class ColumnBatch:
 def column_batches(
     means: ClusteredMeans, values: Floats, counts: Floats, fewest: int, most: int, order_by: Floats
 ) -> Iterator[ColumnBatch]:
-    """Batches of all columns that have from `fewest` to `most` prompts and whose values vary.
+    """Group columns into batches, so that all columns of a batch have the same number of prompts.
+
+    Columns with fewer than `fewest` or more than `most` prompts are left out, and so are columns whose
+    values do not vary.
 
     Args:
         means: means and standard errors of the columns.

@@ -6,8 +6,8 @@ Input: for each column, the sum and the number of every prompt's differences (va
 2. Multiply the prompts' sums by a vector of signs and compute t again: one sign flip. Do this for a fixed set
    of sign vectors (see `sign_vectors`), which contains the vector of ones, that is, the data.
    - 12 to 17 prompts: all sign vectors.
-   - More prompts: a set of 4,096. If fewer than 20 of the 4,096 sign flips are as extreme as the data, use a
-     set 64 times as large (32 times with 18 prompts).
+   - More prompts: the basic set of 4,096 sign vectors. If fewer than 20 of these sign flips are as extreme as
+     the data, use the enlarged set, which is 64 times as large (32 times with 18 prompts).
 3. p is the share of sign flips whose |t| is at least as large as that of the data.
 4. The critical value is the |t| that the data must exceed for p < 0.05. The interval goes from
    mean - critical value * standard error to mean + critical value * standard error. It therefore excludes 0
@@ -21,20 +21,22 @@ Why this is valid:
 - If the distributions of values and baseline differ in more than the mean, for example in skewness, the test
   is in general not exact. It is then the wild cluster bootstrap with the null hypothesis imposed (Cameron,
   Gelbach & Miller 2008, doi:10.1162/rest.90.3.414).
-- The test is exact with each of the two sets of step 2. It is also exact if both sets are used, because the
-  enlarged set is used only if the basic set gives a p value below 20 / 4,096. Larger p values do not change.
+- The test is exact with the basic set alone and with the enlarged set alone. It is also exact if the set is
+  chosen as in step 2, because the enlarged set replaces only p values below 20 / 4,096. All other p values
+  stay those of the basic set.
 - If prompts have differences of the same size (as with metrics of 0 and 1) and not all sign vectors are used,
   p is only an estimate of the p value that all sign vectors would give.
 
 Limits:
-- p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No p value is
-  extrapolated beyond that. A study with few prompts can therefore not make many comparisons: with 12 prompts
+- p is at least 2 / 2^prompts with 12 to 19 prompts, and at least 1 / 262,144 with more. No smaller p
+  value is extrapolated. A study with few prompts can therefore not make many comparisons: with 12 prompts
   and more than 102 tests, no p value is below 0.05 after Holm's correction.
 - With fewer than 12 prompts, the paired t test is used, because there are too few different sign vectors. A
   small p value of the t test is then valid only if the differences are normal.
 - With more than 1,000 prompts, the paired t test is used, because the result of the sign-flip test would be
   nearly the same. A p value of the t test is then valid unless a few prompts make up most of the variance.
-- If all prompts differ by the same amount, p is 2 / 2^prompts, as in the sign test.
+- If the difference (value minus baseline) is the same for all prompts and is not 0, p is 2 / 2^prompts, as in
+  the sign test.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ class Difference:
 def paired_difference(
     values: Sequence[float], baseline: Sequence[float], prompts: Sequence[Hashable]
 ) -> Difference:
-    """Mean of values minus baseline, pair by pair, with interval and p value.
+    """Mean of paired differences (value minus baseline), with its 95 % interval and p value.
 
     Args:
         values, baseline: aligned lists: entry i of both has the same prompt, sample and noise. A pair with a

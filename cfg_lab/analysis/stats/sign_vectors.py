@@ -10,8 +10,9 @@ Two groups are built for each number of prompts, as binary linear codes:
 1. The basic set has 4,096 vectors. With 12 prompts these are all sign vectors. With more prompts the signs of
    12 prompts are free, and the sign of each other prompt is a product of some free signs. In this set any two
    prompts have all four combinations of signs equally often.
-2. The enlarged set consists of all products of a basic vector with a multiplier (at most 64 multipliers). Up
-   to 19 prompts it contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
+2. The enlarged set is made with at most 64 sign vectors, called multipliers. The vector of ones is one of
+   them. The enlarged set consists of all products of a basic vector with a multiplier. Up to 19 prompts it
+   contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
 
 With more than 12 prompts, a set never contains two opposite vectors (all signs reversed). They are not
 needed: opposite vectors give statistics of the same size, and the test uses only the size.
@@ -51,9 +52,10 @@ def basic_signs(prompts: int) -> Floats:
 
 @lru_cache(maxsize=8)
 def sign_multipliers(prompts: int) -> Floats:
-    """Sign vectors that turn the basic set into the enlarged set, [MAX_MULTIPLIERS or fewer, prompts].
+    """Multipliers: sign vectors that turn the basic set into the enlarged set, [multipliers, prompts].
 
     The first multiplier is all ones, so the basic set is a subset of the enlarged set.
+    There are at most MAX_MULTIPLIERS multipliers.
     """
     bits = min(int(MAX_MULTIPLIERS).bit_length(), max(prompts - FREE_SIGNS, 1)) - 1
     single_bits = 2 ** np.arange(bits)

@@ -131,7 +131,7 @@ class LlamaOnCpu:
         return torch.bmm(scores.softmax(-1), values).view(rows, -1)
 
     def _attention_bias(self, mask: Tensor) -> Tensor:
-        """mask [rows, columns] bool -> 0 where true, else -inf, [rows * kv_heads, 1, columns]."""
+        """Convert mask [rows, columns] to a bias, 0 where true, else -inf: [rows * kv_heads, 1, columns]."""
         bias = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
         return bias.repeat_interleave(self.kv_heads, 0)[:, None]
 

@@ -38,7 +38,7 @@ def pack_weight(weight: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [rows, in] -> [rows, out], with a weight that is packed or plain."""
+    """Apply a linear layer, with a weight that is packed or plain: x [rows, in] -> [rows, out]."""
     return _ONEDNN._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -48,7 +48,7 @@ def linear_plus(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -
 
 
 def unpacked_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x [rows, in] -> [rows, out] with a plain weight [out, in].
+    """Apply a linear layer with a plain weight [out, in]: x [rows, in] -> [rows, out].
 
     This function is used for a large weight that is not packed because another layer uses it too, such as the
     input embedding.
@@ -75,7 +75,7 @@ class PackedLinear(nn.Module):
         self.weight, self.bias, self.outputs = weight, bias, outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
+        """Apply the layer: x [..., in] -> [..., out]."""
         rows = x.reshape(-1, x.shape[-1])
         out = linear(pad_rows(rows), self.weight, self.bias)[: len(rows), self.outputs]
         return out.reshape(*x.shape[:-1], -1)
