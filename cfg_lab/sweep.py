@@ -9,6 +9,7 @@ The sweeper in hydra_plugins expands `a=1,2 b=x,y` to cells. Hydra's launcher th
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from cfg_lab.errors import InputError, TrackingError
 from cfg_lab.options import CONFIG
+from cfg_lab.study.config import check_renamed_keys
 from cfg_lab.study.console import (
     errors_in_a_sentence,
     fitting_table,
@@ -165,4 +167,6 @@ def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> li
 
 
 if __name__ == "__main__":
+    with errors_in_a_sentence():
+        check_renamed_keys(sys.argv[1:])  # before Hydra, whose message would not name the new key
     cast("Callable[[], None]", main)()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from omegaconf import OmegaConf
 
 import cfg_lab
 from cfg_lab.options import CONFIG
+from cfg_lab.study.config import check_renamed_keys
 from hydra_plugins.cfg_lab_launcher.batch import compose
 from tests.cli import command, environment, on, shell, sweep
 
@@ -144,20 +144,16 @@ def test_bad_input_is_found_before_any_job_starts(tmp_path: Path, tiny_folder: P
     assert not (tmp_path / "results").exists()
 
 
-def test_a_renamed_key_is_named_before_anything_is_composed(tmp_path: Path, tiny_folder: Path) -> None:
-    code = (
-        "import runpy; from cfg_lab import options;"
-        "options.RENAMED_KEYS = {'guidance.strength': 'guidance.scale'};"
-        "runpy.run_module('cfg_lab.sweep', run_name='__main__', alter_sys=True)"
-    )
-    failed = subprocess.run(
-        [sys.executable, "-c", code, *on(tmp_path, tiny_folder), "guidance.strength=1,2"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
+@pytest.mark.parametrize("override", ["guidance.alpha=-1", "guidance.alpha=1,2", "+guidance.alpha=1"])
+def test_a_renamed_key_is_named_before_anything_is_composed(
+    tmp_path: Path, tiny_folder: Path, override: str
+) -> None:
+    failed = shell(*on(tmp_path, tiny_folder), "guidance=preadd", override)
     assert failed.returncode == 2
-    assert failed.stderr.startswith("error: the config key guidance.strength was renamed; use guidance.scale")
+    assert failed.stderr.startswith("error: the config key guidance.alpha was renamed; use guidance.scale")
     assert len(failed.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_the_key_of_a_modifier_is_no_renamed_key() -> None:
+    check_renamed_keys(["guidance/modifiers=[rescale]", "guidance.modifiers.rescale.share=0.5"])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cfg_lab
-from cfg_lab import models, options
+from cfg_lab import models
 from cfg_lab.errors import InputError
 from cfg_lab.score import run
 from cfg_lab.study.store import Store
@@ -114,8 +114,8 @@ def test_the_tables_of_sweep_and_score_have_the_same_labels(
 
 def test_a_renamed_key_is_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renamed = {"metrics.old": "metrics.new", "guidance.strength": "guidance.scale"}
-    monkeypatch.setattr(options, "RENAMED_KEYS", renamed, raising=False)
-    for override in ("metrics.old=1", "+metrics.old.part=1"):
+    monkeypatch.setattr("cfg_lab.study.config.RENAMED_KEYS", renamed)
+    for override in ("metrics.old=1", "+metrics.old=1", "metrics.old=1,2"):
         with pytest.raises(InputError, match=r"key metrics\.old was renamed; use metrics\.new instead"):
             run(str(results), ["metrics=[length]", override])
     with pytest.raises(InputError, match=r"guidance\.strength was renamed; use guidance\.scale"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.request import Request
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, ModelError
 
 
 class Context(NamedTuple):
@@ -98,7 +98,7 @@ def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) 
         )
 
 
-class NotANumberError(RuntimeError):
+class NotANumberError(ModelError):
     """A model returned logits that are not numbers.
 
     Attributes:

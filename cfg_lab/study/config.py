@@ -6,7 +6,7 @@ This module does not import torch, so commands that need no model start fast.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -14,9 +14,8 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
-from cfg_lab import options
 from cfg_lab.errors import InputError
-from cfg_lab.options import CONFIG, option_names
+from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
 
 
 def check_renamed_keys(overrides: Sequence[str]) -> None:
@@ -28,12 +27,13 @@ def check_renamed_keys(overrides: Sequence[str]) -> None:
     Raises:
         InputError: a key has been renamed; the message names the new key.
     """
-    renamed: Mapping[str, str] = getattr(options, "RENAMED_KEYS", {})
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]
-        for old, new in renamed.items():
-            if key == old or key.startswith(f"{old}."):
-                raise InputError(f"the config key {old} was renamed; use {new} instead (got {override!r})")
+        if key in RENAMED_KEYS:
+            replacement = RENAMED_KEYS[key]
+            raise InputError(
+                f"the config key {key} was renamed; use {replacement} instead (got {override!r})"
+            )
 
 
 def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cfg_lab.errors import InputError, StoreError, TrackingError
+from cfg_lab.errors import InputError, ModelError, StoreError, TrackingError
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -104,12 +104,10 @@ def errors_in_a_sentence() -> Generator[None]:
 
     Ctrl-C exits with status 130. Other errors pass through.
     """
-    from cfg_lab.decoding.model import NotANumberError
-
     errors = open_console(stderr=True)
     try:
         yield
-    except (InputError, NotANumberError, StoreError, TrackingError) as error:
+    except (InputError, ModelError, StoreError, TrackingError) as error:
         errors.print("error:", style="bold red", end=" ")
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

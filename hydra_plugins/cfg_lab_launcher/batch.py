@@ -59,14 +59,9 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep of these command-line overrides. A job that fails ends the command."""
-        from cfg_lab.study.config import check_renamed_keys
-        from cfg_lab.study.console import errors_in_a_sentence
-
         assert self.launcher is not None
         assert self.hydra_context is not None
         assert self.config is not None
-        with errors_in_a_sentence():
-            check_renamed_keys(arguments)
         loader = self.hydra_context.config_loader
         jobs = self._jobs(arguments, OverridesParser.create(config_loader=loader))
         if isinstance(self.launcher, BatchLauncher):
