@@ -115,10 +115,10 @@ def from_dataset(
 
 
 def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
-    """The fields of each record that become fields of a prompt.
+    """Keep those fields of each record that become fields of a prompt.
 
-    The field `column` is renamed to "text". Another field is kept if it is not empty and a prompt has a
-    field of the same name.
+    The field `column` is renamed to "text". Every other field is kept if the class `Prompt` has a field of
+    that name and the value is not missing.
     """
     selected: list[dict[str, Any]] = []
     for record in records:
@@ -169,7 +169,7 @@ def _prompts(
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """One record per line that is not empty."""
+    """Read the records of a JSON Lines file: one per line. Empty lines are skipped."""
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -185,18 +185,18 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    """One record per row. A byte-order mark at the start, as Excel writes it, is skipped."""
+    """Read the records of a CSV file: one per row. A byte-order mark, as Excel writes it, is skipped."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    """One record per row."""
+    """Read the records of a Parquet file: one per row."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path).to_pylist()
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """One record per line that is not empty: the text alone."""
+    """Read a text file: one record per line, whose field "text" is the line. Empty lines are skipped."""
     return [{"text": line} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

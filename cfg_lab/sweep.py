@@ -139,7 +139,10 @@ def _study_and_tracker(
 
 
 def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
-    """Write the summary and, if wanted, the page; print the table and the paths; mirror to the tracker."""
+    """Write the summary and print its table. Log the results to the tracker, and print all paths.
+
+    If `page` is true, also write the page. Returns the rows of the summary.
+    """
     from cfg_lab.report.write import report
     from cfg_lab.study.run import summary_of
     from cfg_lab.study.scoring import main_columns

@@ -60,7 +60,10 @@ def summary(
 
 
 def _within_range(estimate: Estimate, least: float, greatest: float) -> tuple[float, float]:
-    """Both ends of the interval, cut off at the least and greatest value that the metric can have."""
+    """Both ends of a confidence interval. An end outside the range [least, greatest] is moved to its border.
+
+    `least` and `greatest` are the least and greatest mean that the metric can have.
+    """
     if not least <= estimate.mean <= greatest:  # NaN, or a user's own metric that has the name of one of ours
         return estimate.low, estimate.high
     # np.maximum and np.minimum keep NaN.
@@ -159,14 +162,17 @@ def _unguided_baselines(settings: SettingsByCell, unguided: set[str]) -> dict[st
 
 
 def _without_guidance(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The values of the settings that unguided texts depend on."""
+    """The values of all settings of a cell except those of the groups "guidance" and "negatives".
+
+    Unguided texts depend on these settings only.
+    """
     return tuple(
         value for name, value in values.items() if name.partition(".")[0] not in {"guidance", "negatives"}
     )
 
 
 def _cell_with(settings: SettingsByCell, baseline: str | Mapping[str, Any]) -> str:
-    """The only cell that has this id or these settings."""
+    """Id of the cell that `baseline` names: a cell's id, or settings that exactly one cell has."""
     if isinstance(baseline, str):
         if baseline not in settings:
             raise InputError(f"baseline is {baseline!r}, but the cells are {', '.join(settings)}")

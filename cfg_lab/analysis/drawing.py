@@ -77,7 +77,7 @@ def set_axis_scale(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
 
 
 def decimals(values: Sequence[float]) -> int:
-    """Number of decimal places with which the largest of the values has three significant digits."""
+    """Number of decimal places that gives the largest of the values three significant digits."""
     largest = max((abs(value) for value in values), default=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest > 0 else 2
 
@@ -102,7 +102,7 @@ def error_bars(cells: Sequence[Mapping[str, Any]], metric: str) -> list[list[flo
 
 
 def dot_area(values: Sequence[float]) -> Callable[[float], float]:
-    """A function from a value to the area of its dot in square points.
+    """Return a function that takes a value and returns the area of its dot in square points.
 
     The area is 10 for the least of `values`, 80 for the greatest, and linear between them.
     """
@@ -198,7 +198,7 @@ Box = tuple[float, float, float, float]
 
 
 def _box(x: float, y: float, width: float, height: float) -> Box:
-    """The rectangle of this size with its centre at (x, y)."""
+    """The rectangle of the given size whose centre is at (x, y)."""
     return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 

@@ -240,7 +240,7 @@ def _cell_rows(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
 
 
 def _grouped(cells: Sequence[CellRow], names: Sequence[str]) -> dict[str, list[CellRow]]:
-    """Cells grouped by their values of the named settings. The keys are the legend's entries."""
+    """Group cells that have equal values of the named settings: entry of the legend -> cells."""
     groups: dict[str, list[CellRow]] = {}
     for cell in cells:
         values = ["–" if cell[name] is None else value_label(cell[name]) for name in names]
@@ -265,7 +265,7 @@ def _metric_label(metric: str) -> str:
 
 
 def _axis_label(metric: str) -> str:
-    """A metric's name, and whether higher or lower values are better, if that is known."""
+    """Text for the axis of a metric: its name, and whether higher or lower values are better, if known."""
     direction = better(metric)
     return _metric_label(metric) + (f" ({direction} is better)" if direction else "")
 

@@ -26,12 +26,15 @@ SCALE = "guidance.scale"
 
 
 def settings_of(results: pd.DataFrame) -> list[str]:
-    """Names of all settings, in the order of columns."""
+    """Names of all settings in a results frame, in the order of its columns."""
     return [name for name in map(str, results.columns) if name in PLAIN_SETTINGS or "." in name]
 
 
 def metrics_of(results: pd.DataFrame) -> list[str]:
-    """Names of the metrics: all columns of numbers except the settings and the sample number."""
+    """Names of the metrics in a results frame.
+
+    They are all columns of numbers except the settings and the sample number.
+    """
     not_metrics = {*settings_of(results), "sample"}
     return [
         name
@@ -83,9 +86,10 @@ def unguided_cells(results: pd.DataFrame) -> set[str]:
 def varying(results: pd.DataFrame) -> list[str]:
     """Names of the settings that differ between cells, in the order of columns.
 
-    A setting is left out if the option of the setting's group varies and this option alone determines the
-    setting's value. For example, suppose each option of "negatives" has one template. Then
-    "negatives.template" is left out, because "negatives" already identifies the template.
+    A setting is left out if its config group already says the same: the chosen option of the group differs
+    between cells, and cells with the same option have the same value of the setting. For example, suppose
+    each option of "negatives" has one template. Then "negatives.template" is left out, because "negatives"
+    already identifies the template.
     """
     cells = settings_by_cell(results).values()
     differ = [name for name in settings_of(results) if len({cell[name] for cell in cells}) > 1]
@@ -100,7 +104,7 @@ def varying(results: pd.DataFrame) -> list[str]:
 
 
 def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Id of each cell -> all settings of the cell, in the order in which cells appear.
+    """All settings of each cell, as cell id -> setting -> value. Cells are in the order in which they appear.
 
     The value is None if a cell does not have the setting.
     """
@@ -150,7 +154,7 @@ class AlignedTexts:
 
     @classmethod
     def from_results(cls, results: pd.DataFrame) -> AlignedTexts:
-        """Align the texts of a results frame."""
+        """Make the table of the texts of a results frame, which has one row per text."""
         column, cells = pd.factorize(results["cell"])
         # Two prompt sets can use the same ids, so the prompt's text is part of the key. Rows are sorted by
         # key, so that the order of rows in files changes nothing.

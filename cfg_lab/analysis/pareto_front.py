@@ -98,7 +98,10 @@ def _means(sums: Floats, counts: Floats, weights: Floats, signs: Floats) -> Floa
 
 
 def _front(x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Whether each point is on the front, [points], given its costs x and y. False where a cost is NaN."""
+    """Whether each point is on the Pareto front, [points] bool. `x` and `y` are the costs of the points.
+
+    A point with a cost of NaN is not on the front.
+    """
     x_of, y_of = x[:, None], y[:, None]  # [points, 1], against all others [points]
     dominated = (x <= x_of) & (y <= y_of) & ((x < x_of) | (y < y_of))
     return ~dominated.any(1) & ~np.isnan(x) & ~np.isnan(y)

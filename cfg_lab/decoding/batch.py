@@ -107,11 +107,11 @@ class Batch:
 
     @property
     def live_rows(self) -> int:
-        """Number of rows that the next forward runs; a row that several branches share counts once."""
+        """Number of rows of all models that the next forward runs. A row that branches share counts once."""
         return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
-        """Give each chosen token its own row if the sequences on a row have chosen different tokens."""
+        """Copy each row whose sequences have chosen different tokens, so that there is one row per token."""
         copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
@@ -146,9 +146,9 @@ class Batch:
             self._regroup()
 
     def forward(self) -> Tensor:
-        """Run every model on its live rows: logits [rows, vocab], float32, one model after another.
+        """Run every model on its live rows, one model after another. Return logits [rows, vocab], float32.
 
-        If one model has a smaller vocabulary than another, its logits are padded with -inf.
+        The logits of a model with a smaller vocabulary than another model are padded with -inf.
         """
         logits = [rows.forward() for rows in self.model_rows.values()]
         if len(logits) == 1:
@@ -243,18 +243,22 @@ class Batch:
         return max((max(most_rows(state.request).values()) for state in states), default=1)
 
     def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
-        """For each branch that the next token needs: the name of its model, and the context of its row."""
+        """A pair (model name, context) for each branch that a sequence needs for its next token."""
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
     def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
-        """The error for NaN logits. It names the positive branch's model or the negatives' models."""
+        """Make the error for logits that are NaN.
+
+        The error names the model of the positive branch if the NaN is there, else the models of the
+        negatives.
+        """
         broken = group.models[:1] if in_positive else group.models[1:]
         names = dict.fromkeys(self.models[name].name for name in broken)
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
     def _wait_for_rows(self, state: RequestState) -> None:
-        """Move a request whose guidance starts now to the front of the waiting requests."""
+        """Make a running request wait, first in the queue, because its negatives now need rows."""
         for sequence in state.sequences:
             for name, context in self._contexts(state, sequence):
                 self.model_rows[name].pending_prefixes[context.without_last_token] += 1
@@ -269,7 +273,7 @@ class Batch:
             del sequence.rows[first_branch:]
 
     def _move_to_parents(self, beam: BeamState, parents: list[int]) -> None:
-        """Move each hypothesis to the rows that its parent runs on.
+        """Move each hypothesis of a beam search to the rows of its parent, the hypothesis that it extends.
 
         These rows have read all tokens of the hypothesis except the newest.
         """
@@ -281,7 +285,7 @@ class Batch:
                 self._rows_of(hypothesis, branch).share(row, (hypothesis, branch))
 
     def _rows_of(self, sequence: SequenceState, branch: int) -> ModelRows:
-        """The rows of the model that runs a branch."""
+        """The `ModelRows` of the model that runs a branch of a sequence."""
         name, _ = sequence.request.contexts[branch]
         return self.model_rows[name]
 
@@ -302,10 +306,10 @@ class Batch:
 
 
 def most_rows(request: Request) -> Counter[str | None]:
-    """The largest number of rows of each model that a request can need."""
+    """For each model name the largest number of the model's rows that a request can need."""
     return Counter([name for name, _ in request.contexts] * request.beams)
 
 
 def _needs_more_rows(state: RequestState) -> bool:
-    """Whether the next token of a running request needs negatives that have no row."""
+    """Whether a running request needs negatives for its next token that have no row yet."""
     return state.finish_reason is None and len(state.contexts) > state.running_branches

@@ -142,7 +142,7 @@ class BeamState(RequestState):
         return replace(best, others=tuple(others), steps=self.steps, negative_steps=self.negative_steps)
 
     def _finish_reason_after(self, extension: Extension) -> FinishReason | None:
-        """Why the text of an extension has ended; None if it has not."""
+        """Why a hypothesis has ended after one more token, the extension; None if it has not ended."""
         return finish_reason_of(self.request, [*self.sequences[extension.parent].tokens, extension.token])
 
     def _is_over(self, continuing: list[Extension]) -> bool:

@@ -50,7 +50,10 @@ class Group:
     steps: Tensor  # [sequences], int64, number of new tokens so far
 
     def guide(self, logits: Tensor) -> Distributions:
-        """Combine the branches of each sequence: logits [rows, vocab] of the batch -> [sequences, vocab]."""
+        """Combine the branches of each sequence into one guided distribution per sequence.
+
+        `logits` [rows, vocab] are those of the whole batch. The result has one row per sequence.
+        """
         scales = [state.scale for state in self.states for _ in state.sequences]
         return guide(
             self.guidance,

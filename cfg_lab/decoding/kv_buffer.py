@@ -96,7 +96,7 @@ class KVBuffer:
         return self.now - self.start[: self.live, None]
 
     def mask(self) -> Tensor:
-        """Which of the columns [low, now] each live row may attend to, [live, now + 1 - low] bool."""
+        """Mask [live, now + 1 - low] bool: which of the columns [low, now] each live row may attend to."""
         return self._column_numbers[self.low : self.now + 1] >= self.start[: self.live, None]
 
     def memory(self) -> tuple[EncoderMemory, Tensor]:
@@ -142,13 +142,19 @@ class KVBuffer:
         return rows
 
     def advance(self) -> None:
-        """Go on to the next column. If the buffer is full, move the columns in use to its left end."""
+        """Make the next column the current one.
+
+        If the buffer is then full, the columns in use are moved to the left end of the buffer.
+        """
         self.now += 1
         if self.now == self.columns:
             self._move(-self.low)
 
     def fork(self, sources: list[int]) -> range:
-        """Copy the rows `sources`; return the numbers of the copies. A row listed twice is copied twice."""
+        """Copy the rows with the numbers `sources`, and return the numbers of the copies.
+
+        A row whose number is listed twice is copied twice.
+        """
         rows = range(self.live, self.live + len(sources))
         for buffer in (buffer for layer in self.layers for buffer in layer):
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
@@ -173,13 +179,16 @@ class KVBuffer:
         self.low = min(self._starts, default=self.now)
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """Keys and values of the first `length` tokens of a row: views, which change with the row."""
+        """Keys and values of the first `length` tokens of a row.
+
+        They are views of the buffer: if the row changes, they change too.
+        """
         columns = slice(self._starts[row], self._starts[row] + length)
         layers = [(keys[row, :, columns], values[row, :, columns]) for keys, values in self.layers]
         return Prefix(layers, self._memories[row])
 
     def _move(self, by: int) -> None:
-        """Move all live rows by `by` columns: to the right if it is positive, to the left if negative."""
+        """Move all live rows by `by` columns: to the right if `by` is positive, else to the left."""
         for buffer in (buffer for layer in self.layers for buffer in layer):
             # A copy, because the columns before and after the move may overlap.
             moved = buffer[: self.live, :, self.low : self.now].clone()
@@ -190,7 +199,10 @@ class KVBuffer:
         self.now += by
 
     def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """If a layer is new, allocate it for keys and values of these shapes, [·, heads, ·, head_dim]."""
+        """If the buffer does not have this layer yet, allocate memory for the layer's keys and values.
+
+        `keys` and `values` are examples of what the layer stores: [·, heads, ·, head_dim].
+        """
         if layer == len(self.layers):
             # Zeros, because a masked column still contributes 0 × value, and 0 × NaN is NaN.
             allocated = [

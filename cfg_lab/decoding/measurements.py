@@ -66,10 +66,10 @@ def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], .
 
 
 def _vecdot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products over the last dimension. The products are not stored as a tensor."""
+    """Dot products of x and y over the last dimension. The single products are not stored as a tensor."""
     return cast("Tensor", torch.linalg.vecdot(x, y))
 
 
 def _log_prob_of(tokens: Tensor, log_probs: Tensor) -> Tensor:
-    """The log-prob of one token per row: [rows] and [rows, vocab] -> [rows]."""
+    """The log-prob of one token per row: tokens [rows] and log-probs [rows, vocab] -> [rows]."""
     return log_probs.gather(1, tokens[:, None])[:, 0]

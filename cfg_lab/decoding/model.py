@@ -75,15 +75,21 @@ class CausalModel(Protocol):
         ...
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Run the encoder, and return the cross-attention keys and values of each source.
+        """Run the encoder on token ids, and return the cross-attention keys and values of each source.
 
-        It is called only for a model whose `start` is not empty.
+        A source is the token ids of one text that the encoder reads.
+
+        The decoder calls this method only for a model whose `start` is not empty.
         """
         ...
 
 
 def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[int, ...]) -> Context:
-    """All tokens that a branch has read: its context `ids`, then `new_tokens`."""
+    """The context of a branch that begins with the token ids `ids`, after `new_tokens` were decoded.
+
+    An encoder-decoder model reads `ids` in its encoder, and the model's `start` and the new tokens in its
+    decoder.
+    """
     return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 
 

@@ -68,7 +68,7 @@ class ModelRows:
                 self._prefixes.pop(prefix, None)
 
     def forward(self) -> Tensor:
-        """Read one token in every live row: logits [live, vocab], float32."""
+        """Run the model on one token of every live row. Return logits [live, vocab], float32."""
         buffer = self.buffer
         if not buffer.live:
             return torch.empty(0, self.model.vocab_size, device=self.model.device)
@@ -77,9 +77,10 @@ class ModelRows:
         return logits[:, 0]
 
     def fork(self) -> bool:
-        """Set the next token of every row to the newest token of its sequences.
+        """Set the next token of every row to the newest token of the sequences on it.
 
-        If the sequences on a row have chosen k different tokens, the row is first copied k - 1 times.
+        All sequences on a row must have the same newest token. If they have chosen k different tokens, the
+        row is therefore first copied k - 1 times, so that there is one row per token.
 
         Returns:
             Whether any row was copied.
@@ -101,11 +102,14 @@ class ModelRows:
         return bool(separated)
 
     def share(self, row: int, owner: Owner) -> None:
-        """Let one more branch, which has read the same tokens, run on a row."""
+        """Let one more branch run on a row. This branch must have read the same tokens as the row."""
         self.owners[row].append(owner)
 
     def release(self, owner: Owner) -> None:
-        """Remove a branch from its row. `free_unowned` frees the row if it has no other branch."""
+        """Remove a branch from its row. The row stays live.
+
+        If the row has no branch left, the caller must free it with `free_unowned`.
+        """
         sequence, branch = owner
         self.owners[sequence.rows[branch]].remove(owner)
 
@@ -129,7 +133,10 @@ class ModelRows:
         self._prefixes[context.without_last_token] = Prefix(copies, memory)
 
     def _assign(self, row: int, owners: list[Owner]) -> None:
-        """Let the branches `owners` run on a row: a live row, or the row that follows the last one."""
+        """Record that the branches `owners` run on a row.
+
+        The row is a live one, or the one after the last live row.
+        """
         self.owners[row : row + 1] = [owners]
         for sequence, branch in owners:
             sequence.rows[branch] = row
@@ -154,7 +161,7 @@ class ModelRows:
             self._prefixes.update(zip(chunk, self._run(chunk, common, starts), strict=True))
 
     def _encode(self, contexts: set[Context]) -> Iterator[tuple[Context, EncoderMemory]]:
-        """Each context with its encoder memory, which is empty for a model without an encoder."""
+        """Pair each context with its encoder memory, which is empty for a model without an encoder."""
         listed = list(contexts)
         sources = list({context.source: None for context in listed if context.source})
         memories = dict(zip(sources, self.model.read(sources) if sources else [], strict=True))
@@ -179,7 +186,7 @@ class ModelRows:
 
 
 def _common_length(contexts: list[Context]) -> int:
-    """Number of tokens that all contexts begin with; the last token of a context is never counted."""
+    """Number of tokens with which all contexts begin in the same way. No context's last token is counted."""
     # Tokens at the beginning of both the first and the last context in lexicographic order begin all of them.
     low, high = min(contexts).ids, max(contexts).ids
     common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))

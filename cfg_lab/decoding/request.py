@@ -75,7 +75,7 @@ class Request:
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
-        """The negatives that run at some step. Empty where guidance is off at every step."""
+        """The negative branches that run at one step or more; none if guidance is off at every step."""
         guidance = self.guidance
         if guidance is None or all(is_off(guidance.scale_at(step)) for step in range(self.max_new_tokens)):
             return ()
@@ -83,7 +83,7 @@ class Request:
 
     @cached_property
     def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
-        """Model and token ids of the positive context and of every negative that runs at some step."""
+        """Pairs (model name, token ids): the positive branch first, then the negatives in `branches`."""
         return ((None, self.positive), *((branch.model, branch.ids) for branch in self.branches))
 
     @property

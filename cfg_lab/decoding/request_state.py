@@ -36,7 +36,7 @@ class RequestState:
 
     @property
     def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
-        """Model and token ids of every branch that the next token needs, the positive branch first."""
+        """Pairs (model name, token ids) of the branches that the next token needs, the positive first."""
         return self.request.contexts[:1] if is_off(self.scale) else self.request.contexts
 
     @property
@@ -54,13 +54,16 @@ class RequestState:
         self.finish_reason = finish_reason_of(self.request, self.sequences[0].tokens)
 
     def completion(self) -> Completion:
-        """The finished text. `finish_reason` must not be None."""
+        """The finished text of the request, with its trace. `finish_reason` must not be None."""
         assert self.finish_reason is not None
         return self.sequences[0].completion(self.finish_reason)
 
 
 def finish_reason_of(request: Request, tokens: Sequence[int]) -> FinishReason | None:
-    """Why a text with these new tokens has ended; None if it has not. There must be at least one token."""
+    """Why the text of a request ends after the new tokens `tokens`; None if it does not end there.
+
+    There must be at least one token.
+    """
     if tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(tokens)):
         return "stop"
     return "length" if len(tokens) == request.max_new_tokens else None

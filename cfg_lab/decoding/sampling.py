@@ -23,7 +23,10 @@ class Sampler(Protocol):
 
     @property
     def random(self) -> bool:
-        """Whether the choice depends on the noise keys. If it does not, all samples of a prompt are equal."""
+        """Whether the choice of a token is random. If it is not, all samples of a prompt are equal.
+
+        A random choice depends on the noise keys.
+        """
         ...
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ class Greedy:
     random = False
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
-        """See `Sampler.choose`. The keys have no effect."""
+        """See `Sampler.choose`. The noise keys have no effect."""
         return log_probs.argmax(-1)
 
 
@@ -120,7 +123,7 @@ class Sampling:
 def nucleus_sampling(
     *, temperature: float = 0.8, top_k: int = 0, top_p: float = 0.95, min_p: float = 0.0
 ) -> Sampling:
-    """`Sampling` with the defaults that studies use: temperature below 1, least likely tokens cut."""
+    """Make a `Sampling` with the defaults of studies: a temperature below 1, and least likely tokens cut."""
     return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 
@@ -176,7 +179,7 @@ def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
 
 
 def position_keys(keys: Tensor, positions: Tensor) -> Tensor:
-    """The noise keys of requests at token positions: [rows] and [rows] -> [rows], all int64."""
+    """One noise key per row, made of the request's key and the token's position: all [rows], int64."""
     return _mix(keys + (positions + 1) * _GOLDEN)
 
 
@@ -187,7 +190,10 @@ _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finalizer of splitmix64: every bit of the input changes about half of the bits of the output."""
+    """Mix the bits of x: every bit of the input changes about half of the bits of the output.
+
+    This is the finalizer of splitmix64.
+    """
     x = (x ^ _logical_shift(x, 30)) * _FIRST
     x = (x ^ _logical_shift(x, 27)) * _SECOND
     return x ^ _logical_shift(x, 31)
@@ -208,6 +214,6 @@ def _is_whole(value: object) -> bool:
 
 
 def _check(name: str, value: object, is_valid: bool, requirement: str) -> None:
-    """Raise InputError if `is_valid` is False, with the name, the requirement and the value."""
+    """If `is_valid` is False, raise InputError. Its message has the name, the requirement and the value."""
     if not is_valid:
         raise InputError(f"sampling.{name} must be {requirement}, got {value!r}")

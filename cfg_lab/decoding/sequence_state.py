@@ -46,13 +46,13 @@ class SequenceState:
             self.guidance_has_ended = guidance.has_ended(self.divergences)
 
     def copy(self) -> SequenceState:
-        """A sequence with the same text and without rows."""
+        """A new sequence with the same text. It has no rows in the KV cache."""
         copied = SequenceState(self.request)
         copied.continue_from(self)
         return copied
 
     def continue_from(self, other: SequenceState) -> None:
-        """Replace the text by the text of another sequence. The rows stay as they are."""
+        """Replace the text of this sequence by the text of another sequence. This sequence keeps its rows."""
         self.tokens = [*other.tokens]
         self.trace = [*other.trace]
         self.divergences = [*other.divergences]
@@ -66,7 +66,7 @@ class SequenceState:
         return max(guided_steps, default=-1) + 1
 
     def completion(self, reason: FinishReason) -> Completion:
-        """The finished text."""
+        """The finished text with its trace, as a `Completion`."""
         return Completion(
             request=self.request,
             tokens=tuple(self.tokens),

@@ -98,7 +98,7 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS], device=device)
 
     def numbers_at(scales: list[float]) -> list[list[float]]:
-        """The trace values of each token if the planned scales are `scales`, one scale per token."""
+        """The trace values of each token, computed with the given planned scales, one scale per token."""
         planned = torch.tensor(scales, dtype=torch.float32, device=device)
         numbers = measure(guide(guidance, positive, negatives, weights, planned), chosen)
         # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.

@@ -15,7 +15,7 @@ from typing import Any
 class Alternatives:
     """The likeliest tokens of one step: (token, log-prob) pairs of each distribution, likeliest first.
 
-    `negative` is the weighted mean of the negatives. It is empty where no negative ran.
+    `negative` belongs to the weighted mean of the negatives. It is empty if no negative ran.
     """
 
     guided: tuple[tuple[int, float], ...]
@@ -52,7 +52,7 @@ class Trace:
 
     @classmethod
     def from_steps(cls, steps: Sequence[Sequence[float]], alternatives: Sequence[Alternatives] = ()) -> Trace:
-        """Make a trace from one row of numbers per step, each in the order of TRACE_FIELDS."""
+        """Make a trace from one list of numbers per step. Each list is in the order of TRACE_FIELDS."""
         columns = zip(*steps, strict=True)
         return cls(**dict(zip(TRACE_FIELDS, columns, strict=True)), alternatives=tuple(alternatives))
 

@@ -27,11 +27,14 @@ class Modifier:
     """
 
     def modify_negatives(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        """Return the negatives that the rule's formula gets, normalised and finite."""
+        """Change the negatives before the rule combines the branches. The result is normalised and finite."""
         return negatives
 
     def modify_guided(self, guided: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
-        """Return the guided log-probs, which need not be normalised; -inf marks an impossible token."""
+        """Change the guided log-probs that the rule has computed.
+
+        The result need not be normalised. -inf marks an impossible token.
+        """
         return guided
 
 

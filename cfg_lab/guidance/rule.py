@@ -39,11 +39,14 @@ class Guidance(Protocol):
     """
 
     def scale_at(self, step: int) -> float:
-        """Return the scale at new token `step`, counted from 0. If guidance is off, no negative runs."""
+        """Return the guidance scale planned for new token `step`, counted from 0.
+
+        If guidance is off at this scale, no negative runs for the token.
+        """
         ...
 
     def has_ended(self, divergences: Sequence[float]) -> bool:
-        """Return whether guidance has ended: whether no later token needs a negative.
+        """Return True if guidance has ended, that is, if no later token needs a negative.
 
         Args:
             divergences: KL(positive || negative) of every token so far, in nats.
@@ -146,7 +149,7 @@ def shares(weights: Tensor) -> Tensor:
 
 
 def _as_modifiers(value: Any) -> tuple[Modifier, ...]:
-    """Convert a mapping or sequence of modifiers to a tuple."""
+    """Convert modifiers to a tuple. They come as a sequence, or as a mapping whose values are modifiers."""
     values: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
     modifiers: tuple[Any, ...] = (None,)
     if isinstance(values, Iterable):

@@ -13,7 +13,7 @@ from cfg_lab.guidance.checks import SMALLEST, check_number
 
 
 class Schedule(Protocol):
-    """The share of guidance at each token: the scale is 1 + share * (scale - 1)."""
+    """Gives the share of guidance at each token. The token's scale is 1 + share * (the rule's scale - 1)."""
 
     def share(self, step: int) -> float:
         """Return the share of guidance at new token `step`, counted from 0. 1 is full guidance, 0 is none."""

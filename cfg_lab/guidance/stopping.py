@@ -19,7 +19,7 @@ class Stopping(Protocol):
 
 @dataclass(frozen=True)
 class NeverStop:
-    """Guidance lasts as long as its schedule says."""
+    """Guidance never ends early. It lasts as long as its schedule says."""
 
     def has_ended(self, divergences: Sequence[float]) -> bool:
         return False

@@ -60,7 +60,7 @@ class EvaluateModule:
 
 @lru_cache(maxsize=8)
 def _load_module(module: str) -> Any:
-    """A module of `evaluate`, kept in memory."""
+    """Load a module of the `evaluate` library. It stays in memory, so that later calls are fast."""
     import evaluate
 
     try:

@@ -41,16 +41,16 @@ def column_info(column: str) -> ColumnInfo:
 
 
 def declare(columns: Mapping[str, ColumnInfo]) -> None:
-    """Add descriptions of columns of other metrics, for as long as this process runs.
+    """Add descriptions of the columns of metrics that are not packaged with cfg_lab.
 
-    These descriptions do not change the columns of packaged metrics. If a name is declared twice, the later
-    description is used.
+    The descriptions are kept as long as this process runs. They do not change the columns of packaged
+    metrics. If a name is declared twice, the later description is used.
     """
     _declared.update(columns)
 
 
 def packaged_info(column: str) -> ColumnInfo | None:
-    """What a packaged metric declares about a column; None if no packaged metric gives it."""
+    """What a packaged metric declares about a column; None if no packaged metric gives the column."""
     columns = packaged_columns()
     if column in columns:
         return columns[column]
@@ -59,7 +59,7 @@ def packaged_info(column: str) -> ColumnInfo | None:
 
 @lru_cache
 def packaged_columns() -> dict[str, ColumnInfo]:
-    """Columns of all metrics in this folder, by name or by pattern ("topic_*")."""
+    """The columns of all packaged metrics: name, or pattern such as "topic_*" -> description."""
     columns: dict[str, ColumnInfo] = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         module = import_module(f"cfg_lab.metrics.{path.stem}")
@@ -70,7 +70,10 @@ def packaged_columns() -> dict[str, ColumnInfo]:
 
 
 def _class_columns(metric: type) -> Mapping[str, ColumnInfo]:
-    """The columns of a metric class: `columns`, or `column_patterns` if `columns` depends on arguments."""
+    """The columns that a metric class describes: name or pattern -> description.
+
+    They are its `columns`. If `columns` depends on the arguments of a metric, they are `column_patterns`.
+    """
     columns: Any = getattr(metric, "columns", None)
     if not isinstance(columns, Mapping):
         columns = getattr(metric, "column_patterns", {})

@@ -19,7 +19,7 @@ def perplexity(log_probs: Sequence[float]) -> float:
 def bits_per_byte(log_probs: Sequence[float], text: str) -> float:
     """Summed negative log2-prob divided by the number of UTF-8 bytes, at least 0; NaN for an empty text.
 
-    Also NaN if there is a text but no log-probs, as for a text that is too long for an evaluator.
+    The result is also NaN if a text has no log-probs, because it is too long for an evaluator, for example.
     """
     size = len(text.encode())
     return -sum(log_probs) / math.log(2) / size if size and log_probs else math.nan

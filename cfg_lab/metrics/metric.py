@@ -85,7 +85,7 @@ def scorer_key(metric: Metric) -> str:
 
 
 def _arguments(metric: Metric) -> Any:
-    """A metric as JSON data: its class and its arguments that differ from their defaults."""
+    """A metric as JSON data: the name of its class, and each argument that differs from its default value."""
     if not is_dataclass(metric):
         return canonical(metric)
     values = {field.name: canonical(getattr(metric, field.name)) for field in fields(metric) if field.repr}
@@ -97,5 +97,5 @@ def _arguments(metric: Metric) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """The default value of a field. If there is none: MISSING, which no argument is equal to."""
+    """The default value of a dataclass field. If it has none: MISSING, which equals no argument."""
     return field.default if field.default_factory is MISSING else field.default_factory()

@@ -25,10 +25,11 @@ class SelfBleu:
     the same for different prompts. One number for the cell, turned into jackknife pseudo-values. NaN for
     fewer than three prompts, because the jackknife leaves out one prompt and needs two others to form pairs.
 
-    BLEU is sacrebleu's for one sentence (13a tokens, effective order, exponential smoothing). Two equal texts
-    have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not
-    grow with the number of samples. BLEU with all other texts as references grows with this number (Zhu et
-    al. 2018, arXiv:1802.01886). The computing time grows with the square of the number of texts in a cell.
+    BLEU is computed by sacrebleu's sentence BLEU (13a tokens, effective order, exponential smoothing). Two
+    equal texts have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019,
+    arXiv:1902.07816) does not grow with the number of samples. BLEU with all other texts as references grows
+    with this number (Zhu et al. 2018, arXiv:1802.01886). The computing time grows with the square of the
+    number of texts in a cell.
     """
 
     whole_cell: ClassVar[bool] = True
@@ -72,7 +73,10 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _pairwise_bleu(texts: Sequence[str]) -> np.ndarray:
-    """BLEU [texts, texts], in [0, 1], of the row's text against the column's text as the only reference."""
+    """BLEU of all pairs of texts, [texts, texts], in [0, 1].
+
+    Each entry scores the text of its row, with the text of its column as the only reference.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     metric: Any = BLEU(effective_order=True)

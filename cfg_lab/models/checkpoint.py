@@ -103,7 +103,7 @@ class Checkpoint:
         return None
 
     def _file(self, name: str) -> Path | None:
-        """The path of a file of the checkpoint; None if the checkpoint has no such file."""
+        """The path of the checkpoint's file with this name; None if the checkpoint has no such file."""
         if Path(self.location).is_dir():
             path = Path(self.location, name)
             return path if path.is_file() else None

@@ -33,7 +33,7 @@ class EncoderDecoder(LanguageModel):
     """Positions [rows, q] of the tokens in the running forward; None outside of `forward`."""
 
     def _prepare(self, module: Any) -> None:
-        """Give each row its own positions, and raise InputError if that does not work for this model."""
+        """Give each row of a batch its own positions. Raise InputError if the model does not allow this."""
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
             embedding.register_forward_hook(self._embed_positions)
@@ -66,9 +66,10 @@ class EncoderDecoder(LanguageModel):
 
     @torch.inference_mode()
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Run the encoder; see `cfg_lab.decoding.model.CausalModel.read`.
+        """Run the encoder on each source; see `cfg_lab.decoding.model.CausalModel.read`.
 
-        Equal sources are run once. Sources of similar length share a batch, so that there is little padding.
+        The encoder reads equal sources only once. Sources of similar length share a batch, so that there is
+        little padding.
         """
         memories: dict[tuple[int, ...], EncoderMemory] = {}
         waiting = sorted(set(sources), key=len)

@@ -30,15 +30,21 @@ class KVBufferLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, heads, q, head_dim]; return all columns from `buffer.low` on."""
+        """Store keys and values [rows, heads, q, head_dim] of q new tokens, and return all visible columns.
+
+        The visible columns begin at `buffer.low`.
+        """
         return self.buffer.write(self.layer, key_states, value_states)
 
     def get_seq_length(self) -> int:
-        """Number of columns before the new tokens."""
+        """Number of visible columns before the columns of the new tokens."""
         return self.buffer.now - self.buffer.low
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of columns, with the columns of the new tokens; and the index of the first column, 0."""
+        """Size of the attention mask as (number of columns, index of the first column).
+
+        The columns of the new tokens are counted. The index is 0.
+        """
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:

@@ -152,7 +152,7 @@ class LanguageModel:
         return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
     def unload(self) -> None:
-        """Free the memory of the weights. They are loaded again when they are needed."""
+        """Free the memory of the weights. The next use of the weights loads them again."""
         self.__dict__.pop("module", None)
         self._short_forward = None
 
@@ -183,7 +183,7 @@ class LanguageModel:
         return output.logits[:, -keep:].float()
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
-        """Never called, because there is no encoder."""
+        """Never called, because this model has no encoder."""
         raise NotImplementedError
 
     # Text
@@ -199,7 +199,7 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a text: the end-of-sequence tokens of the model and of the tokenizer."""
+        """Ids of the tokens that end a text: the end-of-sequence tokens of the model and of the tokenizer."""
         of_model: int | list[int] | None = getattr(self.config, "eos_token_id", None)
         of_tokenizer: int | None = getattr(self.tokenizer, "eos_token_id", None)
         ids = [*(of_model if isinstance(of_model, list) else [of_model]), of_tokenizer]
@@ -246,7 +246,7 @@ class LanguageModel:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of new tokens, without special tokens."""
+        """Convert the ids of new tokens to text, without special tokens."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def piece(self, token: int) -> str:
@@ -267,10 +267,13 @@ class LanguageModel:
 
     @cached_property
     def _preceding_token(self) -> list[int]:
-        """Tokens to put before a token that is decoded, so that it keeps its leading space (see `piece`)."""
+        """The id of an ordinary token in a list. `piece` decodes it before another token.
+
+        The other token then keeps its leading space.
+        """
         return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """The id of every token. Models with equal vocabularies can guide each other."""
+        """All tokens of the tokenizer: token -> id. Models with equal vocabularies can guide each other."""
         return self.tokenizer.get_vocab()

@@ -147,7 +147,10 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         self.ids, self.mask = self.ids[branches], self.mask[branches]
 
     def _forward(self, input_ids: Tensor) -> Tensor:
-        """Run the negatives on the tokens that their cache lacks: logits [rows, negatives, vocab]."""
+        """Run the negatives on all tokens that their KV cache does not hold yet.
+
+        Returns logits [rows, negatives, vocab].
+        """
         new_ids = input_ids[:, self.prompt_length + self.tokens_read :]
         new_ids = new_ids.repeat_interleave(self.negative_count, 0)
         ids = new_ids if self.cache.get_seq_length() else torch.cat([self.ids, new_ids], 1)
@@ -169,7 +172,10 @@ class GuidanceLogitsProcessor(LogitsProcessor):
 
 
 def _as_contexts(negatives: Sequence[Any]) -> list[list[int]]:
-    """Return a prompt's negative contexts as a list of lists, also if a single context was given."""
+    """Return the negative contexts of a prompt as a list of contexts, each a list of token ids.
+
+    A single context becomes a list of one context.
+    """
     if not negatives or isinstance(negatives[0], int):
         return [list(negatives)]
     return [list(ids) for ids in negatives]

@@ -190,9 +190,9 @@ def fetch(package: Package, into: Path) -> Path:
 
 @contextmanager
 def _created_once(folder: Path) -> Generator[Path | None]:
-    """Give an empty folder to fill. It is renamed to `folder` afterwards, if no exception occurs.
+    """Give a temporary empty folder to fill in a `with` block. Gives None if `folder` exists already.
 
-    Gives None if `folder` exists already.
+    When the block ends without an exception, the temporary folder is renamed to `folder`.
     """
     if folder.is_dir():
         yield None

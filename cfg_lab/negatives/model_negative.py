@@ -35,7 +35,7 @@ class ModelNegative(Negative):
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
-        """The models by role."""
+        """The loaded models, as role -> model. A role is a name from the config, such as "amateur"."""
         return {role: load() for role, load in self.models.items()}
 
     def other_models(self) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ class PromptEncoder(Protocol):
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """The id of every token."""
+        """All tokens of the tokenizer, as token -> id."""
         ...
 
     def encode(self, text: str, system: str | None = None) -> tuple[int, ...]:

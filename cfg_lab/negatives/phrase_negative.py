@@ -71,7 +71,10 @@ class PhraseNegative(Negative):
         return [(self._context(prompt, ", ".join(phrase.text for phrase in heaviest_first)), 1.0)]
 
     def _parse(self, text: str, source: str) -> tuple[Phrase, ...]:
-        """Parse the phrases in a text, without those of weight 0. `source` names the text in errors."""
+        """Parse the phrases in a text, and leave out phrases of weight 0.
+
+        `source` says where the text comes from, for error messages.
+        """
         try:
             phrases = parse_phrases(text)
         except InputError as error:
@@ -87,6 +90,6 @@ class PhraseNegative(Negative):
         return tuple(phrase for phrase in phrases if phrase.weight)
 
     def _context(self, prompt: Prompt, phrases: str) -> str:
-        """The template with prompt and phrases filled in."""
+        """The text of a negative context: the template with the prompt and the phrases filled in."""
         template = TEMPLATES.get(self.template, self.template)
         return fill_template(template, {"prompt": prompt.text, "negative": phrases})

@@ -11,7 +11,7 @@ from cfg_lab.errors import InputError
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase to steer away from, with its weight. A negative weight attracts."""
+    """A phrase to steer away from, with its weight. A negative weight steers towards the phrase."""
 
     text: str
     weight: float = 1.0
@@ -64,12 +64,15 @@ def _split(text: str, separators: str) -> list[str]:
 
 
 def _unescape(text: str) -> str:
-    r"""The text without its escaping backslashes."""
+    r"""Remove the backslash before each escaped character of a text."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def _weight(text: str, position: str) -> float:
-    """The number after a colon. `position` says where the phrase stands, for error messages."""
+    """Convert the text after the colon of a phrase to a number, the phrase's weight.
+
+    `position` says where the phrase stands, for error messages.
+    """
     number = text.strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", number, flags=re.ASCII | re.IGNORECASE):
         raise InputError(

@@ -150,7 +150,7 @@ def _forest(changes: Sequence[Change], scope: Scope) -> str:
 
 
 def _row(change: Change) -> str:
-    """Return the table row of one difference."""
+    """Return the HTML table row of one difference between a cell and its baseline."""
     verdict = change.verdict
     direction = analysis.better(change.metric)
     better = f"{direction} is better" if direction else ""
@@ -184,9 +184,10 @@ def _interval_drawing(change: Change) -> str:
 
 
 def _range(axis: Axis) -> str:
-    """Return the values of an axis as text.
+    """Return the values of an axis (a setting that varies) as text.
 
-    More than two numbers are given as their range. Of many other values, only the number of values is given.
+    Three or more numbers are written as their range. If there are too many values that are not numbers, the
+    text says only how many values there are. All other values are listed.
     """
     if axis.numeric and len(axis.values) > 2:
         numbers = [value for value in axis.values if isinstance(value, float)]

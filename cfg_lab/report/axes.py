@@ -133,7 +133,7 @@ def prompts_of(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _axis(key: str, name: str, values: Sequence[Any]) -> tuple[Axis, list[int]]:
-    """Return the axis of a setting, and for each cell the index of its value on that axis."""
+    """Return the axis of a setting: its different values. Return also each cell's index into these values."""
     present = [value for value in values if value != MISSING]
     numeric = bool(present) and all(isinstance(value, float) for value in present)
     unique = list(dict.fromkeys(values))

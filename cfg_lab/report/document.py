@@ -131,7 +131,10 @@ def _size(results: pd.DataFrame, cells: Cells) -> str:
 
 
 def _option_descriptions(cells: Cells) -> dict[str, str]:
-    """Return the first line of the YAML file of each compared option; empty for too many options."""
+    """Return a description of each compared option: the first line of the option's YAML file.
+
+    The result is empty if there are too many options.
+    """
     descriptions: dict[str, str] = {}
     for axis in cells.axes:
         group = axis.key.replace(".", "/")
@@ -143,7 +146,7 @@ def _option_descriptions(cells: Cells) -> dict[str, str]:
 
 
 def _policy(script: str) -> str:
-    """Return a content security policy under which only this script runs and nothing is fetched."""
+    """Return a content security policy. It lets a browser run only `script`, and fetch nothing."""
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "

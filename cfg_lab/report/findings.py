@@ -63,7 +63,7 @@ class Change:
         return (self.difference > 0) == (analysis.better(self.metric) == "higher")
 
     def swapped(self) -> Change:
-        """Return the same comparison seen from the baseline."""
+        """Return the comparison with the two cells exchanged: the baseline is compared with the cell."""
         return replace(
             self,
             cell=self.baseline,
@@ -161,7 +161,7 @@ class Comparisons:
     others: tuple[Change, ...]
 
     def of(self, metric: str) -> list[Change]:
-        """Return the changes of one metric."""
+        """Return the changes of one metric: one per cell that is compared with a baseline."""
         return [change for change in self.primary + self.others if change.metric == metric]
 
 
@@ -183,7 +183,7 @@ def compare_with_baselines(
 def findings(
     results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, comparisons: Comparisons
 ) -> list[Finding]:
-    """Return one finding per aim, in the order of the aims."""
+    """Return one finding per aim. An aim is a metric that guidance is meant to improve."""
     rows = row_dicts(summary)
     return [_finding(metric, results, rows, cells, roles, comparisons) for metric in roles.aims]
 
@@ -233,7 +233,7 @@ def _finding(
 def _edge(cells: Cells, cell: int) -> str:
     """Return whether a cell has the "largest" or the "smallest" scale of all guided cells; "" if neither.
 
-    If it has one of these two scales, a better cell may exist beyond the scales that were tried.
+    With the largest or smallest scale, a better cell may exist beyond the scales that were tried.
     """
     for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:

@@ -29,7 +29,7 @@ CHANGE_NUMBERS = ("difference", "low", "high", "p", "p_holm", "effect", "needed"
 
 
 def cells_payload(results: pd.DataFrame, cells: Cells, comparisons: Comparisons) -> dict[str, Any]:
-    """Return the axes, and for each cell its settings, name, baseline and number of texts."""
+    """Return the axes (settings that vary), and the settings, name, baseline and text count of each cell."""
     baselines = {change.cell: change.baseline for change in comparisons.primary + comparisons.others}
     baselines |= {baseline: baseline for baseline in set(baselines.values())}
     texts = results["cell"].astype(str).value_counts()
@@ -61,7 +61,10 @@ def cells_payload(results: pd.DataFrame, cells: Cells, comparisons: Comparisons)
 def metrics_payload(
     metrics: Sequence[str], summary: pd.DataFrame, comparisons: Comparisons, roles: Roles, cells: Cells
 ) -> list[dict[str, Any]]:
-    """Return for each metric its role, and lists with one entry per cell: mean, interval, n and change."""
+    """Return each metric's role on the page (aim, price or neither), and its numbers in all cells.
+
+    The numbers are lists with one entry per cell: mean, interval, n and change.
+    """
     rows = {str(row["cell"]): row for row in row_dicts(summary)}
     return [
         {
@@ -190,7 +193,10 @@ def _negatives(results: pd.DataFrame) -> list[str]:
 
 
 def _changes(metric: str, comparisons: Comparisons, cells: int) -> dict[str, list[Any]]:
-    """Return a metric's changes as lists with one entry per cell; None for a cell that is not compared."""
+    """Return how a metric differs from the baselines: lists with one entry per cell.
+
+    The entry is None for a cell that is not compared with a baseline.
+    """
     changes = {change.cell: change for change in comparisons.of(metric)}
     by_cell = [changes.get(number) for number in range(cells)]
     columns: dict[str, list[Any]] = {

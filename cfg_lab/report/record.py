@@ -122,7 +122,7 @@ def prompts_fingerprint(results: pd.DataFrame) -> str:
 
 
 def _costs(store: Store) -> list[dict[str, Any]]:
-    """Read the costs. If a file is damaged, return no costs: the page is useful without costs."""
+    """Read what decoding cost. If a file is damaged, return no costs: the page is useful without costs."""
     try:
         return store.costs()
     except StoreError:
@@ -141,7 +141,7 @@ def _decoding(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
-    """Parse a text; return an empty mapping if it is damaged or not a mapping."""
+    """Convert a text by `parse`. Return an empty mapping if the text is damaged or holds no mapping."""
     try:
         parsed = parse(text)
     except (yaml.YAMLError, ValueError):
@@ -150,12 +150,12 @@ def _mapping(parse: Callable[[str], Any], text: str) -> Mapping[str, Any]:
 
 
 def _details(title: str, body: str) -> str:
-    """Return a section that opens on a click; "" without a body."""
+    """Return an HTML section that opens on a click; "" if the body is empty."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
 
 
 def _table(heads: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
-    """Return a table of two columns; "" without rows."""
+    """Return an HTML table of two columns; "" if there are no rows."""
     if not rows:
         return ""
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in heads)

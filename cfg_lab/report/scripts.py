@@ -51,7 +51,10 @@ def join_modules(sources: Mapping[str, str], entry: str) -> str:
 
 
 def _visit(name: str, sources: Mapping[str, str], ordered: list[str], path: tuple[str, ...]) -> None:
-    """Append a module to `ordered` after the modules that it imports."""
+    """Append to `ordered` the modules that a module imports, and then the module itself.
+
+    Modules that are in `ordered` already are skipped.
+    """
     if name in path:
         raise ValueError(f"page scripts import each other in a circle: {' -> '.join((*path, name))}")
     if name not in sources:
@@ -64,7 +67,10 @@ def _visit(name: str, sources: Mapping[str, str], ordered: list[str], path: tupl
 
 
 def _wrapped(name: str, source: str) -> str:
-    """Return a module as a function call whose result is the module's exports."""
+    """Return JavaScript code that runs a module as a function.
+
+    The code stores the function's result, the module's exports, in the constant module_<name>.
+    """
     exported = [found[1] for found in _EXPORT.findall(source)]
     body = _IMPORT.sub(
         lambda found: f"const {{{found[1].replace(' as ', ': ')}}} = module_{found[2]};\n", source

@@ -45,7 +45,7 @@ class Scope:
 
 
 def headline(finding: Finding, scope: Scope) -> str:
-    """Say which cell has the best mean of an aim, by how much, and whether the difference is significant."""
+    """Say which cell has a metric's best mean, by how much, and whether the difference is significant."""
     metric, change = escape(finding.metric), finding.change
     superlative = "highest" if analysis.better(finding.metric) == "higher" else "lowest"
     if finding.best is None:
@@ -105,7 +105,10 @@ def spread(finding: Finding, scope: Scope) -> str:
 
 
 def neighbours(finding: Finding, scope: Scope) -> str:
-    """Compare the best guided cell with cells that have another negative or rule."""
+    """Compare the best guided cell with its neighbours.
+
+    A neighbour differs from the best guided cell in exactly one setting, which is not the scale.
+    """
     sentences = [_neighbour(neighbour, scope) for neighbour in finding.neighbours[:NEIGHBOURS_SHOWN]]
     further = len(finding.neighbours) - len(sentences)
     if further:
@@ -117,7 +120,11 @@ def neighbours(finding: Finding, scope: Scope) -> str:
 
 
 def prices(finding: Finding, scope: Scope) -> list[str]:
-    """List how computation and prices change in the best guided cell, significant changes before leads."""
+    """List how the best guided cell differs from its baseline: in computation, then in each price.
+
+    A price is a metric that guidance can make worse. Significant changes come first. Then come leads, which
+    are significant before correction but not after it. Prices without a detected difference come last.
+    """
     if not finding.prices or finding.change is None:
         return []
     leads = [change for change in finding.prices if change.verdict == "lead"]
@@ -222,7 +229,10 @@ def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlativ
 
 
 def _neighbour(neighbour: Neighbour, scope: Scope) -> str:
-    """Say the metric's mean in a neighbouring cell, and whether the best cell differs from that cell."""
+    """Say a metric's mean in a neighbour: a cell that differs from the best guided cell in one setting.
+
+    Also say whether the difference between the two cells is significant.
+    """
     change = neighbour.change
     setting = f"<b>{escape(neighbour.setting)} {escape(neighbour.value)}</b>"
     mean = (
@@ -239,12 +249,12 @@ def _difference(change: Change) -> str:
 
 
 def _estimate(change: Change) -> str:
-    """Return "+0.1 [0.02, 0.18]"."""
+    """Return a difference with its interval as HTML: "+0.1 [0.02, 0.18]"."""
     return f"<b>{signed(change.difference)}</b> {interval(change.low, change.high)}"
 
 
 def _p(p: float) -> str:
-    """Return "p = 0.012" with non-breaking spaces."""
+    """Return a p value as text with non-breaking spaces: "p = 0.012"."""
     return escape(p_value(p)).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -285,7 +295,7 @@ def _not_detected(metric: str, scope: Scope) -> str:
 
 
 def _movement(change: Change) -> str:
-    """Return "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
+    """Return a change as text: "perplexity from 4.61 to 5.94 (+1.33 [0.4, 2.3], p = 0.003)"."""
     return (
         f"{escape(change.metric)} from {three_digits(change.baseline_mean)} to {three_digits(change.mean)} "
         f"({signed(change.difference)} {interval(change.low, change.high)}, {_p(change.p_holm)})"
@@ -303,7 +313,7 @@ def _prompts_needed(change: Change) -> str:
 
 
 def _unknown(scope: Scope) -> str:
-    """Say why no p value exists."""
+    """Say why the p value of a difference is unknown."""
     if scope.prompts == 1:
         return "Whether it is more than chance is unknown, because there is one prompt."
     return "Its p value is unknown: too few pairs are scored, or they do not differ at all."

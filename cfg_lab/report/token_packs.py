@@ -31,7 +31,9 @@ TRACES_SHARE = 0.6  # beyond this share of the budget, likeliest tokens are left
 
 @dataclass(frozen=True, kw_only=True)
 class Packs:
-    """Packs as they are embedded in the page.
+    """The packs that are embedded in the page.
+
+    A pack holds the tokens and traces of one sample of one prompt in all cells.
 
     Attributes:
         packs: each pack as base64 text.
@@ -91,7 +93,10 @@ def has_pieces(row: pd.Series[Any]) -> bool:
 
 
 def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives: bool) -> tuple[str, bool]:
-    """Return the pack of some texts, and whether it holds the likeliest tokens of any step."""
+    """Return a pack, the compressed tokens and traces of some texts.
+
+    Also return whether the pack holds the likeliest tokens of any step.
+    """
     indices: dict[str, int] = {}
     texts: dict[str, Any] = {}
     for key, row in group:
@@ -106,7 +111,7 @@ def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives
 
 
 def _alternatives(row: pd.Series[Any], indices: dict[str, int]) -> dict[str, list[list[int]]]:
-    """Return the likeliest tokens of each step, distribution -> steps.
+    """Return the likeliest tokens of each step of a text, as distribution -> steps.
 
     A distribution for which the results hold no likeliest tokens is left out.
     """
@@ -119,7 +124,7 @@ def _alternatives(row: pd.Series[Any], indices: dict[str, int]) -> dict[str, lis
 
 
 def _flat(step: Any, indices: dict[str, int]) -> list[int]:
-    """Return one step's likeliest tokens as [piece, hundredths of -log-prob, piece, …]."""
+    """Return one step's likeliest tokens as [index of the piece, hundredths of -log-prob, index, …]."""
     flat: list[int] = []
     for token in step if length(step) else ():
         log_prob = float(token["log_prob"])
@@ -129,12 +134,12 @@ def _flat(step: Any, indices: dict[str, int]) -> list[int]:
 
 
 def _index(indices: dict[str, int], piece: Any) -> int:
-    """Return the index of a piece. A new piece is first added to `indices`."""
+    """Return the index of a piece, the text of a token. A new piece is first added to `indices`."""
     return indices.setdefault(str(piece), len(indices))
 
 
 def _note(packed: int, left_out: int, without_alternatives: int) -> str:
-    """Say what was left out; "" if nothing was left out."""
+    """Say what was left out of the page to keep it small; "" if nothing was left out."""
     notes: list[str] = []
     if without_alternatives:
         notes.append(f"{without_alternatives:,} of {packed:,} texts are without their alternative tokens")

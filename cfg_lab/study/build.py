@@ -187,7 +187,10 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Pairs of dotted key and value for every plain value of a node. Lists of plain values become JSON."""
+    """Yield (dotted key, value) for every plain value in a part of a config.
+
+    Lists of plain values become JSON text.
+    """
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _flat(f"{prefix}.{key}", cast("dict[str, Any]", value))

@@ -67,7 +67,7 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """Hash of the identity, 16 hex digits."""
+        """The id of the cell: a hash of its identity, 16 hex digits."""
         return blake2b(self.identity.encode(), digest_size=8).hexdigest()
 
 

@@ -46,7 +46,10 @@ def _schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 
 def row(columns: tuple[Column, ...], source: Any) -> dict[str, Any]:
-    """One row of a file: for each column its name and the value computed from the source."""
+    """One row of a file, as column name -> value.
+
+    Each value is computed from `source`, the object that the row describes.
+    """
     return {column.name: column.value(source) for column in columns}
 
 
@@ -178,7 +181,7 @@ HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if
 
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
-    """The text that metrics score, made from its row in the cell's file and the row of its completion."""
+    """Make the `Text` that metrics score, from the text's row in a cell's file and its completion's row."""
     tokens = tuple(map(int, completion["tokens"]))
     ends_with_stop_token = completion["stop_token"]
     if ends_with_stop_token is None or ends_with_stop_token != ends_with_stop_token:  # None or NaN: old files
@@ -203,5 +206,8 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
 
 
 def _integers(stored: Any) -> tuple[int, ...]:
-    """A value of a list column as a tuple. None gives an empty tuple: older files do not have the column."""
+    """Convert a stored list of integers to a tuple. None becomes an empty tuple.
+
+    The value is None in older files, which do not have the column.
+    """
     return () if stored is None else tuple(map(int, stored))

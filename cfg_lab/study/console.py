@@ -68,7 +68,7 @@ def fitting_table(
 def _table(
     labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
 ) -> Table:
-    """The table with the labels, n, and the mean and interval of each of the first `shown` columns."""
+    """Make a table of cells: labels, n, and the mean and interval of each of the first `shown` columns."""
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
         table.add_column(key.removeprefix("guidance."))

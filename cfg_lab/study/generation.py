@@ -36,7 +36,7 @@ class Generated(str):
 
     @classmethod
     def of(cls, completion: Completion, model: LanguageModel) -> Self:
-        """The text of a completion that this model decoded."""
+        """Make the generated text from a completion, and from the model that decoded this completion."""
         text = cls(model.decode(completion.tokens))
         text.completion = completion
         text.pieces = tuple(map(model.piece, completion.tokens))
@@ -105,7 +105,7 @@ def generate(
 
 
 def _rule(scale: float | None, guidance: Guidance | None) -> Guidance:
-    """The guidance rule that the two arguments of `generate` describe; only one of them may be given."""
+    """The guidance rule for the arguments `scale` and `guidance` of `generate`, of which one may be given."""
     if guidance is None:
         return ClassifierFreeGuidance(scale=1.5 if scale is None else scale)
     if isinstance(guidance, type) or not hasattr(guidance, "guide"):

@@ -69,7 +69,10 @@ def token_html(
 
 
 def completion_html(completion: Completion) -> str:
-    """The HTML of `token_html` for a completion, with token ids in place of text: no tokenizer is needed."""
+    """The HTML of a completion, like that of `token_html` but with token ids in place of the tokens' text.
+
+    No tokenizer is needed.
+    """
     pieces = [f"{token} " for token in completion.tokens]
     return token_html(pieces, completion.trace.columns, completion.trace.alternatives_as_text(str))
 
@@ -184,7 +187,7 @@ def _distribution_line(name: str, log_prob: float, likeliest: Sequence[Mapping[s
 
 
 def _value(row: Mapping[str, Any], name: str, metrics: Sequence[str]) -> str:
-    """The HTML of one value of the summary."""
+    """The HTML of one value in the summary table: a setting, or a metric's mean with its interval and n."""
     value = row[name]
     if name not in metrics:
         return escape(three_digits(value) if isinstance(value, float) else str(value))

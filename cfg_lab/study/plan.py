@@ -57,7 +57,10 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
 
 
 def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
-    """The prompt as it is stored and scored. Negative phrases of the cell replace those of the prompt."""
+    """The prompt as it is stored and scored.
+
+    If the cell has negative phrases, they replace the negative phrases of the prompt.
+    """
     if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
         return replace(prompt, negative=negatives.phrases)
     return prompt

@@ -84,7 +84,7 @@ class ProgressBar:
             self._print_line(f", {rate:.0f} per second, about {left:.0f} s left")
 
     def _print_line(self, ending: str) -> None:
-        """Print how much is done, unless a bar in a terminal shows it."""
+        """Print a line that says how much is done; print nothing if a terminal shows a bar."""
         if self.console.is_terminal:
             return
         task = self.progress.tasks[0]

@@ -158,7 +158,7 @@ def _decoded(
     model: LanguageModel,
     other_models: Mapping[str, LanguageModel],
 ) -> Decoded:
-    """A completion with its texts and models: all that is needed to write its row to the store."""
+    """Collect what the store needs to write a completion: the completion, its texts and its models."""
     stop = completion.request.stop_when
 
     def text_of(completion: Completion) -> str:

@@ -59,7 +59,7 @@ def prepare_metrics(metrics: Sequence[Metric]) -> None:
 
 
 def main_columns(metrics: Sequence[Metric]) -> list[str]:
-    """For each metric its first column, which stands for the metric in tables."""
+    """The name of each metric's first column. Tables show this column for the metric."""
     return [next(iter(columns_of(metric))) for metric in metrics]
 
 
@@ -123,7 +123,7 @@ def score_missing(
 
 
 def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_ScoringCall]:
-    """The calls of metrics that compute all missing scores. Equal texts are scored once."""
+    """The calls of metrics that are needed to compute all missing scores. Equal texts are scored once."""
     scored = store.scored()
     distinct = rows.drop_duplicates("score_id")
     rows = rows.assign(set_score_id=set_score_ids(rows))
@@ -144,7 +144,7 @@ def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) 
 
 
 def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:
-    """The texts that a metric sees, from rows of cells and the completions by id."""
+    """The texts to give to a metric: one per row of `rows`, with the content from `completions`."""
     cell_rows: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
     completion_rows: list[dict[str, Any]] = (
         completions.loc[rows["completion"]].reset_index().to_dict("records")  # pyright: ignore[reportAssignmentType]

@@ -205,7 +205,7 @@ class Store:
         return table.drop_duplicates("id", ignore_index=True)
 
     def scored(self) -> set[tuple[str, str]]:
-        """Pairs of text id and scorer key that have scores."""
+        """All pairs (text id, scorer key) for which scores are stored."""
         table = self._read("scores", SCORE_SCHEMA, ["text", "scorer"])
         texts, scorers = (map(str, table[name].to_pylist()) for name in ("text", "scorer"))
         return set(zip(texts, scorers, strict=True))

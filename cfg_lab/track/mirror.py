@@ -101,7 +101,10 @@ def _mirror(
 
 
 def _earlier_logs(store: Store, run: str) -> EarlierLogs:
-    """Read from tracked/<run> where the run was logged before. Empty if the file is missing or damaged."""
+    """Earlier logs of a run, as destination -> log, read from the file tracked/<run>.
+
+    Empty if the file is missing or damaged.
+    """
     try:
         content: Any = json.loads(store.read_text(f"tracked/{run}") or "{}")
     except ValueError:

@@ -163,7 +163,10 @@ def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 @contextmanager
 def _run(folder: Path, earlier: Iterable[Path]) -> Generator[Any]:
-    """A writer of event files. The event files of earlier runs are removed once the new ones are written."""
+    """A writer of the event files of one run, for a `with` block.
+
+    When the new files are written, the event files in the folders `earlier` are removed.
+    """
     replaced = [path for old_folder in earlier for path in old_folder.rglob(EVENT_FILES)]
     with _writer(folder) as writer:
         yield writer

@@ -68,7 +68,7 @@ class WandbTracker:
 
     @property
     def destination(self) -> str:
-        """Mode and project: "offline cfg_lab"."""
+        """Where runs are logged, as text: the mode and the project, such as "offline cfg_lab"."""
         return f"{self._mode} {f'{self.entity}/' if self.entity else ''}{self.project}"
 
     @property
@@ -180,7 +180,7 @@ class WandbTracker:
 
 
 def _project_of(destination: str) -> str:
-    """The destination without its mode."""
+    """The project in a destination, which is the destination without its mode."""
     return destination.partition(" ")[2]
 
 

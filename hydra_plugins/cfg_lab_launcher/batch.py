@@ -75,7 +75,7 @@ class GridSweeper(BasicSweeper):
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
         """The overrides of each cell: those of the command line, and those of the default study.
 
-        An override of the default study is left out if the command line sets its key.
+        If both set the same key, the command line decides.
         """
         overrides = parser.parse_overrides(arguments)
         # The scales of the default study suit its guidance rule only. If the command line chooses another
@@ -87,7 +87,7 @@ class GridSweeper(BasicSweeper):
 
 
 def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
-    """Run all jobs, and raise the exception of the first that failed."""
+    """Run all jobs. If a job has failed, raise the exception of the first job that failed."""
     for job in launcher.launch(jobs, initial_job_idx=0):
         # `job.return_value` would also raise the exception, but print an additional line first.
         result: Any = job._return_value  # pyright: ignore[reportPrivateUsage]

@@ -210,7 +210,7 @@ def _r_squared(t: Floats, prompts: int) -> Floats:
 
 
 def _t_from_r_squared(r_squared: Floats, prompts: int) -> Floats:
-    """The |t| for which `_r_squared` returns this R^2."""
+    """The absolute value of the t statistic that belongs to an R^2. This is the inverse of `_r_squared`."""
     return np.sqrt((prompts - 1) * r_squared / (1 - r_squared))
 
 

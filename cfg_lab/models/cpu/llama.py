@@ -155,7 +155,7 @@ class LlamaOnCpu:
         return x * torch.addcmul(self.epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
     def _pack(self, layer: Any) -> Layer:
-        """Pack the linear layers of a transformer layer, and put the packed ones into the layer."""
+        """Replace the linear layers of a transformer layer by packed ones, and return the packed ones."""
         attention, mlp = layer.self_attn, layer.mlp
         attention.q_proj, attention.k_proj, attention.v_proj = _pack_linears(
             attention.q_proj, attention.k_proj, attention.v_proj, norm=layer.input_layernorm

@@ -67,7 +67,7 @@ def pad_rows(x: Tensor) -> Tensor:
 class PackedLinear(nn.Module):
     """Replaces an nn.Linear. Its outputs are a range of the outputs of a packed weight.
 
-    Several layers can share one packed weight. Each of these layers has its own range of the outputs.
+    Several such layers can share one packed weight. Each has its own range of the outputs.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, outputs: slice) -> None:
@@ -93,7 +93,7 @@ def pack_linears(module: nn.Module) -> None:
 
 
 def free_plain_weights(module: nn.Module) -> None:
-    """Return the memory of the replaced weights to the system."""
+    """Free the memory of a model's plain weights after packed weights have replaced them."""
     for parameter in module.parameters():
         # The remaining parameters are views of the memory-mapped weights file. Copies do not need the file.
         parameter.data = parameter.data.clone()
