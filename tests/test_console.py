@@ -84,3 +84,17 @@ def test_a_table_leaves_out_the_metrics_that_do_not_fit_and_names_them() -> None
     assert max(map(len, printed.splitlines())) <= 100
     assert f"summary.parquet also has {columns[2]}" in " ".join(printed.split())
     assert "[0.25, 0.75]" in printed
+
+
+def test_a_metric_that_is_missing_for_some_texts_shows_its_own_n() -> None:
+    nan = float("nan")
+    row = {"texts": 4, "a": 0.5, "a_low": 0.1, "a_high": 0.9, "a_n": 4}
+    row |= {"b": 0.25, "b_low": nan, "b_high": nan, "b_n": 1, "c": nan, "c_low": nan, "c_high": nan, "c_n": 0}
+    output = io.StringIO()
+    console = Console(file=output, width=100)
+    console.print(fitting_table([{"guidance.scale": "2"}], [row], ["a", "b", "c"], console))
+    printed = output.getvalue()
+    assert "nan" not in printed
+    assert "[0.1, 0.9]" in printed
+    assert printed.count("n = ") == printed.count("n = 1") == 1
+    assert printed.count("no score") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -86,8 +87,13 @@ def _table(
 
 
 def _estimate(row: Mapping[str, Any], column: str) -> str:
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{row[column]:.3g}\n[dim]\\[{low:.3g}, {high:.3g}][/]"
+    """Mean and interval of a metric, and its own n if some texts of the cell have no score."""
+    mean, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    text = f"{mean:.3g}" if math.isfinite(mean) else "no score"
+    if math.isfinite(low) and math.isfinite(high):
+        text += f"\n[dim]\\[{low:.3g}, {high:.3g}][/]"
+    scored = row[f"{column}_n"]
+    return text if scored == row["texts"] or not scored else f"{text}\n[dim]n = {scored}[/]"
 
 
 def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
