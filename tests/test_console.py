@@ -75,7 +75,7 @@ def test_a_table_leaves_out_the_metrics_that_do_not_fit_and_names_them() -> None
     columns = [f"a_metric_with_a_long_name_{letter}" for letter in "abc"]
     row: dict[str, Any] = {"texts": 6}
     for column in columns:
-        row |= {column: 0.5, f"{column}_low": 0.25, f"{column}_high": 0.75}
+        row |= {column: 0.5, f"{column}_low": 0.25, f"{column}_high": 0.75, f"{column}_n": 6}
     console, output = log()
     console.print(fitting_table([{"guidance.scale": "2"}], [row], columns, console))
     printed = output.getvalue()
