@@ -1,4 +1,4 @@
-"""Tables and figures from a results frame, which has one row per text. No model is needed.
+"""Tables and figures from a results frame (a pandas table with one row per text). No model is needed.
 
 Matplotlib is imported only when a figure is drawn.
 """

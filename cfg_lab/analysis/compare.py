@@ -1,4 +1,8 @@
-"""Tables of metrics: the means of each cell, and the differences between each cell and its baseline."""
+"""Tables of metrics: the means of each cell, and the differences between each cell and its baseline.
+
+A cell is one combination of settings, with the texts that were written with these settings. A baseline is the
+cell that another cell is compared with.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +64,10 @@ def summary(
 
 
 def _within_range(estimate: Estimate, least: float, greatest: float) -> tuple[float, float]:
-    """Both ends of a confidence interval. An end outside the range [least, greatest] is moved to its border.
+    """Limit a confidence interval to the range [least, greatest], and return both ends of the interval.
 
-    `least` and `greatest` are the least and greatest mean that the metric can have.
+    An end below `least` becomes `least`, and an end above `greatest` becomes `greatest`. These two numbers
+    are the smallest and the largest possible mean of the metric.
     """
     if not least <= estimate.mean <= greatest:  # NaN, or a user's own metric that has the name of one of ours
         return estimate.low, estimate.high
@@ -162,9 +167,9 @@ def _unguided_baselines(settings: SettingsByCell, unguided: set[str]) -> dict[st
 
 
 def _without_guidance(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The values of all settings of a cell except those of the groups "guidance" and "negatives".
+    """The values of a cell's settings, without the settings of the config groups "guidance" and "negatives".
 
-    Unguided texts depend on these settings only.
+    The settings that are left are the only ones that unguided texts depend on.
     """
     return tuple(
         value for name, value in values.items() if name.partition(".")[0] not in {"guidance", "negatives"}
@@ -172,7 +177,10 @@ def _without_guidance(values: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _cell_with(settings: SettingsByCell, baseline: str | Mapping[str, Any]) -> str:
-    """Id of the cell that `baseline` names: a cell's id, or settings that exactly one cell has."""
+    """Return the id of the cell that `baseline` describes.
+
+    `baseline` is the id of a cell, or a mapping of settings that exactly one cell has.
+    """
     if isinstance(baseline, str):
         if baseline not in settings:
             raise InputError(f"baseline is {baseline!r}, but the cells are {', '.join(settings)}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_legend(figure: Figure, axes: Axes, title: str) -> None:
-    """Add a legend above the axes, in as many columns as fit side by side. The figure becomes taller.
+    """Add a legend above the axes, in as many columns as fit side by side. This makes the figure taller.
 
     Nothing is added if the legend would have fewer than two entries.
     """
@@ -77,7 +77,7 @@ def set_axis_scale(axes: Axes, which: Literal["x", "y"], metric: str) -> None:
 
 
 def decimals(values: Sequence[float]) -> int:
-    """Number of decimal places that gives the largest of the values three significant digits."""
+    """Number of decimal places with which the largest of the values has three significant digits."""
     largest = max((abs(value) for value in values), default=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest > 0 else 2
 
@@ -94,7 +94,7 @@ def ink_for(background: Any) -> str:
 
 
 def error_bars(cells: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:
-    """Lengths of the error bars below and above each mean, in the form that `Axes.errorbar` takes."""
+    """Lengths of the error bars below and above each mean, in the form that matplotlib's `errorbar` takes."""
     return [
         [cell[metric] - cell[f"{metric}_low"] for cell in cells],
         [cell[f"{metric}_high"] - cell[metric] for cell in cells],
@@ -112,11 +112,11 @@ def dot_area(values: Sequence[float]) -> Callable[[float], float]:
 
 
 def draw_front(axes: Axes, front: pd.DataFrame, x: str, y: str) -> None:
-    """Draw the Pareto front as a broad pale line behind everything else.
+    """Draw the Pareto front as a broad pale line behind all other elements of the figure.
 
     Args:
-        front: from `pareto`.
-        x, y: the two metrics.
+        front: the table that `pareto` returns.
+        x, y: names of the two metrics.
     """
     points = front[front["on_front"]].sort_values([x, y])
     axes.plot(

@@ -240,7 +240,11 @@ def _cell_rows(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
 
 
 def _grouped(cells: Sequence[CellRow], names: Sequence[str]) -> dict[str, list[CellRow]]:
-    """Group cells that have equal values of the named settings: entry of the legend -> cells."""
+    """Group cells that have equal values of the settings in `names`.
+
+    Returns:
+        Text for the legend (the values of these settings) -> cells of the group.
+    """
     groups: dict[str, list[CellRow]] = {}
     for cell in cells:
         values = ["–" if cell[name] is None else value_label(cell[name]) for name in names]
@@ -249,12 +253,12 @@ def _grouped(cells: Sequence[CellRow], names: Sequence[str]) -> dict[str, list[C
 
 
 def _distinct(cells: Sequence[CellRow], name: str) -> int:
-    """Number of different values of a setting."""
+    """Number of different values that a setting has in the cells."""
     return len({cell[name] for cell in cells})
 
 
 def _sort_key(value: Any) -> tuple[bool, float, str]:
-    """Sort key of a setting's values: numbers by size, then texts by alphabet."""
+    """Sort key for the values of a setting: first numbers by size, then texts in alphabetical order."""
     if isinstance(value, (int, float)):
         return (False, float(value), "")
     return (True, 0.0, str(value))

@@ -33,7 +33,7 @@ def settings_of(results: pd.DataFrame) -> list[str]:
 def metrics_of(results: pd.DataFrame) -> list[str]:
     """Names of the metrics in a results frame.
 
-    They are all columns of numbers except the settings and the sample number.
+    Every column of numbers is a metric, except the settings and the sample number.
     """
     not_metrics = {*settings_of(results), "sample"}
     return [
@@ -44,10 +44,10 @@ def metrics_of(results: pd.DataFrame) -> list[str]:
 
 
 def checked_metrics(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
-    """The names in `metrics`, or all metrics of the results if it is None.
+    """Return the names in `metrics`, or the names of all metrics of the results if `metrics` is None.
 
     Raises:
-        InputError: the results have no metric of that name.
+        InputError: the results lack one of the metrics.
     """
     available = metrics_of(results)
     for name in metrics or ():
@@ -59,10 +59,11 @@ def checked_metrics(results: pd.DataFrame, metrics: Sequence[str] | None) -> lis
 
 
 def unguided_cells(results: pd.DataFrame) -> set[str]:
-    """Ids of the cells in which no text was decoded with a negative.
+    """Ids of the unguided cells: those in which no text was decoded with a negative.
 
-    The reason does not matter: scale 1 of any rule, a schedule that is 0 at every step, or no negatives at
-    all. The column `negative_ids` of a text lists the negatives that ran at some step.
+    A negative is a context that guidance steers away from. Why no negative ran does not matter: the scale can
+    be 1, the schedule can be 0 at every step, or the cell has no negatives. The column `negative_ids` of a
+    text lists the negatives that ran at one step or more.
 
     Raises:
         InputError: the results have no column `negative_ids`, or the column holds values that are not lists.
@@ -86,10 +87,10 @@ def unguided_cells(results: pd.DataFrame) -> set[str]:
 def varying(results: pd.DataFrame) -> list[str]:
     """Names of the settings that differ between cells, in the order of columns.
 
-    A setting is left out if its config group already says the same: the chosen option of the group differs
-    between cells, and cells with the same option have the same value of the setting. For example, suppose
-    each option of "negatives" has one template. Then "negatives.template" is left out, because "negatives"
-    already identifies the template.
+    The setting "negatives.template", for example, belongs to the config group "negatives". The value of the
+    setting "negatives" is the name of the group's chosen option, which is a YAML file. If this name differs
+    between cells and determines the value of a setting of the group, the setting is left out. For example, if
+    each option of "negatives" has one template, "negatives.template" is left out.
     """
     cells = settings_by_cell(results).values()
     differ = [name for name in settings_of(results) if len({cell[name] for cell in cells}) > 1]
@@ -104,7 +105,7 @@ def varying(results: pd.DataFrame) -> list[str]:
 
 
 def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """All settings of each cell, as cell id -> setting -> value. Cells are in the order in which they appear.
+    """All settings of each cell, as cell id -> setting -> value. Cells are in the order of the results.
 
     The value is None if a cell does not have the setting.
     """
@@ -119,7 +120,7 @@ def settings_by_cell(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def setting_label(name: str) -> str:
-    """A setting's name without its group: "scale" for "guidance.scale"."""
+    """A setting's name without the name of its config group: "scale" for "guidance.scale"."""
     group, _, last = name.rpartition(".")
     return f"{group} {last}" if last == "name" else last.replace("_", " ")
 
@@ -137,11 +138,11 @@ class AlignedTexts:
     columns are paired differences.
 
     Attributes:
-        cells: ids of the cells, in the order in which they appear.
+        cells: ids of the cells, in the order of the results frame.
         texts_per_cell: number of texts of each cell, [cells].
         column_of_text: for each row of the results frame, the text's column in the table, [texts].
         row_of_text: for each row of the results frame, the text's row in the table, [texts].
-        prompt_starts: first row of each prompt in the table, [prompts]. Rows of a prompt are neighbours.
+        prompt_starts: first row of each prompt in the table, [prompts]. The rows of a prompt are adjacent.
         row_count: number of rows of the table.
     """
 
@@ -177,7 +178,7 @@ class AlignedTexts:
         return values
 
     def sums_by_prompt(self, values: Floats) -> tuple[Floats, Floats]:
-        """Sum and number of each prompt's values, both [prompts, columns]. NaN values are left out.
+        """For each prompt the sum of its values and their number, both [prompts, columns]. NaN is left out.
 
         Args:
             values: [rows, columns].

@@ -1,4 +1,7 @@
-"""The Pareto front of two metrics, with the probability that each cell is on it."""
+"""The Pareto front of two metrics, with the probability that a cell is on the front, for each cell.
+
+A cell is one combination of settings, with the texts that were written with these settings.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def pareto(
     x_better: Direction | None = None,
     y_better: Direction | None = None,
 ) -> pd.DataFrame:
-    """Which cells are on the Pareto front of two metrics, and with what probability.
+    """Find out which cells are on the Pareto front of two metrics, and with what probability.
 
     A cell is on the front if no other cell is at least as good in both metrics and better in one.
 
@@ -85,12 +88,14 @@ def _cost_sign(metric: str, argument: str, direction: Direction | None) -> float
 
 
 def _means(sums: Floats, counts: Floats, weights: Floats, signs: Floats) -> Floats:
-    """Means of both metrics in each resample, each multiplied by the metric's sign, [resamples, 2, cells].
+    """Means of both metrics in each resample of the prompts, [resamples, 2, cells].
+
+    Each mean is multiplied by the sign of its metric.
 
     Args:
-        sums, counts: sum and number of each prompt's values, [2, prompts, cells].
+        sums, counts: for each prompt the sum of its values and their number, [2, prompts, cells].
         weights: how often each prompt occurs in each resample, [resamples, prompts].
-        signs: for each metric, 1 or the sign from `_cost_sign`, [2].
+        signs: the sign of each metric, [2]. It is 1, or the sign from `_cost_sign`.
     """
     with np.errstate(invalid="ignore"):
         means = (weights @ sums) / (weights @ counts)  # [2, resamples, cells]

@@ -76,7 +76,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def in_style(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Decorator: the drawing function uses STYLE and ignores the user's matplotlib settings."""
+    """Decorator of a drawing function, which then uses STYLE and ignores the user's matplotlib settings."""
 
     @wraps(draw)
     def draw_in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
@@ -122,6 +122,6 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg
 
 
 def _styled() -> AbstractContextManager[None]:
-    """A context within which matplotlib's settings are STYLE."""
+    """A context for `with`: inside the block, matplotlib's settings are STYLE."""
     matplotlib: Any = import_module("matplotlib")
     return matplotlib.rc_context(STYLE)

@@ -1,4 +1,7 @@
-"""Metrics: one or more columns of scores, one value per text. One file per metric, chosen in conf/metrics."""
+"""Metrics. A metric gives one or more columns of scores, with one value per text.
+
+Each metric has its own file. The options in conf/metrics choose the metrics of a sweep.
+"""
 
 from cfg_lab.metrics.answer import Answer
 from cfg_lab.metrics.cards import packaged_cards

@@ -22,8 +22,8 @@ class Answer:
     token_f1: harmonic mean of precision and recall of the normalised words, counted with repetitions, in
     [0, 1]. If the text or the reference has no words: 1 if neither has, else 0.
 
-    Normalised means: lower case, no ASCII punctuation, no words "a", "an", "the", single spaces. An empty
-    text is scored. NaN if the prompt has no reference.
+    A normalised text is in lower case, without ASCII punctuation, without the words "a", "an" and "the", and
+    has single spaces. An empty text is scored. Both values are NaN if the prompt has no reference.
     """
 
     columns = MappingProxyType(

@@ -14,7 +14,7 @@ CARDS = Path(__file__).with_name("cards.json")
 
 
 def packaged_cards(columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each column of scores its card: which classifier gives the scores, and how accurate it is.
+    """The card of each column of scores: which classifier gives the scores, and how accurate it is.
 
     The cards are in the order of `columns`.
 

@@ -21,10 +21,10 @@ class Classifier:
     Args:
         model: hub id or folder.
         label: the label, as the model's config writes it.
-        loader: (model, label) -> the function that classifies.
-        column: name of the column.
-        better: "higher" if the label is wanted, "lower" if it is not. If `better` is given, the column has
-            the role "aim" on the page (see `ColumnInfo`).
+        loader: takes `model` and `label`, and returns the function that classifies texts.
+        column: name of the column of scores.
+        better: "higher" if texts should have the label, "lower" if they should not, None if neither is good.
+            If `better` is not None, the page shows the column as an aim of guidance (see `ColumnInfo`).
     """
 
     model: str

@@ -30,14 +30,15 @@ class ColumnInfo:
         bounds: the least and the greatest possible mean of the column. Confidence intervals end at these
             bounds.
         role: what the column stands for on the page.
-            "aim": what guidance is used for.
+            "aim": the quality that guidance should change, such as sentiment.
             "fluency", "diversity", "toxicity", "relevance": a family of columns that guidance can make
             worse. One column of each family is in the main comparison.
             "other": shown, but not in the main comparison. A column without a direction is always "other".
-        rank: in each family the column with the lowest rank is in the main comparison.
+        rank: a number that orders the columns of a family (columns with the same role). The column with the
+            lowest rank is in the main comparison.
 
     Raises:
-        InputError: an argument has another value than those above.
+        InputError: an argument does not have one of the values above.
     """
 
     meaning: str = ""

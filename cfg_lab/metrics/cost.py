@@ -15,6 +15,8 @@ from cfg_lab.metrics.text import Text
 class Cost:
     """How much the models had to compute for each text, as if the text had been decoded alone.
 
+    A branch is a context on which a model runs: the positive context, or a negative one.
+
     forward_tokens: number of tokens that the models read: contexts and new tokens, of all branches and beams.
     gflop: 2 * parameters * tokens read / 1e9, summed over the models of the branches (Kaplan et al. 2020,
     arXiv:2001.08361). The products inside attention are left out, because they are few for short contexts.

@@ -22,7 +22,7 @@ def _distinct_column(n: int) -> ColumnInfo:
 
 
 def repeated_column(n: int) -> ColumnInfo:
-    """The description of the column repeated_<n>. Two metrics give such a column."""
+    """The description of the column repeated_<n>, such as repeated_4, for the two metrics that give it."""
     return ColumnInfo(
         meaning=f"share of a text's {n}-grams that occurred before in it",
         better="lower",

@@ -24,8 +24,8 @@ class EvaluateModule:
         module: the module's name on the hub ("exact_match") or the path of a .py file.
         column: which of the module's values to use, by its name. The column gets the same name.
         arguments: further arguments of the module's `compute`, the same for every text.
-        better: which values are good, "higher" or "lower"; None if neither is. If it is given, the column has
-            the role "aim" on the page (see `ColumnInfo`).
+        better: which values are good, "higher" or "lower"; None if neither is. If `better` is not None, the
+            page shows the column as an aim of guidance (see `ColumnInfo`).
     """
 
     module: str

@@ -43,10 +43,10 @@ class Evaluator:
 
     Args:
         model: an option of conf/model, a folder or a hub id.
-        loader: (model, separator) -> the function that evaluates.
-        separator: stands between prompt and text if the evaluator has no chat template and the text does not
+        loader: takes `model` and `separator`, and returns the function that computes log-probs.
+        separator: written between prompt and text if the evaluator has no chat template and the text does not
             begin with white space. Use "" for continuations by a base model.
-        column: the beginning of the names of both columns.
+        column: the beginning of the names of both columns, "evaluator" by default.
     """
 
     column_patterns = MappingProxyType(

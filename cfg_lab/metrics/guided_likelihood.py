@@ -15,9 +15,10 @@ from cfg_lab.metrics.text import Text
 class GuidedLikelihood:
     """Mean log-likelihood per token under the guided distribution.
 
-    guided_log_prob: mean log-prob of the new tokens under the guided, normalised distribution, nats, at most
-    0. It is taken before temperature and truncation, so it can be compared between different samplers. Values
-    near 0 mean a confident distribution, not a good text. At scale 1 it is -log of `perplexity`.
+    guided_log_prob: mean log-prob of the new tokens under the guided, normalised distribution, in nats, at
+    most 0. The log-probs are those before temperature and truncation, so values of different samplers can be
+    compared. Values near 0 mean a confident distribution, not a good text. At scale 1 the value is
+    -log(`perplexity`).
 
     A stop token is not part of the text and does not count. NaN for empty texts.
     """

@@ -1,4 +1,4 @@
-"""What is known about each column of scores: its meaning, its good direction and its bounds.
+"""What is known about each column of scores: its meaning, which values are good, and its bounds.
 
 Tables, figures and the page read stored scores and do not construct the metrics. So they look up a column
 here, by its name. The packaged metrics are found by their files in this folder. A results folder describes
@@ -21,22 +21,22 @@ _declared: dict[str, ColumnInfo] = {}
 
 
 def better(column: str) -> Direction | None:
-    """Which values of a column are good: "higher" or "lower"; None if neither is good or it is not known."""
+    """Which values of a column are good, "higher" or "lower"; None if neither is good or nothing is known."""
     return column_info(column).better
 
 
 def bounds(column: str) -> Bounds:
-    """Least and greatest mean that a column can have; -inf and inf if not known."""
+    """The least and the greatest possible mean of a column; -inf and inf if the bounds are not known."""
     return column_info(column).bounds
 
 
 def meaning(column: str) -> str:
-    """What a column measures, as one phrase; "" if not known."""
+    """What a column measures, as one phrase; "" if the meaning is not known."""
     return column_info(column).meaning
 
 
 def column_info(column: str) -> ColumnInfo:
-    """What is known about a column. An unknown column has no meaning, no direction and no bounds."""
+    """What is known about a column. An unknown column has no meaning, good direction or bounds."""
     return packaged_info(column) or _declared.get(column) or ColumnInfo()
 
 
@@ -50,7 +50,7 @@ def declare(columns: Mapping[str, ColumnInfo]) -> None:
 
 
 def packaged_info(column: str) -> ColumnInfo | None:
-    """What a packaged metric declares about a column; None if no packaged metric gives the column."""
+    """What a metric of cfg_lab declares about a column; None if no metric of cfg_lab gives the column."""
     columns = packaged_columns()
     if column in columns:
         return columns[column]
@@ -59,7 +59,10 @@ def packaged_info(column: str) -> ColumnInfo | None:
 
 @lru_cache
 def packaged_columns() -> dict[str, ColumnInfo]:
-    """The columns of all packaged metrics: name, or pattern such as "topic_*" -> description."""
+    """The columns of all metrics of cfg_lab: column -> description.
+
+    A column is a name, or a pattern such as "topic_*".
+    """
     columns: dict[str, ColumnInfo] = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         module = import_module(f"cfg_lab.metrics.{path.stem}")
@@ -72,7 +75,8 @@ def packaged_columns() -> dict[str, ColumnInfo]:
 def _class_columns(metric: type) -> Mapping[str, ColumnInfo]:
     """The columns that a metric class describes: name or pattern -> description.
 
-    They are its `columns`. If `columns` depends on the arguments of a metric, they are `column_patterns`.
+    If `columns` is an attribute of the class, `columns` is returned. If `columns` depends on the arguments of
+    a metric, the attribute `column_patterns` of the class is returned.
     """
     columns: Any = getattr(metric, "columns", None)
     if not isinstance(columns, Mapping):

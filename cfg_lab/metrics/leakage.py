@@ -28,12 +28,13 @@ class WeightedPhrase(Protocol):
 class Leakage:
     """Similarity of a text to the phrases of its negative prompt, in [-1, 1]. Lower is less similar.
 
-    leakage: weighted mean of the cosine similarities of text and phrases (all-MiniLM-L6-v2): sum of w cos
-    divided by sum of |w|. NaN for empty texts and for prompts without negative phrases. Each phrase is put
-    into the template before it is embedded, because this separates texts better than the phrase alone.
+    leakage: weighted mean of the cosine similarities between the text and each phrase. The formula is
+    sum of (w * cosine) / sum of |w|, where w is the weight of a phrase. Text and phrases are embedded with
+    all-MiniLM-L6-v2. NaN for empty texts and for prompts without negative phrases. Each phrase is put into
+    the template before it is embedded. The embedded template separates texts better than the phrase alone.
 
-    If the cell has phrases (negatives.phrases), they are used. Otherwise the prompt's phrases are used, for
-    example for cells with negatives=empty.
+    If the setting negatives.phrases of the cell holds phrases, they are used. Otherwise the phrases of the
+    prompt are used, for example for cells with negatives=empty.
 
     A single value depends mostly on how close the topic is to the phrases. So do not read single values: read
     the paired difference to the texts decoded with scale 1. Opposite words have similar embeddings, so a
@@ -42,7 +43,7 @@ class Leakage:
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.
-        phrases: parses weighted phrases, "sad:0.8, bleak".
+        phrases: the function that reads weighted phrases from text such as "sad:0.8, bleak".
         template: the text that is embedded; {} stands for the phrase.
     """
 

@@ -1,4 +1,4 @@
-"""Metric: how close the texts of a cell are, as a set, to reference texts."""
+"""Metric: how close the texts of a cell (one combination of settings) are, as a set, to reference texts."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Mauve:
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.
-        references: a .txt file with one text per line. None takes the `reference` of the cell's prompts.
-            Texts are not scored again when the content of the file changes, so give changed references a
-            new file name.
+        references: a .txt file with one text per line. With None, the references are the `reference` of each
+            prompt. Texts are not scored again when the content of the file changes, so give changed
+            references a new file name.
         min_texts: least number of texts and of references, at least 20.
     """
 
@@ -124,6 +124,6 @@ def mauve_area(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def _divergences(p: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
-    """KL(p || r) in nats for each row r of mixtures [points, clusters]. Where p is above 0, r must be too."""
+    """KL(p || r) in nats for each row r of mixtures [points, clusters]. No r is 0 where p is above 0."""
     positive = p > 0
     return (p[positive] * np.log(p[positive] / mixtures[:, positive])).sum(1)

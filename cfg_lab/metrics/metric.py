@@ -28,16 +28,16 @@ class Metric(Protocol):
             a metric also returns one value per text. If it computes one number per prompt, each text of the
             prompt gets this number. If it computes one number for the cell, `jackknife.pseudo_values` turns
             the number into one value per text. When one text changes, all texts of its cell are scored again.
-        column_patterns: needed if the names of the columns depend on the arguments. Like `columns`, with
-            patterns instead of names ("topic_*").
+        column_patterns: pattern such as "topic_*" -> ColumnInfo. Needed if the names of the columns depend on
+            the arguments of the metric.
     """
 
     @property
     def columns(self) -> Mapping[str, ColumnInfo]:
-        """The columns that `score` gives, in the same order. The first stands for the metric in short tables.
+        """The columns that `score` gives, in the same order. The first represents the metric in short tables.
 
-        It is a class attribute if the names are fixed, and a property if they depend on the arguments.
-        Reading it loads no model.
+        `columns` is a class attribute if the names of the columns are fixed. It is a property if the names
+        depend on the arguments of the metric. Reading `columns` loads no model.
         """
         ...
 
@@ -97,5 +97,5 @@ def _arguments(metric: Metric) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """The default value of a dataclass field. If it has none: MISSING, which equals no argument."""
+    """The default value of a dataclass field. If there is none: MISSING, which equals no argument."""
     return field.default if field.default_factory is MISSING else field.default_factory()

@@ -20,7 +20,8 @@ class Perplexity:
     this column to compare models with different tokenizers, because their perplexities cannot be compared.
 
     A stop token is not part of the text and does not count. NaN for empty texts. The log-probs are those of
-    the positive branch, recorded while decoding, before temperature and truncation.
+    the positive branch (the model on the prompt, without guidance). They are recorded while decoding, before
+    temperature and truncation.
     """
 
     columns = MappingProxyType(

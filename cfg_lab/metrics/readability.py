@@ -43,7 +43,7 @@ class Readability:
 
 
 def _ratios(text: str) -> tuple[float, float]:
-    """Words per sentence and syllables per word; NaN if there are no words."""
+    """Mean words per sentence and mean syllables per word of a text; both NaN if there are no words."""
     words_of_text = words(text)
     if not words_of_text:
         return math.nan, math.nan

@@ -66,7 +66,7 @@ def longest_repeat(words: Sequence[str]) -> int:
 
 
 def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
-    """Number of words at the beginning in which two sequences of words agree."""
+    """Length in words of the longest common prefix (equal beginning) of two sequences of words."""
     length = 0
     while length < min(len(first), len(second)) and first[length] == second[length]:
         length += 1

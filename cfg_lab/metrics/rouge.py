@@ -20,11 +20,12 @@ _ROUGE_TYPES = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 class Rouge:
     """ROUGE of a text against the prompt's `reference`, F measure, in [0, 1] (Lin 2004).
 
-    rouge_1, rouge_2: by unigrams and bigrams.
-    rouge_l: by the longest common subsequence.
+    rouge_1, rouge_2: overlap in unigrams and in bigrams.
+    rouge_l: overlap in the longest common subsequence.
 
-    Computed by the rouge-score package: lower case, letters and digits only, words reduced to their Porter
-    stems (English). An empty text has 0. NaN if the prompt has no reference.
+    The values are computed by the rouge-score package, which converts texts to lower case, keeps only letters
+    and digits, and reduces words to their Porter stems (English). An empty text has the value 0. The values
+    are NaN if the prompt has no reference.
     """
 
     columns = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Metric: how similar the wording of a cell's texts is."""
+"""Metric: how similar the wording of the texts of a cell (one combination of settings) is."""
 
 from __future__ import annotations
 

@@ -12,15 +12,16 @@ class Text:
     """A completion as a metric sees it.
 
     Attributes:
-        id: content address; equal for equal model, contexts, guidance, sampling, seed and sample.
+        id: hash of model, contexts, guidance, sampling, seed and sample.
         text: the new text only, without stop token or stop string.
         tokens: ids of the new tokens, with the stop token if there is one.
-        log_probs: log-prob of each token under the unguided model given the prompt, nats; without the stop
-            token.
-        finish_reason: "stop" or "length".
+        log_probs: log-prob of each token under the unguided model given the prompt, in nats; without the
+            stop token.
+        finish_reason: "stop" if the text ended by itself, "length" if it was cut at max_new_tokens.
         guided_log_probs: log-prob of each token under the guided distribution, before temperature and
             truncation; without the stop token.
-        tokens_read: number of tokens that the model of each branch has read, the positive branch first.
+        tokens_read: for each branch, the number of tokens that its model has read. A branch is a context on
+            which a model runs. The positive branch comes first, then the negative ones.
         tokens_read_in_full: what `tokens_read` would be if no negative branch had stopped early.
         parameters: number of parameters of each branch's model.
     """

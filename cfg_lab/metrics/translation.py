@@ -20,7 +20,7 @@ class Translation:
     arXiv:1804.08771). The mean of this column over texts is not corpus BLEU.
     chrf: character n-grams up to 6, beta 2 (Popović 2015).
 
-    An empty text has 0. NaN if the prompt has no reference.
+    An empty text has the value 0. The values are NaN if the prompt has no reference.
     """
 
     columns = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Metric: how many different texts a cell effectively holds."""
+"""Metric: the effective number of different texts in a cell (one combination of settings)."""
 
 from __future__ import annotations
 

@@ -6,5 +6,5 @@ import re
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words of letters and digits; an apostrophe inside belongs to the word ("don't")."""
+    """Lower-cased words of letters and digits; an apostrophe inside a word belongs to the word ("don't")."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())

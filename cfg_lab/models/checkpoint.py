@@ -35,7 +35,8 @@ class Checkpoint:
         location: a local folder or a hub id.
         config: the transformers config of the checkpoint.
         dtype: the dtype of the loaded weights, whatever the dtype in the files.
-        skip_layers: (first, end), the layers to leave out, see `without_layers`; None keeps all.
+        skip_layers: (first, end): the layers from `first` up to but not including `end` are left out, see
+            `without_layers`. None keeps all layers.
     """
 
     location: str

@@ -61,5 +61,5 @@ class Embedder:
 
 @lru_cache(maxsize=1)
 def load_embedder() -> Embedder:
-    """The packaged embedder, fetched at its first use. Every call returns the same object."""
+    """The packaged embedder, fetched when it is first used. Every call returns the same object."""
     return Embedder(packaged_embedder())

@@ -22,7 +22,7 @@ def load_evaluator(
     Args:
         model: the argument `name` of `load_model`. For an option of conf/model, all values of its YAML file
             are used.
-        separator: see `log_probs`.
+        separator: text that stands between prompt and text, see `log_probs`.
 
     Raises:
         InputError: there is no such model.
@@ -44,7 +44,7 @@ def log_probs(
 
     Args:
         texts: pairs of a prompt and a text that follows it.
-        separator: stands between prompt and text if the model has no chat template and the text does not
+        separator: written between prompt and text if the model has no chat template and the text does not
             begin with white space. A model without a chat template is not given the system message.
     """
     requests: dict[int, Request] = {}

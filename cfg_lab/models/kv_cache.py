@@ -1,6 +1,6 @@
-"""Implements the cache interface of transformers with the decoder's buffer.
+"""Implements the cache interface of transformers with the KV buffer of this lab's decoder.
 
-Any causal model of transformers therefore runs without changes.
+With this cache, any causal model of transformers runs in the decoder without changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cfg_lab.decoding.kv_buffer import KVBuffer
 
 
 class KVBufferLayer(CacheLayerMixin):
-    """One layer of the decoder's buffer, as a cache layer of transformers.
+    """One layer of the decoder's KV buffer, as a cache layer of transformers.
 
     For q new tokens the model makes a mask of the columns [low, now + q) of the buffer.
     """
@@ -43,7 +43,7 @@ class KVBufferLayer(CacheLayerMixin):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Size of the attention mask as (number of columns, index of the first column).
 
-        The columns of the new tokens are counted. The index is 0.
+        The columns of the new tokens are included in the number of columns. The index is always 0.
         """
         return self.get_seq_length() + query_length, 0
 
@@ -53,7 +53,7 @@ class KVBufferLayer(CacheLayerMixin):
 
 
 class KVBufferCache(Cache):
-    """The `past_key_values` of a transformers model: one KVBufferLayer for each of its layers."""
+    """The `past_key_values` of a transformers model: one KVBufferLayer for each layer of the model."""
 
     def __init__(self, buffer: KVBuffer, layers: int) -> None:
         super().__init__(layers=[KVBufferLayer(buffer, layer) for layer in range(layers)])

@@ -80,7 +80,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The part of a text's id that identifies weights, dtype, config and the decoder's first tokens."""
+        """The part of a text's id that identifies the weights, dtype, config and first decoder tokens."""
         return "-".join([self.source.fingerprint(), *map(str, self.start)])
 
     @property
@@ -91,7 +91,7 @@ class LanguageModel:
 
     @property
     def vocab_size(self) -> int:
-        """Number of logits at each position."""
+        """Number of logits that the model returns at each position."""
         return int(self.config.get_text_config().vocab_size)
 
     # The weights
@@ -123,10 +123,11 @@ class LanguageModel:
             self._short_forward = self._pack(module)
 
     def _pack(self, module: Any) -> LlamaOnCpu | None:
-        """Replace the linear layers by packed ones.
+        """Replace the linear layers by packed ones (weights in the memory layout of oneDNN).
 
         Returns:
-            The faster forward of `LlamaOnCpu`, if it supports the model and gives equal logits; else None.
+            The faster forward of `LlamaOnCpu`, or None. None means that `LlamaOnCpu` does not support the
+            model, or does not give the same logits as transformers.
         """
         short = None
         if LlamaOnCpu.supports(module):
@@ -242,7 +243,7 @@ class LanguageModel:
         return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
 
     def encode_suffix(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that continues a context: no chat template, no special tokens."""
+        """Token ids of a text that continues a context, without chat template and special tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -267,9 +268,9 @@ class LanguageModel:
 
     @cached_property
     def _preceding_token(self) -> list[int]:
-        """The id of an ordinary token in a list. `piece` decodes it before another token.
+        """A list of one token id: the token that `piece` puts before the token that it decodes.
 
-        The other token then keeps its leading space.
+        Without a preceding token, some tokenizers remove the leading space of the decoded token.
         """
         return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
 

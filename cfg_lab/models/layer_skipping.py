@@ -1,7 +1,8 @@
 """A weaker model of the same family: the same weights without some layers.
 
-Such a model serves as the amateur in guidance between models if there is no smaller checkpoint. A residual
-network still works when a few of its layers are skipped, but less well (ShortGPT, arXiv:2403.03853).
+A weaker model serves as the amateur (the model to steer away from) in guidance between models, if there is no
+smaller checkpoint. A residual network still works when a few of its layers are skipped, but less well
+(ShortGPT, arXiv:2403.03853).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def check_skip(config: Any, skip: Sequence[int]) -> None:
 
 
 def without_layers(model: Any, skip: Sequence[int]) -> Any:
-    """Remove layers [skip[0], skip[1]) from a transformers model, and return the model.
+    """Remove the layers from skip[0] up to but not including skip[1], and return the transformers model.
 
     The remaining layers are numbered again from 0, because a cache is indexed by these numbers.
     """

@@ -30,8 +30,8 @@ class GuidanceLogitsProcessor(LogitsProcessor):
 
     Args:
         model: the causal model of transformers whose `generate` is called.
-        negatives: for each prompt its negative context as token ids, without padding. Or for each prompt a
-            list of negative contexts; all these lists have the same length.
+        negatives: one entry per prompt. An entry is one negative context (token ids without padding), or a
+            list of negative contexts. All such lists have the same length.
         guidance: a rule; by default `ClassifierFreeGuidance()`.
         weights: one weight for each negative of a prompt, the same for all prompts; None is weight 1 for all.
 

@@ -24,8 +24,8 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
     """Decorate `load_model`: if `name` is an option of conf/model, its YAML file gives the defaults.
 
     Each argument is taken from the call, else from the YAML file, else from the signature. The signature
-    itself does not change. If the YAML file has another `_target_` than `load_model`, this target loads the
-    option.
+    itself does not change. If the YAML file names another function than `load_model` as its `_target_`, that
+    function loads the model.
     """
     parameters = inspect.signature(load).parameters
 
@@ -50,9 +50,9 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
 def option_call(explicit: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The function that loads a model, as a dotted path, and its arguments.
 
-    If `explicit["name"]` is an option of conf/model, the values in its YAML file fill in the arguments that
-    are not in `explicit`. The argument `name` becomes the `name` in this file. This is repeated while the new
-    `name` is also an option.
+    If `explicit["name"]` is an option of conf/model, the YAML file of the option gives the arguments that are
+    missing in `explicit`. If the file has a value `name`, this value replaces `explicit["name"]`. If the new
+    name is another option of conf/model, its YAML file is used in the same way.
     """
     arguments = dict(explicit)
     visited: set[str] = set()

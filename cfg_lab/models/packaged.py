@@ -45,10 +45,10 @@ class Package:
     """One distribution on PyPI, of a fixed version.
 
     Attributes:
-        requirement: "name==version".
+        requirement: name and version as pip reads them, "name==version".
         sha256: hash of the only file that is accepted.
-        size: shown to the user before the file is fetched, "93 MB".
-        wheel: whether to fetch the wheel; False fetches the source distribution.
+        size: size of the file as text, such as "93 MB". The user sees it before the file is fetched.
+        wheel: True to fetch the wheel, False to fetch the source distribution.
     """
 
     requirement: str

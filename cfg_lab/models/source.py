@@ -1,4 +1,4 @@
-"""Where a language model comes from: its configs, its weights, and a fingerprint of the weights."""
+"""Sources of a language model. A source gives the configs, the weights and a fingerprint of the weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelSource(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Identifies the weights, their dtype and the config.
+        """Hash that identifies the weights, their dtype and the config.
 
         Two models with equal fingerprints give equal texts for equal requests.
         """

@@ -30,8 +30,9 @@ def bootstrap_t_statistics(residuals: Floats, counts: Floats) -> Floats:
     not vary, t is 0 or infinite.
 
     Args:
-        residuals: for each prompt, sum - mean of the data * count, [columns, prompts].
-        counts: number of each prompt's values, [columns, prompts].
+        residuals: one per prompt, [columns, prompts]. The residual of a prompt is
+            (sum of its values) - (mean of the data) * (number of its values).
+        counts: number of values of each prompt, [columns, prompts].
     """
     prompts = residuals.shape[1]
     weights = resample_counts(prompts).T  # [prompts, RESAMPLES]

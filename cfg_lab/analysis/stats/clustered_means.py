@@ -1,8 +1,8 @@
 """Means of values that are grouped by prompt, with cluster-robust standard errors.
 
 All functions work on many columns at once. A column is one metric of one cell, or one difference of two
-cells. Each column is given as two arrays [prompts, columns]: the sum and the number of each prompt's scored
-values.
+cells. The columns are given as two arrays [prompts, columns]: for each prompt the sum of its scored values,
+and the number of its scored values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS_PER_BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ClusteredMeans:
-    """Means of several columns. Each field has the shape [columns].
+    """Means of several columns, with their standard errors. Each attribute has the shape [columns].
 
     Attributes:
         mean: mean over all values of the column, not over the prompts' means.
@@ -61,11 +61,11 @@ def clustered_means(sums: Floats, counts: Floats) -> ClusteredMeans:
 
 
 def sums_by_prompt(values: Floats, prompts: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """Sum and number of each prompt's values, both [prompts, 1]. NaN values are left out.
+    """For each prompt the sum of its values and their number, both [prompts, 1]. NaN is left out.
 
     Args:
-        values: [texts].
-        prompts: the prompt of each value.
+        values: one value per text, [texts].
+        prompts: the prompt of each value, such as its id.
     """
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     sums, counts = np.zeros((len(numbers), 1)), np.zeros((len(numbers), 1))
@@ -82,8 +82,8 @@ class ColumnBatch:
 
     Attributes:
         columns: index of each column in the arrays that the batch was made from, [batch].
-        values: the sums or residuals of each prompt, [batch, prompts].
-        counts: the number of values of each prompt, [batch, prompts].
+        values: for each prompt one number, the sum of its values or its residual, [batch, prompts].
+        counts: for each prompt the number of its values, [batch, prompts].
     """
 
     columns: Ints
@@ -101,7 +101,7 @@ def column_batches(
 
     Args:
         means: means and standard errors of the columns.
-        values: sum or residual of each prompt, [prompts, columns].
+        values: for each prompt one number, the sum of its values or its residual, [prompts, columns].
         counts: number of values of each prompt, [prompts, columns]. Prompts without values are left out.
         order_by: sort key of the prompts, [prompts, columns]. The prompts of each column are sorted by it, so
             results depend neither on the names of the prompts nor on their order in the results.

@@ -33,8 +33,8 @@ def t_test_power(effect: Floats, prompts: Floats) -> Any:
 def prompts_needed(effect: Floats) -> Floats:
     """Smallest number of prompts, at least 2, with which the power is at least 80 %.
 
-    The number is infinite for an effect of 0, and NaN for NaN. Numbers below 1,000 are exact. Larger numbers
-    use Guenther's approximation (1981, doi:10.2307/2683010).
+    The number is infinite if the effect is 0, and NaN if the effect is NaN. Numbers below 1,000 are exact.
+    Larger numbers use Guenther's approximation (1981, doi:10.2307/2683010).
 
     Args:
         effect: Cohen's d_z, as in `t_test_power`.

@@ -157,7 +157,7 @@ def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Fl
     This function does steps 2 to 4 of the module's docstring.
 
     Args:
-        sums, counts: [columns, prompts].
+        sums, counts: for each prompt the sum and the number of its differences, [columns, prompts].
         t: t statistics of the data, [columns].
     """
     prompts = sums.shape[1]
@@ -185,10 +185,10 @@ def _sign_flip_test(sums: Floats, counts: Floats, t: Floats) -> tuple[Floats, Fl
 
 
 def _flipped_r_squared(sums: Floats, counts: Floats) -> Floats:
-    """The statistic `_r_squared` of every sign flip of the basic set, [columns, BASIC_SIZE].
+    """R^2 (see `_r_squared`) of every sign flip of the basic set, [columns, BASIC_SIZE].
 
     Args:
-        sums, counts: [columns, prompts].
+        sums, counts: for each prompt the sum and the number of its differences, [columns, prompts].
     """
     prompts = sums.shape[1]
     signs = basic_signs(prompts).T  # [prompts, BASIC_SIZE]
@@ -218,7 +218,7 @@ def _hedges_correction(degrees: Floats) -> Any:
     """Factor that makes Cohen's d unbiased (Hedges 1981, doi:10.3102/10769986006002107).
 
     Args:
-        degrees: degrees of freedom; NaN is returned where they are at most 1.
+        degrees: number of degrees of freedom. The factor is NaN if this number is at most 1.
     """
     from scipy.special import gammaln
 

@@ -10,12 +10,13 @@ Two groups are built for each number of prompts, as binary linear codes:
 1. The basic set has 4,096 vectors. With 12 prompts these are all sign vectors. With more prompts the signs of
    12 prompts are free, and the sign of each other prompt is a product of some free signs. In this set any two
    prompts have all four combinations of signs equally often.
-2. The enlarged set is made with at most 64 sign vectors, called multipliers. The vector of ones is one of
-   them. The enlarged set consists of all products of a basic vector with a multiplier. Up to 19 prompts it
-   contains every sign vector or its opposite. With more prompts it has 262,144 vectors.
+2. The enlarged set consists of all products of a basic vector with a multiplier. Multipliers are at most 64
+   sign vectors, and the vector of ones is one of them. With up to 19 prompts, the enlarged set contains at
+   least one of each sign vector and its opposite (all signs reversed). With more prompts, the enlarged set
+   has 262,144 vectors.
 
-With more than 12 prompts, a set never contains two opposite vectors (all signs reversed). They are not
-needed: opposite vectors give statistics of the same size, and the test uses only the size.
+With more than 12 prompts, a set never contains both a vector and its opposite. One of them is enough: both
+give statistics of the same size, and the test uses only the size.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def basic_signs(prompts: int) -> Floats:
     """The basic set of sign vectors, [BASIC_SIZE, prompts]. The first vector is all ones.
 
     Args:
-        prompts: 12 to 2,058.
+        prompts: number of prompts, 12 to 2,058.
     """
     single_bits = 2 ** np.arange(FREE_SIGNS)
     # Every product has an even number of factors. If the signs of the 12 free prompts are all -1, every other
@@ -52,10 +53,10 @@ def basic_signs(prompts: int) -> Floats:
 
 @lru_cache(maxsize=8)
 def sign_multipliers(prompts: int) -> Floats:
-    """Multipliers: sign vectors that turn the basic set into the enlarged set, [multipliers, prompts].
+    """The multipliers, [multipliers, prompts]: sign vectors by which the basic set is multiplied.
 
-    The first multiplier is all ones, so the basic set is a subset of the enlarged set.
-    There are at most MAX_MULTIPLIERS multipliers.
+    The enlarged set consists of all products of a basic vector with a multiplier. The first multiplier is
+    all ones, so the basic set is a subset of the enlarged set. There are at most MAX_MULTIPLIERS multipliers.
     """
     bits = min(int(MAX_MULTIPLIERS).bit_length(), max(prompts - FREE_SIGNS, 1)) - 1
     single_bits = 2 ** np.arange(bits)

@@ -16,9 +16,9 @@ MAX_PROMPTS_FOR_RESAMPLING = 1000
 
 
 def critical_t(prompts: Floats, level: float = SIGNIFICANCE_LEVEL) -> Floats:
-    """The value that |t| exceeds with probability `level`, with prompts - 1 degrees of freedom.
+    """The critical value of |t|: |t| exceeds it with probability `level`.
 
-    NaN for fewer than two prompts.
+    The degrees of freedom are prompts - 1. The result is NaN for fewer than two prompts.
     """
     from scipy.special import stdtrit  # imported here because the import takes a third of a second
 
@@ -26,9 +26,9 @@ def critical_t(prompts: Floats, level: float = SIGNIFICANCE_LEVEL) -> Floats:
 
 
 def t_test_p(t: Floats, prompts: Floats) -> Floats:
-    """Two-sided p value of t statistics, with prompts - 1 degrees of freedom.
+    """Two-sided p value of each t statistic, with prompts - 1 degrees of freedom.
 
-    NaN for fewer than two prompts.
+    The result is NaN for fewer than two prompts.
     """
     from scipy.special import stdtr
 

@@ -1,12 +1,12 @@
-"""The forward of Llama in fewer and larger operations, for float32 on x86 CPUs.
+"""The forward pass of Llama in fewer and larger operations, for float32 on x86 CPUs.
 
 This forward computes the same as LlamaForCausalLM of transformers. It also supports models that differ from
 Llama only in biases (Mistral without a sliding window, Qwen2). The operations differ from those of
 transformers:
 
-- Linear layers with the same input are one linear layer.
+- Linear layers with the same input are computed as one linear layer.
 - Residual sums are computed inside the linear layers.
-- At a decoding step, all query heads that share a key head are one matrix product.
+- At a decoding step, the query heads that share a key head are computed in one matrix product.
 
 With 2 rows, the forward of transformers spends half of its time on the overhead between operations.
 `LanguageModel` compares the logits of both forwards whenever a model is loaded.
@@ -39,7 +39,8 @@ ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 class Layer:
     """The packed linear layers of one transformer layer.
 
-    `qkv` and `gate_up` each hold one packed weight for all linear layers that have the same input.
+    A packed weight is stored in the memory layout of oneDNN. `qkv` uses one packed weight for the query, key
+    and value layers, which have the same input. `gate_up` uses one packed weight for the gate and up layers.
     """
 
     qkv: PackedLinear
@@ -51,8 +52,8 @@ class Layer:
 class LlamaOnCpu:
     """Runs a transformers model of the Llama family with packed linear layers.
 
-    The linear layers of the transformers model are replaced by the packed ones, too. So this object and the
-    transformers model share their weights, and both can be used.
+    The linear layers inside the transformers model are replaced by packed ones. This object uses the same
+    packed weights. So both this object and the transformers model can be used.
     """
 
     def __init__(self, model: Any) -> None:
@@ -109,7 +110,7 @@ class LlamaOnCpu:
         return unpacked_linear(normed, self.head.weight).view(rows, keep, -1)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        """Attention of query [rows, width, heads, head_dim] -> [rows * width, heads * head_dim].
+        """Compute attention: query [rows, width, heads, head_dim] -> output [rows * width, heads * head_dim].
 
         Keys and values are [rows, kv_heads, columns, head_dim]. Without a bias, attention is causal.
         """
@@ -131,12 +132,15 @@ class LlamaOnCpu:
         return torch.bmm(scores.softmax(-1), values).view(rows, -1)
 
     def _attention_bias(self, mask: Tensor) -> Tensor:
-        """Convert mask [rows, columns] to a bias, 0 where true, else -inf: [rows * kv_heads, 1, columns]."""
+        """Convert a mask [rows, columns] to a bias [rows * kv_heads, 1, columns].
+
+        The bias is 0 where the mask is true, else -inf.
+        """
         bias = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
         return bias.repeat_interleave(self.kv_heads, 0)[:, None]
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotary position embedding of x [tokens, heads, head_dim].
+        """Apply the rotary position embedding to x [tokens, heads, head_dim].
 
         The coordinates i and i + head_dim / 2 are rotated as a pair.
         """
@@ -147,9 +151,9 @@ class LlamaOnCpu:
         return rotated
 
     def _normalise(self, x: Tensor) -> Tensor:
-        """x [tokens, hidden] divided by its root mean square, without the norm's weight.
+        """Divide each row of x [tokens, hidden] by its root mean square, without the norm layer's weight.
 
-        The weight of the norm is multiplied into the linear layers that follow.
+        The weight of the norm layer is already part of the linear layers that follow.
         """
         norm = cast("Tensor", torch.linalg.vector_norm(x, dim=-1, keepdim=True))
         return x * torch.addcmul(self.epsilon, norm, norm, value=1 / x.shape[-1]).rsqrt_()
@@ -169,11 +173,13 @@ class LlamaOnCpu:
 
 
 def _pack_linears(*linears: Any, norm: Any = None) -> list[PackedLinear]:
-    """Pack linear layers with the same input into one weight. Each layer gets a range of the outputs.
+    """Pack linear layers with the same input into one weight.
+
+    Each layer is replaced by a PackedLinear that returns the output features of this layer.
 
     Args:
-        norm: the norm layer that gives the input. The norm's weight is multiplied into the packed weight.
-            Then the norm's weight is set to 1.
+        norm: the norm layer whose output is the input of the linear layers; None if there is no norm layer.
+            The weight of the norm layer is multiplied into the packed weight and then set to 1.
     """
     weight = torch.cat([layer.weight.detach() for layer in linears])
     if norm is not None:

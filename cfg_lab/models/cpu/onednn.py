@@ -33,7 +33,7 @@ def supports(module: nn.Module) -> bool:
 
 
 def pack_weight(weight: Tensor) -> Tensor:
-    """Weights [out, in] in oneDNN's layout. Only `linear` and `linear_plus` can use the result."""
+    """Convert a weight [out, in] to oneDNN's layout. Only `linear` and `linear_plus` can use the result."""
     return _ONEDNN._reorder_linear_weight(weight.detach().contiguous(), _LAYOUT_ROWS)
 
 
@@ -43,7 +43,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear_plus(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """linear(x, weight, bias) + other [rows, out], in one operation."""
+    """Compute linear(x, weight, bias) + `other` in one operation. `other` and the result are [rows, out]."""
     return _ONEDNN._linear_pointwise.binary(x, other, weight, bias, "add")
 
 
@@ -65,9 +65,9 @@ def pad_rows(x: Tensor) -> Tensor:
 
 
 class PackedLinear(nn.Module):
-    """Replaces an nn.Linear. Its outputs are a range of the outputs of a packed weight.
+    """Replaces an nn.Linear. It multiplies with a packed weight and returns a range of the output features.
 
-    Several such layers can share one packed weight. Each has its own range of the outputs.
+    Several PackedLinear layers can share one packed weight. Each of them returns its own range.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, outputs: slice) -> None:
