@@ -19,9 +19,10 @@ class Prompt:
     Attributes:
         id: identifies the prompt in every table. Unique in its prompt set.
         text: the instruction for a chat model; for other models the text to continue.
-        negative: weighted phrases to steer away from, "sad:0.8, bleak". Used by `negatives=own`.
-        system: system message for chat models. None leaves the model's default.
-        reference: a good answer, for metrics that compare with one.
+        negative: phrases to steer away from, with weights, such as "sad:0.8, bleak". The option
+            `negatives=own` uses them. None means no phrases.
+        system: system message for chat models. None means the model's default system message.
+        reference: a good answer, for metrics that compare texts with a good answer. None means no answer.
     """
 
     id: str
@@ -40,10 +41,10 @@ def inline(
     """Prompts that are written out in a config.
 
     Args:
-        prompts: one mapping per prompt: `text`, and optionally `id`, `negative`, `system`, `reference`. A
-            prompt without an id gets its number as id, counted from 1.
-        system: system message of prompts that have none of their own, for chat models.
-        limit: number of prompts to take, from the first on. None takes all.
+        prompts: one mapping per prompt, with the key `text` and optionally the keys `id`, `negative`,
+            `system` and `reference`. A prompt without an id gets its number as id, counted from 1.
+        system: system message for chat models, for prompts that have no system message of their own.
+        limit: number of prompts to take, from the first on. None means all prompts.
 
     Raises:
         InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
@@ -95,8 +96,8 @@ def from_dataset(
 
     Args:
         name: a dataset on the hub, a folder, or a builder such as "json".
-        split: which records, in the slicing language of the datasets library: "test[:100]".
-        config: configuration of the dataset, where it has several.
+        split: which records to read, in the slicing syntax of the datasets library, such as "test[:100]".
+        config: name of the dataset's configuration, if the dataset has several.
         column, system, limit: as in `from_file`.
 
     Raises:
@@ -115,10 +116,10 @@ def from_dataset(
 
 
 def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: str) -> list[dict[str, Any]]:
-    """Keep those fields of each record that become fields of a prompt.
+    """Keep only the fields of each record that a prompt has.
 
-    The field `column` is renamed to "text". Every other field is kept if the class `Prompt` has a field of
-    that name and the value is not missing.
+    The field named `column` is renamed to "text". Every other field is kept if the class `Prompt` has a field
+    with the same name and the value is not missing. `source` names the records in error messages.
     """
     selected: list[dict[str, Any]] = []
     for record in records:
@@ -130,7 +131,7 @@ def _prompt_fields(records: Iterable[Mapping[str, Any]], column: str, source: st
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a value is null, empty text or NaN. File formats mark a missing value by one of these."""
+    """Whether a value is missing. File formats mark a missing value by null, empty text or NaN."""
     return value is None or value == "" or value != value
 
 
@@ -169,7 +170,7 @@ def _prompts(
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a JSON Lines file: one per line. Empty lines are skipped."""
+    """Read the records of a JSON Lines file, one record per line. Empty lines are skipped."""
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -185,18 +186,18 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a CSV file: one per row. A byte-order mark, as Excel writes it, is skipped."""
+    """Read the records of a CSV file, one record per row. Skip a byte-order mark, which Excel writes."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a Parquet file: one per row."""
+    """Read the records of a Parquet file, one record per row."""
     import pyarrow.parquet as pq
 
     return pq.read_table(path).to_pylist()
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a text file: one record per line, whose field "text" is the line. Empty lines are skipped."""
+    """Make one record per line of a text file. Its field "text" is the line. Empty lines are skipped."""
     return [{"text": line} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -16,7 +16,7 @@ One step, in the order in which `Decoder` calls it:
 
 The text of a request does not depend on the other requests, on their order or on the number of rows:
 
-- A row attends only to columns of its own, and its positions count from its own start.
+- A row attends only to its own keys and values, and its positions count from its own first token.
 - Branches share a row only as long as they have read the same tokens.
 - Guidance rules and samplers treat each sequence by itself.
 - The noise is a function of the request and the position. No random number generator is used.
@@ -24,8 +24,9 @@ The text of a request does not depend on the other requests, on their order or o
 Only the last bits of floating-point sums can differ: the hardware may add the numbers in another order if the
 batch has another shape.
 
-Shapes: `rows` are the live rows of all models, `sequences` the sequences of one group, `branches` the
-negatives that run, `vocab` the tokens of the vocabulary.
+Names of dimensions in shapes: `rows` are the live rows of all models, and `sequences` are the sequences of
+one group (a set of requests that one call guides). `branches` are the negatives that run, and `vocab` are
+the tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -57,17 +58,17 @@ class Batch:
     """Waiting and running requests, and the rows of each model.
 
     Args:
-        models: name -> model, by the names that branches use. None is the name of the model of the positive
-            contexts.
+        models: maps a name to a model. Branches refer to models by these names. The key None stands for the
+            model that runs the positive contexts.
         max_rows: largest number of rows of each model.
         waiting: requests in the order of admission.
 
     Attributes:
         running: requests that have rows.
         finished: requests whose texts have ended, until the caller removes them.
-        groups: the running requests. One call guides all requests of a group, and one call samples their
-            tokens.
-        model_rows: name of a model -> the rows of this model.
+        groups: the running requests, divided into groups. All requests of a group are guided by one call,
+            and their tokens are sampled by one call.
+        model_rows: maps the name of a model to the rows of this model.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Batch:
         return sum(rows.buffer.live for rows in self.model_rows.values())
 
     def fork(self) -> None:
-        """Copy each row whose sequences have chosen different tokens, so that there is one row per token."""
+        """Copy each row whose sequences have chosen different tokens. Then each token has its own row."""
         copied = [rows.fork() for rows in self.model_rows.values()]
         if any(copied):
             self._regroup()
@@ -119,8 +120,8 @@ class Batch:
     def admit(self) -> None:
         """Give rows to waiting requests, in order, until the next one needs more rows than are free.
 
-        Each running request counts as if it shared no row. So enough rows are free when its sequences fork
-        later.
+        The number of free rows is computed as if no running request shared a row with another branch. So
+        there are still enough rows when shared rows are copied later.
         """
         if not self.waiting:
             return
@@ -162,10 +163,10 @@ class Batch:
         )
 
     def guide_and_sample(self, logits: Tensor) -> list[StepResult]:
-        """Choose the next tokens from logits [rows, vocab].
+        """Choose the next token of every running sequence from logits [rows, vocab].
 
-        A group is sampled right after it is guided, while its distributions are still in the cache of the
-        CPU.
+        A group is a set of requests that one call guides and one call samples. A group is sampled right after
+        it is guided, while its distributions are still in the cache of the CPU.
         """
         results: list[StepResult] = []
         for group in self.groups:
@@ -235,9 +236,9 @@ class Batch:
             self._regroup()
 
     def widest(self) -> int:
-        """The smallest `max_rows` with which every unfinished request can run by itself.
+        """The smallest `max_rows` with which every unfinished request can run if it runs alone.
 
-        This is the largest number of rows that any of these requests can need of one model.
+        It is the largest number of rows of one model that an unfinished request can need.
         """
         states = [*self.running, *self.waiting]
         return max((max(most_rows(state.request).values()) for state in states), default=1)
@@ -250,15 +251,21 @@ class Batch:
     def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
         """Make the error for logits that are NaN.
 
-        The error names the model of the positive branch if the NaN is there, else the models of the
-        negatives.
+        If the positive branch has the NaN, the error names the model of this branch. Otherwise it names the
+        models of the negatives.
+
+        Args:
+            in_positive: whether the positive branch has the NaN.
         """
         broken = group.models[:1] if in_positive else group.models[1:]
         names = dict.fromkeys(self.models[name].name for name in broken)
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
     def _wait_for_rows(self, state: RequestState) -> None:
-        """Make a running request wait, first in the queue, because its negatives now need rows."""
+        """Make a running request wait, because its negatives now need rows.
+
+        Its rows are freed, and the request is put first in the queue.
+        """
         for sequence in state.sequences:
             for name, context in self._contexts(state, sequence):
                 self.model_rows[name].pending_prefixes[context.without_last_token] += 1
@@ -273,9 +280,13 @@ class Batch:
             del sequence.rows[first_branch:]
 
     def _move_to_parents(self, beam: BeamState, parents: list[int]) -> None:
-        """Move each hypothesis of a beam search to the rows of its parent, the hypothesis that it extends.
+        """Move each hypothesis of a beam search to the rows of its parent.
 
-        These rows have read all tokens of the hypothesis except the newest.
+        The parent is the hypothesis of the previous step that the new hypothesis extends by one token. The
+        rows of the parent have read all tokens of the new hypothesis except the newest.
+
+        Args:
+            parents: for each new hypothesis the index of its parent.
         """
         rows_before = [[*hypothesis.rows] for hypothesis in beam.sequences]
         self._release_rows(beam, 0)
@@ -290,7 +301,7 @@ class Batch:
         return self.model_rows[name]
 
     def _regroup(self) -> None:
-        """Form the groups again after rows were added, copied or freed."""
+        """Divide the running requests into groups again, after rows were added, copied or freed."""
         first_row = 0
         for rows in self.model_rows.values():
             rows.first_row = first_row
@@ -306,10 +317,10 @@ class Batch:
 
 
 def most_rows(request: Request) -> Counter[str | None]:
-    """For each model name the largest number of the model's rows that a request can need."""
+    """The largest number of rows that a request can need, for each model: model name -> number of rows."""
     return Counter([name for name, _ in request.contexts] * request.beams)
 
 
 def _needs_more_rows(state: RequestState) -> bool:
-    """Whether a running request needs negatives for its next token that have no row yet."""
+    """Whether the next token of a running request needs negatives, and these negatives have no rows yet."""
     return state.finish_reason is None and len(state.contexts) > state.running_branches

@@ -31,7 +31,7 @@ class Extension(NamedTuple):
     """A hypothesis with one more token.
 
     Attributes:
-        parent: index of the hypothesis.
+        parent: index of the hypothesis that is extended.
         token: the token that is appended to the hypothesis.
         score: sum of the guided log-probs of all new tokens, including `token`.
     """
@@ -50,7 +50,7 @@ class EndedText(NamedTuple):
 
 
 class BeamState(RequestState):
-    """The state of a beam search. `sequences` are its hypotheses, best first.
+    """The state of a beam search. `sequences` are its hypotheses (unfinished texts), best first.
 
     A hypothesis is ranked by the sum of its tokens' guided log-probs. A text that has ended is ranked by this
     sum divided by length ** length_penalty, where length is the number of new tokens, a stop token included.
@@ -73,7 +73,8 @@ class BeamState(RequestState):
     def best_extensions(self, guided: Tensor) -> list[Extension]:
         """The best extensions of all hypotheses, best first.
 
-        At least `width` of these extensions do not end the text, unless fewer such extensions exist.
+        An extension is a hypothesis with one more token. At least `width` of the returned extensions do not
+        end the text, unless fewer than `width` such extensions exist.
 
         Args:
             guided: [width, vocab], guided log-probs of the next token, one row per hypothesis.
@@ -106,10 +107,10 @@ class BeamState(RequestState):
 
         Args:
             extensions: what `best_extensions` returned.
-            extended: for each extension a copy of its parent with the token appended.
+            extended: for each extension its text, that is, a copy of its parent with the token appended.
 
         Returns:
-            For each new hypothesis the index of its parent.
+            For each new hypothesis the index of its parent, the old hypothesis that it extends.
         """
         self.steps += 1
         self.negative_steps = extended[0].negative_steps
@@ -142,15 +143,19 @@ class BeamState(RequestState):
         return replace(best, others=tuple(others), steps=self.steps, negative_steps=self.negative_steps)
 
     def _finish_reason_after(self, extension: Extension) -> FinishReason | None:
-        """Why a hypothesis has ended after one more token, the extension; None if it has not ended."""
+        """Why the text of an extension has ended ("stop" or "length"); None if it has not ended."""
         return finish_reason_of(self.request, [*self.sequences[extension.parent].tokens, extension.token])
 
     def _is_over(self, continuing: list[Extension]) -> bool:
         """Whether the search is over.
 
         It is over if no hypothesis is left. It is also over if `width` texts have ended and no hypothesis has
-        a better score than the worst of these texts. With early stopping, `width` ended texts are enough. The
-        score of a hypothesis is computed with its present length, as if its text ended now.
+        a better score than the worst of these texts. With early stopping, the search is over as soon as
+        `width` texts have ended. The score of a hypothesis is computed with its present length, as if its
+        text ended now.
+
+        Args:
+            continuing: the extensions that become the new hypotheses, best first.
         """
         if not continuing:
             return True

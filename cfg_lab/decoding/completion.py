@@ -39,7 +39,8 @@ class Completion:
         """Number of tokens that each branch has read, the positive branch first.
 
         A token that several branches read in a shared row counts once for each branch. Tokens that are chosen
-        while a negative branch pauses count too, because the branch reads them when guidance starts again.
+        while a negative branch does not run count too, because the branch reads them when guidance starts
+        again.
         """
         positive, *negatives = self.tokens_read_in_full
         unread = self.request.beams * (self.steps - self.negative_steps)

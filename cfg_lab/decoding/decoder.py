@@ -26,7 +26,7 @@ from cfg_lab.errors import InputError
 
 
 class Decoder:
-    """Decodes requests in one batch.
+    """Decodes many requests in one batch.
 
     The result of a request does not depend on the other requests, on their order or on `max_rows`. Only the
     last bits of floating-point sums can differ, because they may depend on the shape of the batch.
@@ -36,12 +36,12 @@ class Decoder:
             one.
         max_rows: largest number of rows of each model's KV cache. When memory runs out, `max_rows` is halved
             and a warning is given.
-        other_models: name -> model, for every model that a branch names.
+        other_models: maps a name to a model. It has every model that is named by a branch of a request.
 
     Attributes:
         steps: number of steps so far.
-        rows: number of rows that ran, summed over all steps so far. A row that several branches share counts
-            once at each step.
+        rows: number of rows that ran, summed over all steps so far. At each step, a row that several branches
+            share counts once.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Decoder:
         """Yield each completion when it is finished, in no particular order.
 
         Args:
-            requests: all of them are checked before the first is decoded. `Completion.request` is the same
-                object as the request, so the caller can match completions with requests.
+            requests: the texts to decode. All requests are checked before the first one is decoded. The
+                `request` of a completion is the object given here, so the caller can match the two.
             on_step: called after every step with the number of new tokens, for a progress display.
 
         Raises:
@@ -112,11 +112,12 @@ class Decoder:
         The sum of `trace.guided` is the guided log-likelihood of a text, in nats.
 
         Args:
-            requests: their sampling, stop tokens and `max_new_tokens` have no effect.
-            continuations: the new tokens of each request, at least one.
+            requests: contexts and guidance of each text. Sampling, stop tokens and `max_new_tokens` have no
+                effect.
+            continuations: for each request the new tokens of its text, at least one token.
 
         Returns:
-            One trace per request, in order, without alternatives.
+            One trace per request, in the order of the requests, without alternatives.
 
         Raises:
             InputError: a text is empty, or longer than the context length of a model.

@@ -24,7 +24,7 @@ class Distributions(NamedTuple):
     scales: Tensor  # [rows], the guidance scale in force
 
     def select(self, rows: list[int]) -> Distributions:
-        """The distributions of these rows, in this order. A row may occur several times."""
+        """The distributions of the rows with the numbers `rows`, in this order. A number may be repeated."""
         return Distributions(*(tensor[rows] for tensor in self))
 
 
@@ -34,10 +34,10 @@ def guide(
     """Combine the branches of each sequence by its guidance rule.
 
     Args:
-        guidance: the rule. If it is None, the guided distribution is the positive branch's.
+        guidance: the rule. If it is None, the distribution of the positive branch is the guided distribution.
         positive: [rows, vocab] logits of the positive branch.
         negatives: [rows, branches, vocab] logits of the negative branches.
-        weights: [rows, branches], float32.
+        weights: [rows, branches], float32, the weights of the negative branches.
         scales: [rows], the scale that the rule's schedule plans for this step.
     """
     positive = log_probs(positive)

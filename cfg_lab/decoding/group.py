@@ -22,17 +22,19 @@ from cfg_lab.guidance import Guidance
 
 @dataclass(eq=False)
 class Group:
-    """Running sequences that have the same guidance rule, the same sampler and branches of the same models.
+    """Running sequences that are guided by one call and sampled by one call.
 
-    Their scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
+    They have the same guidance rule and the same sampler, and their branches run on the same models. Their
+    scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
 
     Attributes:
-        guidance: the guidance rule; None where no negative runs.
-        beam: the beam search; None for other groups.
-        top: number of likeliest tokens that the traces keep.
-        vocab: number of tokens that the models of all branches know. Branches that do not run now count too,
-            because they may read the chosen token later.
-        models: name of the model of each running branch, the positive branch first.
+        guidance: the guidance rule; None if no negative runs.
+        beam: the beam search; None if the group is not a beam search.
+        top: number of likeliest tokens that the traces keep for each step and distribution.
+        vocab: size of the smallest vocabulary of all branches' models. Branches that do not run now count
+            too, because they may read the chosen token later.
+        models: name of the model of each running branch, the positive branch first. None stands for the
+            model that runs the positive contexts.
     """
 
     states: list[RequestState]
@@ -52,7 +54,7 @@ class Group:
     def guide(self, logits: Tensor) -> Distributions:
         """Combine the branches of each sequence into one guided distribution per sequence.
 
-        `logits` [rows, vocab] are those of the whole batch. The result has one row per sequence.
+        `logits` [rows, vocab] are the logits of the whole batch. The result has one row per sequence.
         """
         scales = [state.scale for state in self.states for _ in state.sequences]
         return guide(
@@ -83,7 +85,10 @@ class Group:
 
 @dataclass(eq=False)
 class StepResult:
-    """The outcome of one step for one group: one entry per sequence, or per extension of a beam search."""
+    """The outcome of one step for one group, with one entry per sequence.
+
+    In a beam search there is one entry per extension instead, that is, per hypothesis with one more token.
+    """
 
     group: Group
     tokens: Tensor  # [entries], int64
@@ -112,11 +117,13 @@ def make_group(
     model_rows: Mapping[str | None, ModelRows],
     models: Mapping[str | None, CausalModel],
 ) -> Group:
-    """The group of requests with equal `group_key`.
+    """Make one group of running requests that have the same `group_key`.
 
     Args:
-        states: running requests, at least one.
-        model_rows, models: the rows of each model and the model itself, by the model's name.
+        states: the requests, at least one.
+        model_rows: maps the name of a model to the rows of this model.
+        models: maps the name of a model to the model. None is the name of the model that runs the positive
+            contexts.
     """
     device, first = models[None].device, states[0]
     request = first.request

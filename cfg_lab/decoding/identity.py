@@ -32,7 +32,7 @@ def canonical(value: Any) -> Any:
 
 
 def class_name(called: Any) -> str:
-    """The name by which ids refer to a class or function: without the module if it is from this package.
+    """The name of a class or function in ids. The name has no module if the class is from this package.
 
     A class of this package can therefore move to another module without a change of ids. Names within the
     package are unique. Classes from other packages can have equal names, so their names include the module.

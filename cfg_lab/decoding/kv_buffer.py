@@ -30,8 +30,8 @@ class Prefix(NamedTuple):
     """A prefilled beginning of a context: the keys and values that a row has when it becomes live.
 
     Attributes:
-        layers: for each layer the keys and the values of the prefilled tokens, [heads, length, head_dim]
-            each. Empty if no token is prefilled.
+        layers: a pair (keys, values) for each layer. Both have the shape [heads, length, head_dim], where
+            length is the number of prefilled tokens. Empty if no token is prefilled.
         memory: cross-attention keys and values of an encoder-decoder model. Empty for other models.
     """
 
@@ -54,12 +54,12 @@ class KVBuffer:
         rows: largest number of live rows.
         columns: number of token positions. If `advance` is called, `columns` must be larger than the number
             of tokens in the longest row, because `advance` needs a free column.
-        device: where the tensors are.
-        live: number of rows that are live from the beginning, without a prefix.
+        device: the device of the tensors.
+        live: number of rows that are live (in use) from the beginning, without prefilled tokens.
 
     Attributes:
         live, low, now, start: see the picture at the top of this module.
-        layers: the keys and the values of each layer that has been written.
+        layers: a pair (keys, values) for each layer that has been written.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
@@ -78,7 +78,7 @@ class KVBuffer:
 
         Args:
             layer: number of the layer, from 0.
-            keys, values: [live, heads, q, head_dim], what the layer computed for the new tokens.
+            keys, values: [live, heads, q, head_dim], the keys and values of the new tokens.
 
         Returns:
             Keys and values of the columns [low, now + q), as views [live, heads, now + q - low, head_dim].
@@ -103,8 +103,9 @@ class KVBuffer:
         """Cross-attention keys and values of the live rows, for an encoder-decoder model.
 
         Returns:
-            For each layer keys and values [live, heads, longest, head_dim], padded on the right; and a mask
-            [live, longest] bool that is False where a row is padded.
+            1. A pair (keys, values) for each layer. Both are [live, heads, longest, head_dim], padded on the
+               right.
+            2. A mask [live, longest] bool, which is False where a row is padded.
         """
         if self._padded_memory is None:
             lengths = torch.tensor([memory[0][0].shape[1] for memory in self._memories])
@@ -117,7 +118,7 @@ class KVBuffer:
         return self._padded_memory
 
     def admit(self, prefixes: list[Prefix]) -> range:
-        """Make one row live per prefix, right-aligned before the column that is written next.
+        """Make one row live for each prefix. The prefix ends just before the column that is written next.
 
         Returns:
             The numbers of the new rows.
@@ -142,9 +143,9 @@ class KVBuffer:
         return rows
 
     def advance(self) -> None:
-        """Make the next column the current one.
+        """Go on to the next column: `now` grows by 1.
 
-        If the buffer is then full, the columns in use are moved to the left end of the buffer.
+        If no column is left after that, the columns in use are moved to the left end of the buffer.
         """
         self.now += 1
         if self.now == self.columns:
@@ -181,7 +182,7 @@ class KVBuffer:
     def prefix(self, row: int, length: int) -> Prefix:
         """Keys and values of the first `length` tokens of a row.
 
-        They are views of the buffer: if the row changes, they change too.
+        The returned tensors are views of the buffer: if the row changes, they change too.
         """
         columns = slice(self._starts[row], self._starts[row] + length)
         layers = [(keys[row, :, columns], values[row, :, columns]) for keys, values in self.layers]
@@ -199,9 +200,11 @@ class KVBuffer:
         self.now += by
 
     def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """If the buffer does not have this layer yet, allocate memory for the layer's keys and values.
+        """Allocate memory for a layer's keys and values, if the buffer does not have this layer yet.
 
-        `keys` and `values` are examples of what the layer stores: [·, heads, ·, head_dim].
+        Args:
+            layer: number of the layer, from 0.
+            keys, values: tensors [·, heads, ·, head_dim] whose heads, head_dim, dtype and device are used.
         """
         if layer == len(self.layers):
             # Zeros, because a masked column still contributes 0 × value, and 0 × NaN is NaN.

@@ -1,4 +1,4 @@
-"""The numbers that a trace keeps of each step, computed from the distributions of the step."""
+"""Computes the numbers that a trace keeps of each step, from the distributions of the step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def measure(step: Distributions, tokens: Tensor) -> Tensor:
 
 
 def alternatives(step: Distributions, count: int) -> list[Alternatives]:
-    """The `count` likeliest tokens of each row under the guided, positive and mean negative distribution."""
+    """The `count` likeliest tokens of each row under three distributions.
+
+    The three are the guided distribution, the positive branch, and the weighted mean of the negatives.
+    """
     if step.negatives.shape[1]:
         shares = step.weights / step.weights.abs().sum(1, keepdim=True)
         negative = _likeliest(torch.einsum("rb,rbv->rv", shares, step.negatives), count)
@@ -66,10 +69,10 @@ def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], .
 
 
 def _vecdot(x: Tensor, y: Tensor) -> Tensor:
-    """Dot products of x and y over the last dimension. The single products are not stored as a tensor."""
+    """Dot products of x and y over the last dimension, without a tensor that stores x * y."""
     return cast("Tensor", torch.linalg.vecdot(x, y))
 
 
 def _log_prob_of(tokens: Tensor, log_probs: Tensor) -> Tensor:
-    """The log-prob of one token per row: tokens [rows] and log-probs [rows, vocab] -> [rows]."""
+    """The log-prob of one token per row, [rows], from tokens [rows] and log-probs [rows, vocab]."""
     return log_probs.gather(1, tokens[:, None])[:, 0]

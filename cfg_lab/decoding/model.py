@@ -17,7 +17,7 @@ class Context(NamedTuple):
 
     Attributes:
         ids: tokens that the row attends to by causal attention.
-        source: tokens that the encoder has read; empty for models without an encoder.
+        source: tokens that the encoder reads; empty for models without an encoder.
     """
 
     ids: tuple[int, ...]
@@ -25,7 +25,11 @@ class Context(NamedTuple):
 
     @property
     def without_last_token(self) -> Context:
-        """The context without its last token. This part is prefilled; the next step reads the last token."""
+        """The context without its last token.
+
+        This part is prefilled: its keys and values are computed in advance. The next step reads the last
+        token.
+        """
         return Context(self.ids[:-1], self.source)
 
 
@@ -34,7 +38,7 @@ class CausalModel(Protocol):
 
     Attributes:
         name: name of the model in error messages.
-        device: where its tensors are.
+        device: the device that the model runs on.
         context_length: largest number of tokens that one row can hold.
         vocab_size: number of logits per position.
     """
@@ -51,8 +55,8 @@ class CausalModel(Protocol):
     def start(self) -> tuple[int, ...]:
         """The tokens that the decoder of an encoder-decoder model starts with.
 
-        An encoder-decoder model reads the context of a branch with its encoder, as the source. All other
-        models continue the context itself, so for them `start` is empty.
+        An encoder-decoder model reads the context of a branch with its encoder. For all other models `start`
+        is empty, because they continue the context itself.
         """
         ...
 
@@ -65,9 +69,10 @@ class CausalModel(Protocol):
             ids: [rows, q], the next q tokens of each live row.
             positions: [rows, q], the position of each token in its row.
             mask: [rows, columns] bool, True for the columns that a row may attend to. The first column is
-                `buffer.low`, the last one is the column of the new token. A mask requires q = 1. Without a
-                mask (None), attention is causal over all columns from `buffer.low` on.
-            keep: the logits of the last `keep` positions are returned.
+                `buffer.low`, the last one is the column of the new token. A mask requires q = 1. None means
+                no mask: attention is causal over all columns from `buffer.low` on.
+            buffer: the keys and values of all live rows.
+            keep: number of positions whose logits are returned, counted from the last position.
 
         Returns:
             Logits [rows, keep, vocab], float32.
@@ -87,8 +92,8 @@ class CausalModel(Protocol):
 def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[int, ...]) -> Context:
     """The context of a branch that begins with the token ids `ids`, after `new_tokens` were decoded.
 
-    An encoder-decoder model reads `ids` in its encoder, and the model's `start` and the new tokens in its
-    decoder.
+    The encoder of an encoder-decoder model reads `ids`. Its decoder reads the model's `start` tokens and then
+    the new tokens.
     """
     return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 

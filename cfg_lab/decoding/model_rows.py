@@ -1,8 +1,8 @@
-"""The rows of one model in the batch: which branches run on them, prefill, forward, fork and free.
+"""The rows of one model in the batch: prefill, forward, fork and free.
 
-Branches that have read the same tokens share a row. Many branches do: the cells of a grid start with the same
-contexts, and often choose the same tokens for a while. A row is forked when the sequences on it choose
-different tokens.
+Branches that have read the same tokens share a row. Sharing is frequent: the cells (settings) of a study
+start with the same contexts, and often choose the same tokens for a while. A row is forked (copied) when
+the sequences on the row choose different tokens.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ Owner = tuple[SequenceState, int]
 
 
 class ModelRows:
-    """The rows of one model in the batch.
+    """The rows of one model in the batch, and the branches that run on each row.
 
     Args:
-        model: runs on the rows.
+        model: the model.
         rows: largest number of live rows.
         columns: number of token positions of the KV buffer.
         pending_prefixes: for each context that has to be prefilled, the number of waiting branches that start
-            with it. A prefix is computed once and freed when this number is 0.
+            with it. Its keys and values (a prefix) are computed once and freed when this number is 0.
 
     Attributes:
-        owners: for each live row, the branches that run on it.
-        first_row: number of this model's first row among the rows of all models, as in `Batch.forward`.
+        owners: the owners of each live row. An owner is a branch of a sequence that runs on the row.
+        first_row: number of this model's first row when the rows of all models are counted one after
+            another, as in the logits of `Batch.forward`.
     """
 
     def __init__(
@@ -50,10 +51,13 @@ class ModelRows:
         self._max_prefill_tokens = 2048 if model.device.type == "cpu" else 16384
 
     def admit(self, new_owners: Mapping[Context, list[Owner]]) -> None:
-        """Make one row live per context, for all branches that start with this context.
+        """Make one row live for each context.
 
-        The last token of a context is not prefilled. The next forward reads it, so that new and old rows are
-        treated alike.
+        All branches that start with this context share the row. The last token of the context is not
+        prefilled. The next forward reads it, so that new and old rows are treated alike.
+
+        Args:
+            new_owners: for each context the branches that start with it.
         """
         if not new_owners:
             return
@@ -77,10 +81,10 @@ class ModelRows:
         return logits[:, 0]
 
     def fork(self) -> bool:
-        """Set the next token of every row to the newest token of the sequences on it.
+        """Set the next token that each row reads: the newest token of the sequences on the row.
 
-        All sequences on a row must have the same newest token. If they have chosen k different tokens, the
-        row is therefore first copied k - 1 times, so that there is one row per token.
+        A row can read only one token. If its sequences have chosen k different tokens, the row is first
+        copied k - 1 times, so that there is one row per token.
 
         Returns:
             Whether any row was copied.
@@ -102,7 +106,7 @@ class ModelRows:
         return bool(separated)
 
     def share(self, row: int, owner: Owner) -> None:
-        """Let one more branch run on a row. This branch must have read the same tokens as the row."""
+        """Let one more branch run on a row. The branch must have read the same tokens as the row."""
         self.owners[row].append(owner)
 
     def release(self, owner: Owner) -> None:
@@ -123,10 +127,13 @@ class ModelRows:
                     self._assign(row, owners)
 
     def save_prefix(self, row: int, context: Context) -> None:
-        """Copy the keys and values of a row.
+        """Store a copy of a row's keys and values.
 
-        The copy is for a sequence that must wait until rows for its negatives are free. The sequence then
-        continues from the copy.
+        It is for a sequence that must wait until rows for its negatives are free. When the sequence runs
+        again, it continues from the copy, so nothing is computed twice.
+
+        Args:
+            context: the context that the row has read. Its last token is not copied.
         """
         layers, memory = self.buffer.prefix(row, len(context.ids) - 1)
         copies = [(keys.clone(), values.clone()) for keys, values in layers]
@@ -135,7 +142,7 @@ class ModelRows:
     def _assign(self, row: int, owners: list[Owner]) -> None:
         """Record that the branches `owners` run on a row.
 
-        The row is a live one, or the one after the last live row.
+        `row` is the number of a live row, or the next number after the last live row.
         """
         self.owners[row : row + 1] = [owners]
         for sequence, branch in owners:
@@ -145,9 +152,9 @@ class ModelRows:
         """Compute the keys and values of contexts.
 
         1. The encoder, if the model has one, reads each source once.
-        2. Contexts of similar length form a chunk.
-        3. The tokens with which all contexts of a chunk begin are run once. Then the rest of each context is
-           run.
+        2. Contexts of similar length form a chunk, which is computed by one forward.
+        3. If all contexts of a chunk begin with the same tokens, these tokens are run only once. Then the
+           rest of each context is run.
         """
         for context, memory in self._encode(contexts):
             self._prefixes[context] = Prefix([], memory)
@@ -169,10 +176,12 @@ class ModelRows:
             yield context, memories.get(context.source, [])
 
     def _run(self, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
-        """Compute the keys and values of contexts, from token number `done` on.
+        """Compute the keys and values of contexts, from token number `done` on, counted from 0.
 
-        `starts` has the keys and values of the first `done` tokens: one prefix per context. Contexts are
-        padded on the right. Causal attention never reads this padding.
+        Contexts are padded on the right. Causal attention never reads this padding.
+
+        Args:
+            starts: one prefix per context, with the keys and values of the context's first `done` tokens.
         """
         device = self.model.device
         width = max(len(context.ids) for context in contexts)
@@ -186,7 +195,7 @@ class ModelRows:
 
 
 def _common_length(contexts: list[Context]) -> int:
-    """Number of tokens with which all contexts begin in the same way. No context's last token is counted."""
+    """Number of tokens with which all contexts begin. The last token of a context is never counted."""
     # Tokens at the beginning of both the first and the last context in lexicographic order begin all of them.
     low, high = min(contexts).ids, max(contexts).ids
     common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))

@@ -21,8 +21,10 @@ class Branch:
 
     Attributes:
         ids: token ids of the context.
-        weight: finite; the share of this branch among the request's negatives. A negative weight attracts.
-        model: fingerprint of the model that runs the branch; None is the model of the positive context.
+        weight: how strongly this branch counts among the request's negatives; finite. With a weight below 0,
+            guidance steers towards the context instead of away from it.
+        model: fingerprint of the model that runs the branch. None means the model that runs the positive
+            context.
     """
 
     ids: tuple[int, ...]
@@ -37,13 +39,15 @@ class Request:
     Attributes:
         positive: the context to continue; at least one token.
         negatives: the contexts to steer away from, one branch each.
-        guidance: the rule that combines the branches; None decodes the positive context alone.
-        sampling: how a token is chosen from the guided distribution; None is greedy.
+        guidance: the rule that combines the branches. None means no guidance: only the positive context is
+            used.
+        sampling: how a token is chosen from the guided distribution. None means the likeliest token.
         max_new_tokens: the text ends at this number of new tokens; at least 1.
         stop_ids: the text ends at any of these tokens. The stop token is kept as the last token.
-        stop_when: a function of the new tokens so far; the text ends when it returns True. It is part of the
-            request's id, so it must be a dataclass, or have a repr that names what it does.
-        seed, sample: together with the positive context they determine the sampling noise.
+        stop_when: a function of the new tokens so far. The text ends when the function returns True. None
+            means no such function. The function is part of the request's id, so it must be a dataclass, or
+            have a repr that names what it does.
+        seed, sample: two numbers that determine the sampling noise together with the positive context.
         top: number of likeliest tokens that the trace keeps for each step and distribution.
     """
 
@@ -75,7 +79,7 @@ class Request:
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
-        """The negative branches that run at one step or more; none if guidance is off at every step."""
+        """The negative branches; empty if guidance is off at every step."""
         guidance = self.guidance
         if guidance is None or all(is_off(guidance.scale_at(step)) for step in range(self.max_new_tokens)):
             return ()
@@ -83,7 +87,10 @@ class Request:
 
     @cached_property
     def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
-        """Pairs (model name, token ids): the positive branch first, then the negatives in `branches`."""
+        """A pair (model name, token ids) for each branch: the positive first, then those in `branches`.
+
+        The model name None stands for the model that runs the positive contexts.
+        """
         return ((None, self.positive), *((branch.model, branch.ids) for branch in self.branches))
 
     @property
@@ -92,14 +99,14 @@ class Request:
         return getattr(self.sampling, "width", 1)
 
     def id(self, model_fingerprint: str) -> str:
-        """Content address of the completion, 32 hex digits. Requests with equal ids have equal texts.
+        """Content address of the completion: a hash of the request and the model, 32 hex digits.
 
-        If guidance is off at every step, the guidance rule and the negatives are left out of the id. If the
-        sampler uses no noise, seed and sample are left out. When the format of the id changes, its version
-        "v2" must change.
+        Requests with equal ids have equal texts. If guidance is off at every step, the guidance rule and the
+        negatives are left out of the id. If the sampler uses no noise, seed and sample are left out. When the
+        format of the id changes, its version "v2" must change.
 
         Args:
-            model_fingerprint: names the weights of the model that runs the positive context.
+            model_fingerprint: text that identifies the weights of the model that runs the positive context.
         """
         random = self.sampling is not None and self.sampling.random
         parts = [

@@ -15,8 +15,9 @@ class RequestState:
     """A request that waits for rows, runs, or has finished. `BeamState` is the state of a beam search.
 
     Attributes:
-        sequences: the texts that run in the same step: one, or every hypothesis of a beam search.
-        finish_reason: why the text has ended; None until then.
+        sequences: the request's text while it is decoded. There is one sequence, or in a beam search one per
+            hypothesis.
+        finish_reason: why the text has ended ("stop" or "length"); None if it has not ended.
     """
 
     def __init__(self, request: Request, width: int = 1) -> None:
@@ -36,7 +37,10 @@ class RequestState:
 
     @property
     def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
-        """Pairs (model name, token ids) of the branches that the next token needs, the positive first."""
+        """A pair (model name, token ids) for each branch that the next token needs, the positive first.
+
+        The model name None stands for the model that runs the positive contexts.
+        """
         return self.request.contexts[:1] if is_off(self.scale) else self.request.contexts
 
     @property
@@ -46,11 +50,11 @@ class RequestState:
 
     @property
     def rows_needed(self) -> Counter[str | None]:
-        """Number of rows of each model that the next token needs if no row is shared."""
+        """Number of rows that the next token needs if no row is shared: model name -> number of rows."""
         return Counter([model for model, _ in self.contexts] * len(self.sequences))
 
     def update_finish_reason(self) -> None:
-        """Find out whether the text ends with its newest token."""
+        """Set `finish_reason` if the text ends with its newest token."""
         self.finish_reason = finish_reason_of(self.request, self.sequences[0].tokens)
 
     def completion(self) -> Completion:
@@ -60,9 +64,10 @@ class RequestState:
 
 
 def finish_reason_of(request: Request, tokens: Sequence[int]) -> FinishReason | None:
-    """Why the text of a request ends after the new tokens `tokens`; None if it does not end there.
+    """Why the text of a request ends with the last of `tokens` ("stop" or "length"); None if it goes on.
 
-    There must be at least one token.
+    Args:
+        tokens: the new tokens so far, at least one.
     """
     if tokens[-1] in request.stop_ids or (request.stop_when and request.stop_when(tokens)):
         return "stop"

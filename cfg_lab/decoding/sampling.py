@@ -23,14 +23,14 @@ class Sampler(Protocol):
 
     @property
     def random(self) -> bool:
-        """Whether the choice of a token is random. If it is not, all samples of a prompt are equal.
+        """Whether the choice of a token is random, that is, depends on the noise keys.
 
-        A random choice depends on the noise keys.
+        If it is not random, all samples of a prompt are equal.
         """
         ...
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
-        """Choose tokens [rows], int64.
+        """Choose one token per row. Return the tokens [rows], int64.
 
         Args:
             log_probs: [rows, vocab], float32, normalised.
@@ -104,7 +104,8 @@ class Sampling:
             scores: [rows, vocab], log-probs divided by the temperature.
 
         Returns:
-            Scores, -inf where a token is cut, and token ids, [rows, width] each, likeliest first.
+            Scores and token ids, both [rows, width], likeliest token first. `width` is the number of sorted
+            tokens. The score of a token that is not kept is -inf.
         """
         vocab = scores.shape[-1]
         width = min(self.top_k or (256 if scores.device.type == "cpu" else vocab), vocab)
@@ -137,8 +138,8 @@ class BeamSearch:
         n_best: number of texts to return, from 1 to `width`.
         length_penalty: from -10 to 10. The score of a text is the sum of its log-probs divided by
             length ** length_penalty, so a value above 0 favours long texts.
-        early_stopping: if true, end once `width` texts have ended; otherwise once no hypothesis has a better
-            score than these texts.
+        early_stopping: when the search ends. True: as soon as `width` texts have ended. False: only when, in
+            addition, no hypothesis has a better score than the worst of these texts.
 
     Raises:
         InputError: an argument is out of its range.
@@ -167,8 +168,8 @@ def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
     truncated distribution, where some log-probs are -inf.
 
     Args:
-        keys: [rows], int64.
-        tokens: [rows, n] or [n], int64.
+        keys: [rows], int64, the noise key of each row (see `position_keys`).
+        tokens: [rows, n] or [n], int64, the ids of the tokens that get noise.
 
     Returns:
         Noise [rows, n], float32.
@@ -179,7 +180,7 @@ def gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
 
 
 def position_keys(keys: Tensor, positions: Tensor) -> Tensor:
-    """One noise key per row, made of the request's key and the token's position: all [rows], int64."""
+    """One noise key per row, [rows], int64: a hash of the request's noise key and the token's position."""
     return _mix(keys + (positions + 1) * _GOLDEN)
 
 
@@ -200,7 +201,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _logical_shift(x: Tensor, bits: int) -> Tensor:
-    """Right shift that fills with zeros. The shift of torch fills with the sign."""
+    """Right shift that fills the free bits with zeros. The shift of torch fills them with the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -17,13 +17,13 @@ class SequenceState:
     """One text of a request while it is being decoded. A beam search has one SequenceState per hypothesis.
 
     Attributes:
-        rows: row of each running branch in the batch of its model, the positive branch first. Empty while
-            the request waits.
+        rows: for each running branch the number of its row in the KV cache of its model, the positive branch
+            first. Empty while the request waits.
         tokens: the new tokens so far.
         trace: one list of numbers per token, in the order of TRACE_FIELDS.
         divergences: KL(positive || negative) at each token, nats; NaN where no negative ran.
-        alternatives: the likeliest tokens at each step, for requests with `top`.
-        guidance_has_ended: whether the guidance rule needs no negative for any later token.
+        alternatives: the likeliest tokens at each step. Empty if the request's `top` is 0.
+        guidance_has_ended: whether the guidance rule has ended guidance for the rest of the text.
     """
 
     request: Request
@@ -35,7 +35,7 @@ class SequenceState:
     guidance_has_ended: bool = False
 
     def append(self, token: int, numbers: list[float], alternatives: Alternatives | None) -> None:
-        """Append one token with its trace values. `numbers` has these values in the order of TRACE_FIELDS."""
+        """Append one token with its trace values `numbers`, which are in the order of TRACE_FIELDS."""
         self.tokens.append(token)
         self.trace.append(numbers)
         self.divergences.append(numbers[_DIVERGENCE])

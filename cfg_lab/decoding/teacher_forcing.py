@@ -34,7 +34,7 @@ _DIVERGENCE = TRACE_FIELDS.index("divergence")
 
 
 class GivenText(NamedTuple):
-    """A text to trace: a request, and the new tokens that follow its positive context."""
+    """A text whose trace is computed: a request, and the new tokens that follow its positive context."""
 
     request: Request
     tokens: tuple[int, ...]
@@ -42,11 +42,11 @@ class GivenText(NamedTuple):
 
 @torch.inference_mode()
 def trace_texts(models: Mapping[str | None, CausalModel], texts: Sequence[GivenText]) -> list[Trace]:
-    """For each text, in order, the trace that decoding would record if it chose the text's tokens.
+    """One trace per text, in order: the trace that decoding would record if it chose the text's tokens.
 
     Args:
-        models: name -> model, by the names that branches use. None is the name of the model of the positive
-            contexts.
+        models: maps a name to a model. Branches refer to models by these names. The key None stands for the
+            model that runs the positive contexts.
 
     Raises:
         InputError: a text is empty.
@@ -72,7 +72,10 @@ def trace_texts(models: Mapping[str | None, CausalModel], texts: Sequence[GivenT
 
 
 def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
-    """Logits [contexts, width, vocab] after each token of each context, padded on the right."""
+    """The logits after each token of each context: [contexts, width, vocab].
+
+    `width` is the length of the longest context. Shorter contexts are padded on the right.
+    """
     width = max(len(context.ids) for context in contexts)
     padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
     ids = torch.tensor(padded, device=model.device)
@@ -86,7 +89,11 @@ def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
 
 
 def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
-    """The trace of one text from the logits [length, vocab] of each branch, the positive branch first."""
+    """The trace of one text.
+
+    Args:
+        logits: one tensor [length, vocab] per branch, the positive branch first.
+    """
     request, tokens = text
     device, vocab = logits[0].device, min(of_branch.shape[1] for of_branch in logits)
     positive, *others = [of_branch[:, :vocab].to(device) for of_branch in logits]
@@ -98,7 +105,7 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS], device=device)
 
     def numbers_at(scales: list[float]) -> list[list[float]]:
-        """The trace values of each token, computed with the given planned scales, one scale per token."""
+        """The trace values of each token. `scales` has one scale per token, as the schedule plans it."""
         planned = torch.tensor(scales, dtype=torch.float32, device=device)
         numbers = measure(guide(guidance, positive, negatives, weights, planned), chosen)
         # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
@@ -116,10 +123,10 @@ def _trace(text: GivenText, logits: list[Tensor]) -> Trace:
 
 
 def _chunks(texts: Sequence[GivenText], max_tokens: int) -> Iterator[list[int]]:
-    """Split texts into chunks of similar length: lists of indices into `texts`.
+    """Split texts into chunks of texts of similar length. A chunk is a list of indices into `texts`.
 
-    A chunk has at most `max_tokens` tokens in all its branches, padding included. A text with more tokens is
-    a chunk of its own.
+    All branches of a chunk have at most `max_tokens` tokens in total, padding included. A text with more
+    tokens is a chunk of its own.
     """
     longest = [max(len(ids) for _, ids in request.contexts) + len(tokens) for request, tokens in texts]
     chunk: list[int] = []

@@ -13,9 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives:
-    """The likeliest tokens of one step: (token, log-prob) pairs of each distribution, likeliest first.
+    """The likeliest tokens of one step under each distribution: (token, log-prob) pairs, likeliest first.
 
-    `negative` belongs to the weighted mean of the negatives. It is empty if no negative ran.
+    `negative` has the likeliest tokens under the weighted mean of the negatives. It is empty if no negative
+    ran.
     """
 
     guided: tuple[tuple[int, float], ...]
@@ -29,7 +30,7 @@ DISTRIBUTIONS = tuple(field.name for field in fields(Alternatives))
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What guidance did at each new token. Every tuple is as long as the completion. Logs are natural.
+    """What guidance did at each new token: tuples with one entry per token. Logarithms are natural.
 
     Attributes:
         guided: log-prob of the token under the guided distribution, before temperature and truncation.
@@ -38,7 +39,7 @@ class Trace:
         entropy: entropy of the guided distribution, nats.
         divergence: KL(positive || negative), nats. With several negatives it is the mean of their
             divergences, weighted by the absolute values of their weights. NaN where no negative ran.
-        scale: guidance scale in force; 1 where guidance is off.
+        scale: the guidance scale after schedule and adaptive strength; 1 where guidance is off.
         alternatives: the likeliest tokens at each step. Empty if the request's `top` is 0.
     """
 
@@ -52,23 +53,24 @@ class Trace:
 
     @classmethod
     def from_steps(cls, steps: Sequence[Sequence[float]], alternatives: Sequence[Alternatives] = ()) -> Trace:
-        """Make a trace from one list of numbers per step. Each list is in the order of TRACE_FIELDS."""
+        """Make a trace from one list of numbers per step. The numbers are in the order of TRACE_FIELDS."""
         columns = zip(*steps, strict=True)
         return cls(**dict(zip(TRACE_FIELDS, columns, strict=True)), alternatives=tuple(alternatives))
 
     @property
     def columns(self) -> dict[str, tuple[float, ...]]:
-        """The trace as field name -> one number per token, without the alternatives."""
+        """The trace without its alternatives: field name -> a tuple with one number per token."""
         return {name: getattr(self, name) for name in TRACE_FIELDS}
 
     def alternatives_as_text(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:
-        """The alternatives with the text of each token, by distribution, step and rank.
+        """The alternatives, with the text of each token added.
 
         Args:
             piece: returns the text of a token.
 
         Returns:
-            For each of DISTRIBUTIONS one list per step of {"token": id, "piece": text, "log_prob": nats}.
+            distribution (one of DISTRIBUTIONS) -> a list with one entry per step. Each entry is a list of
+            {"token": id, "piece": text, "log_prob": nats}, likeliest token first.
         """
         return {
             name: [

@@ -1,4 +1,7 @@
-"""Adaptive strength: the scale in force at a step depends on the branches' distributions at that step."""
+"""Adaptive strength: a step's guidance scale depends on the branches' distributions at this step.
+
+The scale in force is the scale that a step uses. It lies between 1 (guidance is off) and the rule's scale.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Branches:
 
     Attributes:
         positive: log-probs [rows, vocab], float32, normalised and finite.
-        negatives: log-probs [rows, branches, vocab], likewise.
+        negatives: log-probs [rows, branches, vocab], float32, normalised and finite.
         weights: [rows, branches] float32, as the requests give them.
     """
 
@@ -29,7 +32,7 @@ class Branches:
 
 
 class Adaptive(Protocol):
-    """Chooses the scale in force: a value between 1 and the rule's scale."""
+    """Chooses the scale in force (the scale that a step uses), a value between 1 and the rule's scale."""
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the scale in force, [rows, 1].
@@ -37,14 +40,14 @@ class Adaptive(Protocol):
         Args:
             scale: the rule's scale after its schedule, [rows, 1].
             branches: the distributions at this step.
-            guided: computes the guided log-probs [rows, vocab] at any scale [rows, 1].
+            guided: a function that computes the guided log-probs [rows, vocab] at a given scale [rows, 1].
         """
         ...
 
 
 @dataclass(frozen=True)
 class NotAdaptive:
-    """The scale in force is the rule's scale."""
+    """No adaptive strength: the scale in force (the scale that is used) is the rule's scale."""
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         return scale
@@ -57,7 +60,7 @@ class ByEntropy:
         scale_t = 1 + (scale - 1) * min(1, H(positive) / reference)
 
     Args:
-        reference: guidance is full at this entropy and at any higher one; nats, above 0.
+        reference: an entropy in nats, above 0. Guidance is full at this entropy and at any higher one.
     """
 
     reference: float = 2.0
@@ -82,7 +85,7 @@ class EntropyGate:
     tokens when guidance is on again.
 
     Args:
-        threshold: nats, at least 0. The default is this lab's choice, not the paper's.
+        threshold: an entropy in nats, at least 0. The default is this lab's choice, not the paper's.
     """
 
     threshold: float = 1.0
@@ -102,10 +105,10 @@ class ByDivergence:
         scale_t = 1 + (scale - 1) * min(1, reference / KL(positive || negative))
 
     With several negatives, the mean of their divergences is used, weighted by the absolute values of their
-    weights. `ByJSD` does the opposite.
+    weights. `ByJSD` does the opposite: guidance is stronger where the branches differ more.
 
     Args:
-        reference: guidance is full at this divergence and at any smaller one; nats, above 0.
+        reference: a divergence in nats, above 0. Guidance is full at this divergence and at any smaller one.
     """
 
     reference: float = 1.0
@@ -126,13 +129,14 @@ class ByJSD:
 
         scale_t = 1 + (scale - 1) * max(floor, JSD(positive, negative))
 
-    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale is 1 + JSD: here that is scale 2
-    with floor 0. The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So guidance is never full
-    if the floor is below 1. With several negatives, the mean of their divergences is used, weighted by the
-    absolute values of their weights. `ByDivergence` does the opposite.
+    Source: AdaCAD (Wang et al. 2024, arXiv:2409.07394). The paper's scale is 1 + JSD. Here, scale 2 with
+    floor 0 gives the paper's scale. The Jensen-Shannon divergence (JSD) is at most log 2 = 0.69 nats. So
+    guidance is never full if the floor is below 1. With several negatives, the mean of their divergences is
+    used, weighted by the absolute values of their weights. `ByDivergence` does the opposite: guidance is
+    weaker where the branches differ more.
 
     Args:
-        floor: the smallest share of guidance, in [0, 1].
+        floor: the smallest share of guidance, in [0, 1]; 0 is no guidance, 1 is full guidance.
     """
 
     floor: float = 0.0
@@ -159,7 +163,7 @@ class KLBudget:
     found differs from the exact solution by at most 1/1024 of the interval between 1 and the rule's scale.
 
     Args:
-        nats: the budget of each token, above 0.
+        nats: the budget, that is, the largest divergence allowed at each token; above 0.
     """
 
     nats: float = 0.5

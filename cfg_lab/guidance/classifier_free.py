@@ -23,15 +23,15 @@ class ClassifierFreeGuidance(Rule):
 
     There are two conventions for the scale. This lab follows Sanchez et al. and transformers: 1 is off, 0 is
     the negative branch, above 1 steers away from it. Texts on diffusion models often write
-    positive + s * (positive - negative), where 0 is off: scale = 1 + s.
+    positive + s * (positive - negative), where s = 0 is off. Then scale = 1 + s.
 
     If the negative is the same prompt read by another model, this is guidance between models. Examples of the
     other model are a smaller or earlier checkpoint (autoguidance, arXiv:2406.02507), and the model before its
     alignment (DeRa, arXiv:2402.02992, whose lambda is this scale).
 
     Args:
-        normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the
-            same for any number of negatives; False takes the weights as they are.
+        normalise_weights: True divides the weights by the sum of their absolute values, so that a scale means
+            the same for any number of negatives. False takes the weights as they are.
     """
 
     normalise_weights: bool = True

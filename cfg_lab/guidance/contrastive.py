@@ -1,4 +1,4 @@
-"""Contrastive decoding: prefer plausible tokens that an expert model finds likelier than an amateur model."""
+"""Contrastive decoding: prefer plausible tokens that are likelier for an expert than for an amateur model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from cfg_lab.guidance.rule import Rule, shares
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveDecoding(Rule):
-    """Contrastive decoding (Li et al. 2022, arXiv:2210.15097). The negative is an amateur model.
+    """Contrastive decoding (Li et al. 2022, arXiv:2210.15097). The negative branch is an amateur model.
 
         guided = expert - (scale - 1) * log_softmax(amateur / temperature)
 
-    The formula applies to tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's
-    formula. With several amateurs, the weighted mean of their log-probs is subtracted.
+    The expert is the model that runs the positive branch; the amateur is usually a smaller model. The formula
+    applies to tokens that the expert finds plausible. Scale 1 is off, scale 2 is the paper's formula. With
+    several amateurs, the weighted mean of their log-probs is subtracted.
 
     Args:
         temperature: temperature of the amateur, above 0. The paper uses 0.5, which sharpens the amateur's

@@ -15,7 +15,7 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Compute KL(p || q) [...] of log-probs [..., vocab], in nats. All other dimensions are broadcast."""
+    """Compute KL(p || q) [...] of log-probs [..., vocab], in nats. All dimensions but vocab are broadcast."""
     probs = p.exp()
     return _vecdot(probs, p) - _vecdot(probs, q)  # makes no tensor of the broadcast shape
 
@@ -25,7 +25,7 @@ def js_divergence(p: Tensor, q: Tensor) -> Tensor:
 
         JSD(p, q) = KL(p || m) / 2 + KL(q || m) / 2,   m = (p + q) / 2
 
-    It lies in [0, log 2]. All other dimensions are broadcast.
+    The divergence lies in [0, log 2]. All dimensions except the vocabulary are broadcast.
     """
     middle = torch.logaddexp(p, q) - math.log(2)
     # Sums of differences, not differences of sums: exact also where the distributions are almost equal.

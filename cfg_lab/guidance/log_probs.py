@@ -14,7 +14,7 @@ It is far below -104, where a float32 probability becomes 0, and far from overfl
 def log_probs(logits: Tensor) -> Tensor:
     """Convert logits [..., vocab] to log-probs [..., vocab], float32 and normalised.
 
-    Impossible tokens (logit -inf, as in a padded vocabulary) get FLOOR, because -inf - -inf and 0 * -inf are
-    NaN. Their probability is still 0: exp(FLOOR) underflows.
+    An impossible token (logit -inf, as in a padded vocabulary) gets the log-prob FLOOR instead of -inf,
+    because -inf - -inf and 0 * -inf are NaN. Its probability is still 0, because exp(FLOOR) underflows.
     """
     return logits.float().log_softmax(-1).clamp_(min=FLOOR)

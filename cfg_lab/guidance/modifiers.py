@@ -47,7 +47,7 @@ class Plausibility(Modifier):
     where p are the probabilities of the positive branch.
 
     Args:
-        threshold: in [0, 1]; 0 keeps every token, 1 only the likeliest.
+        threshold: in [0, 1]; 0 keeps every token, 1 keeps only the likeliest token.
     """
 
     threshold: float = 0.1
@@ -73,7 +73,7 @@ class Rescale(Modifier):
     Source: Lin et al. 2023 (arXiv:2305.08891).
 
     Args:
-        share: in [0, 1]; 0 is off, 1 gives exactly the standard deviation of the positive branch.
+        share: in [0, 1]; 0 changes nothing, 1 gives exactly the standard deviation of the positive branch.
     """
 
     share: float = 0.7
@@ -99,8 +99,8 @@ class AdaptiveProjection(Modifier):
     Source: adaptive projected guidance (APG, Sadat et al. 2024, arXiv:2410.02416).
 
     Args:
-        parallel: the share of the parallel component that is kept; 0 removes it, 1 keeps all of it.
-        norm_bound: the largest Euclidean norm of `change`, at least 0; None is no bound.
+        parallel: the share of the parallel component that is kept; 0 keeps nothing, 1 keeps all of it.
+        norm_bound: the largest Euclidean norm of `change`, at least 0. None means no bound.
     """
 
     parallel: float = 0.0

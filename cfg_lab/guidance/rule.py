@@ -27,15 +27,15 @@ def is_off(scale: Tensor) -> Tensor: ...
 def is_off(scale: float | Tensor) -> bool | Tensor:
     """Return whether guidance is off at this scale; for a tensor, elementwise.
 
-    Where guidance is off, the guided distribution is the positive branch's, and no negative runs.
+    Where guidance is off, the distribution of the positive branch is used unchanged.
     """
     return scale == 1
 
 
 class Guidance(Protocol):
-    """The interface of guidance rules for the decoder.
+    """The methods of a guidance rule that the decoder calls.
 
-    A rule is frozen and hashable, because it is part of ids.
+    A rule is frozen and hashable, because it is part of a request's id.
     """
 
     def scale_at(self, step: int) -> float:
@@ -60,12 +60,12 @@ class Guidance(Protocol):
 
         Args:
             positive: log-probs [rows, vocab] from `log_probs`: float32, normalised, finite.
-            negatives: log-probs [rows, branches, vocab], likewise.
-            weights: [rows, branches] float32, as the requests give them.
-            scales: [rows], from `scale_at`.
+            negatives: log-probs [rows, branches, vocab], also from `log_probs`.
+            weights: [rows, branches] float32, the weights of the negatives as the requests give them.
+            scales: [rows], the planned scales from `scale_at`.
 
         Returns:
-            The guided log-probs [rows, vocab], normalised, and the scale in force [rows].
+            The guided log-probs [rows, vocab], normalised, and the scales that were used [rows].
         """
         ...
 
@@ -78,12 +78,13 @@ class Rule(ABC):
     """A guidance rule. `combine` is its formula; everything else is the same for all rules.
 
     Args:
-        scale: finite; 1 is off, above 1 steers away from the negatives.
-        schedule: gives a factor for each step, by which (scale - 1) is multiplied. Where the factor is 0, no
-            negative runs.
-        adaptive: reduces the scale at a step, depending on the branches' distributions.
-        modifiers: a sequence, or a mapping whose values are the modifiers. They are applied in this order.
-        stopping: ends guidance for the rest of a text.
+        scale: guidance scale, finite; 1 is off, above 1 steers away from the negatives.
+        schedule: gives a factor for each step, and (scale - 1) is multiplied by this factor. At a step with
+            factor 0, no negative runs.
+        adaptive: moves the scale at a step towards 1, depending on the branches' distributions.
+        modifiers: changes to the negatives or to the guided distribution, as a sequence or as a mapping whose
+            values are the modifiers. They are applied in the given order.
+        stopping: the condition under which guidance ends for the rest of a text.
 
     Raises:
         InputError: an argument is wrong.
@@ -113,7 +114,7 @@ class Rule(ABC):
 
         Args:
             positive, negatives, weights: as in `Guidance.guide`.
-            scale: [rows, 1].
+            scale: [rows, 1], the guidance scale of each row.
 
         Returns:
             The guided log-probs [rows, vocab], which need not be normalised.
@@ -149,7 +150,7 @@ def shares(weights: Tensor) -> Tensor:
 
 
 def _as_modifiers(value: Any) -> tuple[Modifier, ...]:
-    """Convert modifiers to a tuple. They come as a sequence, or as a mapping whose values are modifiers."""
+    """Convert a sequence of modifiers, or a mapping whose values are modifiers, to a tuple of modifiers."""
     values: Any = cast("Mapping[str, Any]", value).values() if isinstance(value, Mapping) else value
     modifiers: tuple[Any, ...] = (None,)
     if isinstance(values, Iterable):

@@ -22,7 +22,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """Full guidance at every token."""
+    """Full guidance at every token: the scale is the rule's scale."""
 
     def share(self, step: int) -> float:
         return 1.0
@@ -36,7 +36,7 @@ class Interval:
 
     Args:
         begin: token number, counted from 0.
-        end: token number above begin; None is the end of the text.
+        end: token number above begin. None means the end of the text.
     """
 
     begin: int = 0
@@ -54,7 +54,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """The share goes from `start` to `end` along a straight line, and stays at `end`.
+    """The share of guidance goes from `start` to `end` along a straight line, and then stays at `end`.
 
     Args:
         start, end: shares of guidance; 1 is full guidance, 0 is none.
@@ -75,7 +75,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """The share goes from `start` to `end` along half a cosine, and stays at `end`.
+    """The share of guidance goes from `start` to `end` along half a cosine, and then stays at `end`.
 
     Args:
         start, end: shares of guidance; 1 is full guidance, 0 is none.
@@ -96,7 +96,7 @@ class Cosine:
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential:
-    """The share starts at 1 and halves every `half_life` tokens.
+    """The share of guidance starts at 1 (full guidance) and halves every `half_life` tokens.
 
     Args:
         half_life: number of tokens, above 0.

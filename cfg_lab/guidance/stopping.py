@@ -1,4 +1,4 @@
-"""Stopping conditions: guidance ends before the text does, and the negatives no longer run."""
+"""Stopping conditions: guidance ends before the text ends. From then on, no negative runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ class Stopping(Protocol):
     """A condition under which guidance ends for the rest of a text."""
 
     def has_ended(self, divergences: Sequence[float]) -> bool:
-        """Return whether guidance is over, given KL(positive || negative) of every token so far, in nats."""
+        """Return True if guidance has ended.
+
+        Args:
+            divergences: KL(positive || negative) of every token so far, in nats.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class NeverStop:
-    """Guidance never ends early. It lasts as long as its schedule says."""
+    """No stopping condition: only the schedule decides at which tokens guidance is on."""
 
     def has_ended(self, divergences: Sequence[float]) -> bool:
         return False
@@ -33,8 +37,8 @@ class StopOnAgreement:
     `steps` such tokens in a row. In a beam search guidance ends once this has happened in every hypothesis.
 
     Args:
-        threshold: nats, above 0.
-        steps: number of tokens, at least 1.
+        threshold: a divergence in nats, above 0.
+        steps: number of tokens in a row at which the branches must agree, at least 1.
     """
 
     threshold: float = 0.05

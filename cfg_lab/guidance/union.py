@@ -1,4 +1,7 @@
-"""Union guidance: only tokens that the negative finds likelier than the prompt lose probability."""
+"""Union guidance.
+
+A token loses probability only if the negative branch gives it more probability than the positive branch does.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ class UnionGuidance(Rule):
         guided = (positive - lambda * max(positive, negative)) / (1 - lambda),   lambda = 1 - 1 / scale
                = positive + (scale - 1) * min(0, positive - negative)
 
-    This is classifier-free guidance for tokens that the negative finds likelier than the positive branch, and
-    no guidance for the others: a token with a tiny probability under the negative gains nothing. With
-    several negatives, the sum of their terms is used, each with its weight, as in classifier-free guidance.
+    If the negative branch gives a token more probability than the positive branch does, this is
+    classifier-free guidance. For all other tokens there is no guidance, so a token with a tiny probability
+    under the negative gains nothing. With several negatives, the min(...) terms of all negatives are added,
+    each multiplied by its weight.
 
     Args:
-        normalise_weights: divide the weights by the sum of their absolute values, so that a scale means the
-            same for any number of negatives; False takes the weights as they are.
+        normalise_weights: True divides the weights by the sum of their absolute values, so that a scale means
+            the same for any number of negatives. False takes the weights as they are.
     """
 
     normalise_weights: bool = True

@@ -20,7 +20,8 @@ class ModelNegative(Negative):
     Args:
         models: for each role, such as "amateur", a function that loads the model. The loaded model must have
             the tokenizer of the model that generates. Its vocabulary may be padded to another size.
-        weights: for each role the weight of its branch. A negative weight attracts.
+        weights: for each role the weight of its branch. With a weight below 0, guidance steers towards the
+            other model instead of away from it.
     """
 
     models: Mapping[str, Callable[[], Any]]

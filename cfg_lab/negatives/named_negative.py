@@ -1,4 +1,4 @@
-"""Negative contexts without phrases, such as the empty prompt, BOS or the last token of the prompt."""
+"""Negative contexts without phrases: the empty prompt, the BOS token, the last prompt token and others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NamedNegative(Negative):
 
     Args:
         variant: the negative context.
-            "empty": an empty user turn; BOS for models without a chat template.
+            "empty": an empty user turn. For models without a chat template, the BOS token alone.
             "bos": the beginning-of-sequence token alone.
             "last_token": the last token of the prompt, as in Sanchez et al. 2023 (arXiv:2306.17806) and by
             default in transformers.

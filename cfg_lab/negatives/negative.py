@@ -33,7 +33,7 @@ class PromptEncoder(Protocol):
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """All tokens of the tokenizer, as token -> id."""
+        """All tokens of the tokenizer: token -> id."""
         ...
 
     def encode(self, text: str, system: str | None = None) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ class PromptEncoder(Protocol):
         ...
 
     def encode_suffix(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that continues a context: no chat template, no special tokens."""
+        """Token ids of a text that continues a context, without chat template and special tokens."""
         ...
 
 
@@ -50,12 +50,12 @@ class Negative(ABC):
 
     @abstractmethod
     def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
-        """The negative contexts of a prompt, as token ids of the model.
+        """The negative branches of a prompt. Their contexts are token ids of the model.
 
         Raises:
             InputError: the prompt or the model lacks something that this negative needs.
         """
 
     def other_models(self) -> Mapping[str, Any]:
-        """Fingerprint -> model, for every model that runs branches but is not the generating model."""
+        """The models that run negative branches, without the generating model: fingerprint -> model."""
         return {}

@@ -22,13 +22,13 @@ class OppositeNegative(Negative):
     - ROSE (arXiv:2402.11889) reverses the system message and leaves the prompt as it is:
       `template="{prompt}"` with `system` set.
 
-    Both papers write the formula as positive - epsilon * negative. That is classifier-free guidance with
-    scale 1 / (1 - epsilon), sampled at temperature 1 / (1 - epsilon).
+    Both papers write the formula as positive - epsilon * negative. This formula equals classifier-free
+    guidance with scale 1 / (1 - epsilon), sampled at temperature 1 / (1 - epsilon).
 
     Args:
         template: the text of the negative context, with {prompt} where the prompt belongs. For a chat model
-            it is the user's message.
-        system: system message of the negative context, for chat models. None takes the system message of the
+            this text is the user's message.
+        system: system message of the negative context, for chat models. None means the system message of the
             prompt.
     """
 

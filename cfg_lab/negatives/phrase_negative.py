@@ -24,8 +24,8 @@ class PhraseNegative(Negative):
     """The negative contexts are weighted phrases, written into a template.
 
     Args:
-        phrases: the phrases with their weights, "ugly:0.8, deformed:0.5". None takes the `negative` of each
-            prompt.
+        phrases: the phrases with their weights, such as "ugly:0.8, deformed:0.5". None means that each prompt
+            has its own phrases, in its field `negative`.
         template: a name in `TEMPLATES`, or a text with {negative} where the phrases belong and {prompt}
             where the prompt belongs.
         mode: "joined" makes one branch that lists all phrases, the heaviest first. "separate" makes one
@@ -53,7 +53,7 @@ class PhraseNegative(Negative):
         )
 
     def contexts(self, prompt: Prompt) -> list[tuple[str, float]]:
-        """The negative contexts of a prompt: text and weight of each.
+        """A pair (text, weight) for each negative context of a prompt.
 
         Raises:
             InputError: the phrases cannot be parsed, or `phrases` is None and the prompt has none.

@@ -11,7 +11,7 @@ from cfg_lab.errors import InputError
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase to steer away from, with its weight. A negative weight steers towards the phrase."""
+    """A phrase to steer away from, with its weight. A weight below 0 steers towards the phrase."""
 
     text: str
     weight: float = 1.0
@@ -21,8 +21,8 @@ def parse_phrases(text: str) -> tuple[Phrase, ...]:
     r"""The phrases of a negative prompt, with their weights.
 
     Commas and semicolons separate phrases. A weight follows its phrase after a colon. A phrase without a
-    weight has weight 1. A backslash before a character takes the character literally. Full-width punctuation
-    (，：、；) works too.
+    weight has weight 1. A backslash makes the next character a literal part of the phrase. Full-width
+    punctuation (，：、；) works too.
 
     >>> parse_phrases("ugly:0.8, a 3\\:1 ratio")
     (Phrase(text='ugly', weight=0.8), Phrase(text='a 3:1 ratio', weight=1.0))
@@ -50,7 +50,7 @@ def parse_phrases(text: str) -> tuple[Phrase, ...]:
 
 
 def _split(text: str, separators: str) -> list[str]:
-    r"""The text, split at every separator that is not escaped by a backslash."""
+    r"""Split a text at every separator that is not escaped by a backslash."""
     items: list[str] = []
     current, escaped = "", False
     for character in text:
@@ -71,7 +71,7 @@ def _unescape(text: str) -> str:
 def _weight(text: str, position: str) -> float:
     """Convert the text after the colon of a phrase to a number, the phrase's weight.
 
-    `position` says where the phrase stands, for error messages.
+    `position` says where the phrase stands in the negative prompt, for error messages.
     """
     number = text.strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", number, flags=re.ASCII | re.IGNORECASE):
