@@ -282,8 +282,8 @@ class Batch:
     def _move_to_parents(self, beam: BeamState, parents: list[int]) -> None:
         """Move each hypothesis of a beam search to the rows of its parent.
 
-        The parent is the hypothesis of the previous step that the new hypothesis extends by one token. The
-        rows of the parent have read all tokens of the new hypothesis except the newest.
+        A new hypothesis is its parent, a hypothesis of the previous step, and one more token. The KV cache in
+        the parent's rows covers all tokens but this one, so the new hypothesis continues in these rows.
 
         Args:
             parents: for each new hypothesis the index of its parent.

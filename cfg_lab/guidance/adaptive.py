@@ -154,13 +154,12 @@ class ByJSD:
 class KLBudget:
     """A trust region: the scale in force keeps KL(guided || positive) at or below a budget.
 
-    Of all scales within the budget, the scale in force is the nearest to the rule's scale.
+    If the rule's scale keeps the budget, it is used. Otherwise a scale nearer to 1 is found by ten steps of
+    bisection between scale 1, where the divergence is 0, and the rule's scale. The result never exceeds the
+    budget.
 
-    The scale is found by ten steps of bisection between scale 1, where the divergence is 0, and the rule's
-    scale. The divergence at the scale that is found never exceeds the budget.
-
-    For classifier-free guidance the divergence grows with the distance from scale 1. Then the scale that is
-    found differs from the exact solution by at most 1/1024 of the interval between 1 and the rule's scale.
+    For classifier-free guidance the divergence grows with the distance from scale 1. Then the result differs
+    from the exact solution by at most 1/1024 of the interval between 1 and the rule's scale.
 
     Args:
         nats: the budget, that is, the largest divergence allowed at each token; above 0.

@@ -20,9 +20,10 @@ class Dola(Rule):
         guided = positive - (scale - 1) * negative_m,   m = argmax_k JSD(positive, negative_k)
 
     The negatives are early exits: the same model without its last layers (``negatives=early_exits``). The
-    early exit m is the one that differs most from the positive branch. Each early exit computes its layers a
-    second time. The formula applies to tokens that the positive branch finds plausible. Scale 1 is off,
-    scale 2 is the paper's formula. Weights have no effect.
+    early exit m is the one that differs most from the positive branch. Here every early exit is a model of
+    its own, so the layers that it shares with the full model are computed again. The formula applies to
+    tokens that the positive branch finds plausible. Scale 1 is off, scale 2 is the paper's formula. The
+    weights of the negatives have no effect.
 
     Args:
         modifiers: by default `Plausibility` with the paper's threshold of 0.1.

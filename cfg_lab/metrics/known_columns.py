@@ -36,7 +36,7 @@ def meaning(column: str) -> str:
 
 
 def column_info(column: str) -> ColumnInfo:
-    """What is known about a column. An unknown column has no meaning, good direction or bounds."""
+    """What is known about a column. For an unknown column: an empty text, no direction, no bounds."""
     return packaged_info(column) or _declared.get(column) or ColumnInfo()
 
 

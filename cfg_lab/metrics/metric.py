@@ -97,5 +97,5 @@ def _arguments(metric: Metric) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """The default value of a dataclass field. If there is none: MISSING, which equals no argument."""
+    """The default value of a dataclass field. A field without one gives MISSING: no argument equals it."""
     return field.default if field.default_factory is MISSING else field.default_factory()

@@ -27,9 +27,9 @@ class SelfBleu:
 
     BLEU is computed by sacrebleu's sentence BLEU (13a tokens, effective order, exponential smoothing). Two
     equal texts have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019,
-    arXiv:1902.07816) does not grow with the number of samples. BLEU with all other texts as references grows
-    with this number (Zhu et al. 2018, arXiv:1802.01886). The computing time grows with the square of the
-    number of texts in a cell.
+    arXiv:1902.07816) does not depend on the number of samples. The self-BLEU of Zhu et al. (2018,
+    arXiv:1802.01886) takes all other texts as references and grows with their number. The computing time
+    grows with the square of the number of texts in a cell.
     """
 
     whole_cell: ClassVar[bool] = True

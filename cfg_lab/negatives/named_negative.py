@@ -1,4 +1,4 @@
-"""Negative contexts without phrases: the empty prompt, the BOS token, the last prompt token and others."""
+"""Negative contexts that need no text from the user, such as the empty prompt or BOS."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def column_batches(
 
     Args:
         means: means and standard errors of the columns.
-        values: for each prompt one number, the sum of its values or its residual, [prompts, columns].
+        values: [prompts, columns], for each prompt the sum of its values, or its residual.
         counts: number of values of each prompt, [prompts, columns]. Prompts without values are left out.
         order_by: sort key of the prompts, [prompts, columns]. The prompts of each column are sorted by it, so
             results depend neither on the names of the prompts nor on their order in the results.
