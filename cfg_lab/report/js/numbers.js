@@ -12,7 +12,7 @@ const DASH = "\u2014";
 export function numberText(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return DASH;
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en").replace("-", MINUS);
+  if (size >= 999.5) return (value < 0 ? MINUS : "") + Math.round(size).toLocaleString("en");
   const text = size && size < 1e-4 ? exponential(value) : String(Number(value.toPrecision(3)));
   return text.replaceAll("-", MINUS);
 }
