@@ -1,7 +1,7 @@
 """cfg_lab: a laboratory for classifier-free guidance and negative prompts in language models.
 
-The most used names can be imported from here; `__all__` lists them. The subpackages in that list hold the
-others, such as `cfg_lab.guidance.UnionGuidance` and `cfg_lab.analysis.summary`.
+The most used names can be imported from `cfg_lab`; `__all__` lists them. `__all__` also lists the
+subpackages. All other names are in the subpackages, such as `cfg_lab.guidance.UnionGuidance`.
 
 A module is imported when one of its names is used for the first time. `import cfg_lab` therefore takes
 milliseconds; the first use of `cfg_lab.load_model` imports torch and transformers.
@@ -48,7 +48,7 @@ _MODULES = {
     "row_html": "study.notebook_html",
     "token_html": "study.notebook_html",
 }
-"""Names and the modules that define them."""
+"""Name -> module that defines the name, without the leading "cfg_lab."."""
 
 __all__ = [
     "BeamSearch",

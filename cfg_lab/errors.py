@@ -2,11 +2,11 @@
 
 
 class InputError(ValueError):
-    """A value from the user is wrong. The message names the key, the value, and what would be right."""
+    """A value from the user is wrong. The message names the key or argument, the value, and right values."""
 
 
 class ModelError(RuntimeError):
-    """A model cannot decode a request. The message names the model and says what may help."""
+    """A model cannot decode a request. The message names the model and suggests a remedy."""
 
 
 class StoreError(RuntimeError):
@@ -14,4 +14,7 @@ class StoreError(RuntimeError):
 
 
 class TrackingError(RuntimeError):
-    """The tracker failed or could not be reached. Nothing is lost: the results are on disk."""
+    """A tracker failed or could not be reached. No results are lost: they are on disk.
+
+    A tracker is a service that results are logged to, such as TensorBoard.
+    """

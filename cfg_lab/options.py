@@ -9,11 +9,14 @@ _PACKAGE = Path(__file__).resolve().parent
 CONFIG = next(
     (folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()), _PACKAGE
 )
-"""The folder of Hydra configs: inside the package when installed, beside the package in a checkout."""
+"""The folder of Hydra configs: inside the package when installed, beside the package in a git checkout."""
 
 
 def option_names(group: str) -> list[str]:
-    """The options of a config group, as a user writes them: ["empty", "own", …] for "negatives"."""
+    """The options of a config group, as a user writes them: ["empty", "own", …] for "negatives".
+
+    A config group is a folder in conf. Each YAML file in the folder is one option.
+    """
     folder = CONFIG / group
     # A folder inside a group is usually another group. In `model` it is the first half of a model's hub id.
     paths = folder.rglob("*.yaml") if group == "model" else folder.glob("*.yaml")
@@ -32,4 +35,4 @@ RENAMED_KEYS: dict[str, str] = {
         "guidance/modifiers=[plausible] guidance.modifiers.plausible.threshold"
     ),
 }
-"""Config keys of earlier versions, and the keys and options that took their place."""
+"""Config key of an earlier version -> the keys and options that replace the old key."""

@@ -1,6 +1,6 @@
 """Score a finished sweep with more metrics: `python -m cfg_lab.score results/default metrics=[readability]`.
 
-No text is decoded and no generator is loaded. Scores that exist already are kept.
+No text is decoded. The model that generated the texts is not loaded. Existing scores are kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Metrics and their arguments are written as for cfg_lab.sweep. The metrics are"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, and score."""
+    """Parse the command line, and score the texts of a results folder."""
     parser = ArgumentParser(
         "python -m cfg_lab.score",
         description=f"{_USAGE}\n{', '.join(option_names('metrics'))}.",
@@ -49,7 +49,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
 
     Args:
         results: the results folder.
-        overrides: overrides of metrics, in Hydra's grammar.
+        overrides: metrics and their arguments in Hydra's grammar, such as ["metrics=[readability]"].
 
     Returns:
         The rows of the summary, one per cell.

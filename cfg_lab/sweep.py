@@ -1,10 +1,12 @@
 """The main command, `python -m cfg_lab.sweep`: decode and score a grid of Hydra overrides.
 
-The sweeper in hydra_plugins expands `a=1,2 b=x,y` to cells. Hydra's launcher then decides where they run:
+The sweeper in hydra_plugins expands `a=1,2 b=x,y` to four cells, one for each combination of settings.
+Hydra's launcher then decides where cells run:
 
-- `batch`, the default, decodes all cells as one batch in this process: `run_or_exit`.
-- Any other launcher runs each cell as a job of its own: `run_job`. Once all jobs have ended, this process
-  shows the results: `run_in_jobs_or_exit`.
+- The launcher `batch` is the default. It calls `run_or_exit`, which decodes all cells as one batch in this
+  process.
+- Any other launcher starts one job per cell, and each job calls `run_job`. This process calls
+  `run_in_jobs_or_exit`, which waits until all jobs have ended and then shows the results.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ if TYPE_CHECKING:
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
 def main(config: DictConfig) -> None:
-    """Run one cell by itself. Hydra calls this if another sweeper than the lab's is configured."""
+    """Decode and score one cell. Hydra calls this function only with another sweeper."""
     run_or_exit([_with_choices(config)], [[]])
 
 
 def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Call `run`. If it raises an error that the user can correct, print one sentence; exit with status 2."""
+    """Call `run`. If the user can correct an error, print the error and exit with status 2."""
     with errors_in_a_sentence():
         return run(configs, overrides)
 
@@ -71,13 +73,15 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
 def run_in_jobs_or_exit(
     configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], launch: Callable[[], None]
 ) -> list[dict[str, Any]]:
-    """As `run_or_exit`, but each cell is decoded and scored by a job of its own.
+    """Decode and score each cell in a job of its own, and show the results of all cells.
+
+    If the user can correct an error, print the error and exit with status 2.
 
     Args:
         configs: for each cell, its composed config.
         overrides: for each cell, its overrides "key=value".
-        launch: runs `run_job` for every cell. It returns when all jobs have ended. It raises if a job has
-            failed.
+        launch: function that runs `run_job` for every cell. It returns when all jobs have ended. It raises an
+            exception if a job has failed.
 
     Returns:
         The rows of the summary, one per cell.
@@ -96,7 +100,7 @@ def run_in_jobs_or_exit(
 
 
 def run_job(config: DictConfig, command: str) -> None:
-    """Decode and score one cell: the task of one job of a launcher.
+    """Decode and score one cell. A launcher runs this function once per cell, each time in a job.
 
     Args:
         config: the config of the cell, without the node `hydra`.
@@ -141,7 +145,7 @@ def _study_and_tracker(
 def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
     """Write the summary and print its table. Log the results to the tracker, and print all paths.
 
-    If `page` is true, also write the page. Returns the rows of the summary.
+    If `page` is true, also write the page (report.html). Returns the rows of the summary.
     """
     from cfg_lab.report.write import report
     from cfg_lab.study.run import summary_of

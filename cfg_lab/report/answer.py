@@ -23,14 +23,17 @@ VERDICTS: dict[Verdict, str] = {
     "not_significant": "not significant",
     "unknown": "unknown",
 }
-"""The words for each verdict, here and in the figures."""
+"""Verdict of a comparison -> the words for it in the answer and in the figures."""
 
 AIMS_NAMED = 3  # the question names up to this many aims; of more it gives the number
 VALUES_NAMED = 4  # a setting with more values is described by their range or number
 
 
 def question(axes: Sequence[Axis], roles: Roles) -> str:
-    """Return the question of a study: what the settings that vary do to the study's aims."""
+    """Return the question of a study: what the settings that vary do to the study's aims.
+
+    An aim is a metric that guidance is meant to improve.
+    """
     settings = joined(escape(axis.name) for axis in axes)
     aims = joined(map(escape, roles.aims))
     if len(roles.aims) > AIMS_NAMED:
@@ -43,11 +46,11 @@ def question(axes: Sequence[Axis], roles: Roles) -> str:
 
 
 def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:
-    """Return details of the question, title -> text: what varies, the metrics, and the comparison.
+    """Return details of the question, as title -> text: settings that vary, metrics, and comparison.
 
     Args:
         axes: the settings that differ between cells.
-        roles: the metrics by their role.
+        roles: the metrics by their role: aim, price or neither.
         compared: whether cells are compared with decoding without guidance.
     """
     details = {
@@ -91,13 +94,14 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
 def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | None) -> str:
     """Return the article of one aim.
 
-    The article also lists prices. A price is a metric that guidance can make worse. Prices are listed once
-    per cell: if the best guided cell is also the best for an earlier aim, the article refers to that aim.
+    The article also lists prices. A price is a metric that guidance can make worse. The page lists the prices
+    of a cell only once. If an earlier aim has the same best guided cell, this article does not repeat the
+    prices but names the earlier aim.
 
     Args:
         finding: how guidance changed the aim.
         scope: size of the study.
-        judged: whether the page reports the accuracy of this metric.
+        judged: whether the page reports how accurate the scores of this aim are.
         earlier_aim: an earlier aim whose article already lists the prices of this cell; None if there is no
             such aim.
     """
@@ -131,7 +135,10 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _forest(changes: Sequence[Change], scope: Scope) -> str:
-    """Return a table of differences to the baseline as HTML. Each interval is also drawn."""
+    """Return a table of differences to the baseline as HTML. Each interval is also drawn.
+
+    The baseline is the cell without guidance that a guided cell is compared with.
+    """
     rows = "".join(_row(change) for change in changes)
     cell = escape(scope.labels[changes[0].cell])
     return (
@@ -169,7 +176,7 @@ def _row(change: Change) -> str:
 def _interval_drawing(change: Change) -> str:
     """Draw the interval as a line and the estimate as a dot, with zero in the middle.
 
-    "" if the interval is unknown.
+    Return SVG; "" if the interval is unknown.
     """
     if not all(map(math.isfinite, (change.low, change.high, change.difference))):
         return ""

@@ -43,8 +43,8 @@ class Cells:
     Attributes:
         ids: id of each cell.
         axes: the settings that differ between cells.
-        points: for each cell one index per axis, into the values of that axis.
-        unguided: indices of the cells in which no text was decoded with a negative.
+        points: for each cell one index per axis: the position of the cell's value in `Axis.values`.
+        unguided: indices (positions in `ids`) of the cells in which no text was decoded with a negative.
     """
 
     ids: tuple[str, ...]
@@ -54,7 +54,7 @@ class Cells:
 
     @property
     def index(self) -> dict[str, int]:
-        """Id of each cell -> index of the cell."""
+        """Id of each cell -> position of the cell in `ids`."""
         return {cell: number for number, cell in enumerate(self.ids)}
 
     @property

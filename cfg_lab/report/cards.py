@@ -1,4 +1,4 @@
-"""HTML that explains the metrics: what each measures, and how often the classifiers are right."""
+"""HTML that explains the metrics: what each metric measures, and how accurate the classifiers are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def meanings_html(metrics: Sequence[str]) -> str:
 
 
 def meaning_html(metric: str) -> str:
-    """What a metric measures and which direction is better, as one phrase."""
+    """Return one phrase: what a metric measures, and whether higher or lower values are better."""
     info = column_info(metric)
     phrase = escape(info.meaning or "defined by its config")
     return phrase + (f"; {info.better} is better" if info.better else "")
@@ -29,10 +29,12 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
     A card says how accurate a classifier is on labelled texts.
 
     Args:
-        cards: metric -> card. The entries of a card that are texts or numbers are shown as a list. The entry
-            "held_out" is shown as a table. It maps the name of a set of texts to a mapping with "n", with
-            "accuracy" or "auc" or both, and optionally with "low" and "high". "low" and "high" are the ends
-            of the interval of the accuracy, or of the AUC if there is no accuracy.
+        cards: metric -> card. Texts and numbers in a card are shown as a list. The entry "held_out" is shown
+            as a table. It maps the name of a set of labelled texts to a row with these entries:
+            "n": number of texts.
+            "accuracy", "auc": at least one of the two.
+            "low", "high": optional. They are the ends of the interval of the accuracy, or of the AUC if there
+            is no accuracy.
     """
     articles = "".join(_card_html(metric, card) for metric, card in cards.items())
     return f"<h3>How good the classifiers are</h3><div class='cards'>{articles}</div>" if cards else ""

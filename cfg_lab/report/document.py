@@ -49,7 +49,7 @@ def document(
     Args:
         results: one row per text, from `cfg_lab.load_results`.
         record: how the study was run.
-        cards: metric -> measured accuracy of its classifier.
+        cards: metric -> card, which says how accurate the classifier of the metric is.
         text_budget: number of characters after which no more texts are added to the page.
         token_budget: largest size, in bytes, of the data with which the page shows tokens.
     """
@@ -131,9 +131,10 @@ def _size(results: pd.DataFrame, cells: Cells) -> str:
 
 
 def _option_descriptions(cells: Cells) -> dict[str, str]:
-    """Return a description of each compared option: the first line of the option's YAML file.
+    """Return a description of each option that differs between cells, as setting and option -> description.
 
-    The result is empty if there are too many options.
+    A description is the first line of the option's YAML file. The result is empty if there are more than
+    MOST_OPTIONS options.
     """
     descriptions: dict[str, str] = {}
     for axis in cells.axes:

@@ -1,7 +1,8 @@
 """Findings: how guidance changed each aim of a study, and how certain that is.
 
-An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse. The
-comparisons of all aims and prices form the main family: Holm's correction covers all of them together. A
+An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse. A
+baseline is the cell that another cell is compared with, usually a cell without guidance. The comparisons of
+all aims and prices form the main family: one Holm correction covers all comparisons of the family. A
 difference is called significant if its p value is below 5 % after the correction. If p is below 5 % only
 before the correction, the difference is called a lead.
 """
@@ -22,7 +23,11 @@ from cfg_lab.report.axes import MISSING, Cells, row_dicts, value_text
 from cfg_lab.report.roles import Roles
 
 Verdict = Literal["better", "worse", "different", "lead", "not_significant", "unknown"]
-"""Outcome of one comparison. The first three are significant; "different": neither direction is better."""
+"""Outcome of one comparison.
+
+"better", "worse" and "different" are significant. "different" is used for metrics that have no better
+direction. A "lead" is significant before Holm's correction, but not after it.
+"""
 
 SIGNIFICANCE_LEVEL = 0.05
 
@@ -33,7 +38,7 @@ class Change:
 
     Attributes:
         metric: name of the metric.
-        cell, baseline: numbers of the two cells.
+        cell, baseline: numbers of the two cells, which are their positions in `Cells.ids`.
         mean, baseline_mean: mean of the metric in each of the two cells.
         difference: mean over prompts of the paired difference, cell minus baseline.
         low, high: ends of the 95 % interval of the difference.
@@ -153,8 +158,9 @@ class Comparisons:
     """All guided cells compared with their baselines, in every metric.
 
     Attributes:
-        primary: the main family: the changes of aims and prices. Holm's correction covers all of these.
-        others: the changes of all other metrics, with a correction of their own.
+        primary: the changes of aims and prices, called the main family. One Holm correction covers all of
+            them.
+        others: the changes of all other metrics. A second Holm correction covers these changes.
     """
 
     primary: tuple[Change, ...]
@@ -231,9 +237,11 @@ def _finding(
 
 
 def _edge(cells: Cells, cell: int) -> str:
-    """Return whether a cell has the "largest" or the "smallest" scale of all guided cells; "" if neither.
+    """Return "largest" or "smallest" if a cell has the largest or smallest scale of all guided cells, else
+    "".
 
-    With the largest or smallest scale, a better cell may exist beyond the scales that were tried.
+    "largest" means that a larger scale, which was not tried, may be better. "smallest" means that a smaller
+    scale may be better.
     """
     for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:

@@ -82,7 +82,11 @@ def metrics_payload(
 
 
 def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[dict[str, Any]]:
-    """Return the Pareto front of each pair of metrics, if it is known which values of both are better."""
+    """Return the Pareto front of each pair of metrics.
+
+    A cell is on the front if no other cell is better in both metrics. Only metrics that declare a better
+    direction are paired, at most MOST_PAIRED metrics.
+    """
     directed = [
         name
         for name in (*roles.primary, *roles.others)
@@ -104,9 +108,10 @@ def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[di
 def texts_payload(
     results: pd.DataFrame, cells: Cells, metrics: Sequence[str], text_budget: int, token_budget: int
 ) -> tuple[dict[str, Any], Packs]:
-    """Return the texts and the packs of their tokens. A text that several cells share is stored once.
+    """Return the texts and the packs, which hold the tokens of the texts as compressed data.
 
-    Texts are added in groups; a group is one prompt and sample in all cells. The first sample of every prompt
+    A text that several cells share is stored once. Texts are added in groups. A group holds the texts of one
+    sample of one prompt in all cells. The first sample of every prompt
     comes before the second sample of any prompt. Once the texts have `text_budget` characters, no group is
     added.
     """

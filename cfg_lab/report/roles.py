@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from cfg_lab.metrics.known_columns import column_info
 
 PRICES = ("fluency", "diversity", "toxicity", "relevance")
-"""Families of columns that guidance can make worse, in the order in which the page names them."""
+"""Families of metrics that guidance can make worse, in the order in which the page names them.
+
+The metrics of one family measure nearly the same.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Roles:
 
     @property
     def primary(self) -> tuple[str, ...]:
-        """The metrics of the main comparison, for which Holm's correction adjusts the p-values."""
+        """The aims and prices. One Holm correction covers the comparisons of all these metrics."""
         return self.aims + self.prices
 
 

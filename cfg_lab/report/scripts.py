@@ -7,8 +7,8 @@ No Node.js is needed for this. Each module becomes a function that returns its e
     export const twice = (x) => round(2 * x);  const twice = (x) => round(2 * x);
                                                return { twice };
 
-In this form, each module keeps its own scope. It runs once, after the modules that it imports. Three rules
-follow. A module that breaks a rule is an error:
+As a function, each module keeps its own scope. A module runs once, after the modules that it imports. Modules
+must follow three rules. A module that breaks a rule is an error:
 
 1. Modules do not import each other in a circle.
 2. Only `import { a, b as c } from "./module.js"` and `export const|function|class|async function` are used.
@@ -51,7 +51,7 @@ def join_modules(sources: Mapping[str, str], entry: str) -> str:
 
 
 def _visit(name: str, sources: Mapping[str, str], ordered: list[str], path: tuple[str, ...]) -> None:
-    """Append to `ordered` the modules that a module imports, and then the module itself.
+    """Append to `ordered` the names of the modules that module `name` imports, and then `name`.
 
     Modules that are in `ordered` already are skipped.
     """

@@ -1,6 +1,6 @@
 """Writes the findings of a study as sentences and lists.
 
-All returned text is safe HTML; <b> marks what a hurried reader needs. An aim is a metric that guidance is
+All returned text is safe HTML; <b> marks the most important words. An aim is a metric that guidance is
 meant to improve. A price is a metric that guidance can make worse.
 """
 
@@ -30,7 +30,7 @@ class Scope:
         labels: name of each cell.
         prompts: number of distinct prompts. Intervals are computed over prompts.
         texts, planned: how many texts exist and how many were planned, over all cells.
-        comparisons: how many comparisons Holm's correction of the main family covers.
+        comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
     """
 
     labels: tuple[str, ...]
@@ -79,7 +79,7 @@ def headline(finding: Finding, scope: Scope) -> str:
 def spread(finding: Finding, scope: Scope) -> str:
     """Say how many guided cells are significantly better or worse than their baselines.
 
-    Also say whether the best scale is the largest or the smallest scale that was tried.
+    If the best cell has the largest or smallest scale that was tried, say that too.
     """
     if finding.guided < 2:
         return ""
@@ -264,7 +264,8 @@ def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
     Args:
         change: the difference.
         scope: size of the study.
-        over: what the correction covers; by default all comparisons of the main family.
+        over: words that say what the correction covers, such as " over 12 comparisons". None means the
+            comparisons of all aims and prices.
     """
     corrected, alone = _p(change.p_holm), _p(change.p)
     prompts = count(scope.prompts, "prompt")
@@ -320,6 +321,6 @@ def _unknown(scope: Scope) -> str:
 
 
 def _names(cells: Iterable[int], scope: Scope) -> str:
-    """Return the names of a few cells in brackets; "" for many cells."""
+    """Return the names of cells in brackets; "" if there are more than CELLS_NAMED cells."""
     labels = [escape(scope.labels[cell]) for cell in cells]
     return f" ({joined(labels)})" if len(labels) <= CELLS_NAMED else ""

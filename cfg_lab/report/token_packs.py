@@ -7,6 +7,9 @@ A pack holds the texts of one prompt and sample in all cells. It is gzipped JSON
                                    "trace": {field: [hundredths or null, …]},
                                    "alternatives": {distribution: [[index, hundredths of -log-prob, …], …]}}}}
 
+The first "pieces" holds the text of each distinct token; every index refers to this list. Hundredths are
+numbers multiplied by 100 and rounded, as log-probs are stored.
+
 Packs are made in the order of samples until a budget is used up. A sample of a prompt is therefore packed for
 all cells or for none.
 """
@@ -111,7 +114,7 @@ def _pack(group: Sequence[tuple[Hashable, pd.Series[Any]]], *, with_alternatives
 
 
 def _alternatives(row: pd.Series[Any], indices: dict[str, int]) -> dict[str, list[list[int]]]:
-    """Return the likeliest tokens of each step of a text, as distribution -> steps.
+    """Return distribution -> one list per step of a text. Each list holds the step's likeliest tokens.
 
     A distribution for which the results hold no likeliest tokens is left out.
     """

@@ -17,7 +17,7 @@ _LABELS = {"entropy": "entropy of guided", "divergence": "KL(positive\N{DOUBLE V
 _NATS = frozenset(_LABELS)
 
 CHANGE_BY_GUIDANCE = ("positive", "guided")
-"""A token's change by guidance is its log-prob under the second of these, minus that under the first."""
+"""Guidance changes a token's log-prob from its value in "positive" to its value in "guided"."""
 
 
 def trace_fields() -> list[dict[str, str]]:
@@ -33,7 +33,7 @@ def trace_fields() -> list[dict[str, str]]:
 
 
 def packed_trace(row: pd.Series[Any]) -> dict[str, list[int | None]]:
-    """Return the trace of a text: name of the field -> one number per step, None where a step has no number.
+    """Return the trace of a text: field -> one number per step. None stands for a step without a number.
 
     Numbers are whole hundredths. Log-probs are never positive, so they are stored without their sign.
     """

@@ -1,1 +1,4 @@
-"""Runs a study: turns a config into cells, plans, decodes and scores their texts, and stores the results."""
+"""Runs a study: makes cells from configs, decodes and scores the texts of the cells, and stores the results.
+
+A cell is one combination of settings.
+"""

@@ -1,4 +1,7 @@
-"""Builds a study from composed Hydra configs: its cells, with their ids and settings, and its provenance."""
+"""Builds a study from composed Hydra configs.
+
+The study has cells, each with an id and settings. It also has provenance: files that record how it was run.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,9 @@ def build_study(
     """Build a study from composed configs, with one cell per config.
 
     Args:
-        configs: for each cell its config, with the node `hydra.runtime.choices`.
-        labels: for each cell, the overrides in which it differs from other cells.
-        command: the command line to store. None is the command line of this process.
+        configs: for each cell its config. The node `hydra.runtime.choices` names the chosen options.
+        labels: for each cell, the overrides in which the cell differs from other cells, as key -> value.
+        command: the command line to store in the results. None means the command line of this process.
 
     Raises:
         InputError: a value in a config is wrong.
@@ -66,11 +69,13 @@ def build_study(
 
 
 def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) -> Cell:
-    """The cell of a config.
+    """Make the cell that a config describes.
 
     Args:
-        shared: key -> object, filled by this function. Cells whose configs have an equal node share the
-            object that the node describes.
+        config: the config of the cell.
+        label: the settings in which the cell differs from other cells.
+        shared: objects of earlier cells, as key -> object. This function adds new objects. Two cells share an
+            object if both choose the same option and the config nodes that describe the object are equal.
     """
     for group in SETTING_GROUPS:
         if not OmegaConf.is_dict(config.get(group)):
@@ -104,7 +109,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
 
 
 def canonical_config(node: Any) -> Any:
-    """A config node reduced to what determines its object, as JSON data. Equal objects give equal data.
+    """Reduce a config node to JSON data that determine the object of the node. Equal objects give equal data.
 
     A node with a `_target_` is reduced to the name of the class or function and the arguments that differ
     from their defaults. A cell therefore keeps its id when a YAML file gains a key with the default value,
@@ -141,10 +146,10 @@ def canonical_config(node: Any) -> Any:
 
 
 def _defaults(called: Any) -> dict[str, Any]:
-    """The default value of every parameter of a function or class.
+    """The default value of every parameter of a function or class, as name -> default.
 
-    A function with `**arguments` passes them to a class, which its return annotation names. The defaults of
-    that class are then included.
+    A function with `**arguments` passes these arguments to a class. The function's return annotation names
+    the class. The defaults of the class are then included.
     """
     parameters = inspect.signature(called).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in parameters}
@@ -155,9 +160,10 @@ def _defaults(called: Any) -> dict[str, Any]:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Whether a value in canonical form (JSON data) equals the default value of a parameter.
+    """Whether a value equals the default value of a parameter. The value is from `canonical_config`.
 
-    The default can be an object, such as a dataclass. It is converted to the same form before the comparison.
+    The default can be an object, such as a dataclass. The default is converted to JSON data before the
+    comparison.
     """
     if isinstance(value, dict):  # modifiers are a mapping by name in a config, and a tuple in the default
         value = list(cast("dict[str, Any]", value).values())
@@ -168,10 +174,14 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's config as flat columns: the names of the chosen options, and all plain values.
+    """The settings of a cell, as column name -> value, such as "guidance.scale" -> 1.5.
+
+    Settings are the names of the chosen options, and all plain values of the config: numbers, texts,
+    booleans, None, and lists of these values.
 
     Args:
-        plain: for each group of SETTING_GROUPS, its node as plain data.
+        config: the config of the cell.
+        plain: for each config group in SETTING_GROUPS, the node of the group as dicts and lists.
     """
     choices: Mapping[str, str] = config.hydra.runtime.choices
     settings: dict[str, Any] = {group: choices[group] for group in SETTING_GROUPS}
@@ -187,9 +197,9 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) for every plain value in a part of a config.
+    """Yield (dotted key, value) for every plain value in a part of a config. Keys start with `prefix`.
 
-    Lists of plain values become JSON text.
+    Plain values are numbers, texts, booleans and None. Lists of plain values become JSON text.
     """
     for key, value in node.items():
         if isinstance(value, dict):

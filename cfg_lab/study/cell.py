@@ -1,4 +1,8 @@
-"""A study and its cells: what is decoded with which settings, how it is scored, and where results go."""
+"""The classes `Study` and `Cell`.
+
+A cell is one combination of settings. A study is a set of cells, with the metrics that score their texts and
+the folder of their results.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +35,16 @@ class Cell:
         model_key: a text that names the model. Cells of a study that have equal keys share one model.
         model: function that loads the model.
         prompts: the prompts of the cell.
-        negatives: object that makes the negative branches of each prompt.
-        guidance: the rule that combines the branches.
+        negatives: object that makes the negative branches of each prompt. A negative branch is a context that
+            guidance steers away from.
+        guidance: the rule that combines the distributions of the prompt and of the negative branches.
         sampling: how tokens are chosen.
         seed: seed of the sampling noise, at least 0.
         samples: number of texts per prompt, at least 1. Greedy decoding and beam search always make one text.
         max_new_tokens: largest number of new tokens of a text, at least 1.
         stop: strings that end a text.
-        top: number of likeliest tokens to store for each step and distribution, at least 0.
+        top: number of likeliest tokens to store, at least 0. They are stored for each step and for each
+            distribution (guided, positive, negative).
 
     Raises:
         InputError: a value is out of range.
@@ -76,8 +82,8 @@ class Study:
     """Cells that are decoded as one batch, the metrics that score them, and the folder of their results.
 
     Attributes:
-        name: name of the study. Trackers group its runs under it.
-        cells: the cells in the order of the table.
+        name: name of the study. Trackers group the runs of the study under this name.
+        cells: the cells, in the order in which the printed table shows them.
         metrics: the metrics that score each text.
         store: the results folder.
         max_rows: number of rows of the decoder's batch, at least 1.

@@ -30,8 +30,8 @@ class Column:
     Attributes:
         name: name in the file and in the frame of `load_results`.
         type: Arrow type of its values.
-        value: function that computes the value of a row from the row's source: a PlannedText for cells, a
-            Decoded for completions.
+        value: function that computes the column's value in one row. Its argument is the object that the row
+            describes: a PlannedText for cells, a Decoded for completions.
         shown: whether `load_results` returns the column.
     """
 
@@ -89,13 +89,13 @@ CELL_SCHEMA = _schema(CELL_COLUMNS)
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded text: the source of a row of completions.
+    """A decoded text, with everything that its row in a file of completions needs.
 
     Attributes:
-        planned: the text as it was planned, with prompt and request.
-        completion: tokens and trace.
+        planned: the plan of the text, made before decoding: prompt, request and id.
+        completion: the result of decoding: tokens, and the trace (numbers about each step).
         models: the model of each context of the request. The positive context comes first.
-        text: the new text, cut before a stop string.
+        text: the generated text without the prompt, cut before the first stop string.
         other_texts: the next best texts of a beam search, best first.
     """
 
@@ -169,19 +169,24 @@ COMPLETION_COLUMNS = (
 COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 
 OLD_NAMES = {"processed": "tokens_read", "asked": "tokens_read_in_full"}
-"""Names of columns in older files, and their present names."""
+"""Name of a column in older files -> present name of the column."""
 
 SCORE_SCHEMA = pa.schema(
     [("text", pa.string()), ("scorer", pa.string()), ("column", pa.string()), ("value", pa.float64())]
 )
-"""Scores: one row per text, metric and column of the metric."""
+"""Schema of a file of scores, which has one row per text, metric and column of the metric."""
 
 HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if not column.shown)
 """Names of the columns that `load_results` leaves out."""
 
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
-    """Make the `Text` that metrics score, from the text's row in a cell's file and its completion's row."""
+    """Make the `Text` that metrics score.
+
+    Args:
+        cell: the row of the text in the file of its cell.
+        completion: the row of the text in a file of completions.
+    """
     tokens = tuple(map(int, completion["tokens"]))
     ends_with_stop_token = completion["stop_token"]
     if ends_with_stop_token is None or ends_with_stop_token != ends_with_stop_token:  # None or NaN: old files
@@ -208,6 +213,6 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
 def _integers(stored: Any) -> tuple[int, ...]:
     """Convert a stored list of integers to a tuple. None becomes an empty tuple.
 
-    The value is None in older files, which do not have the column.
+    None stands for a list that an older file does not have.
     """
     return () if stored is None else tuple(map(int, stored))

@@ -37,12 +37,12 @@ def check_renamed_keys(overrides: Sequence[str]) -> None:
 
 
 def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:
-    """The config of a sweep, with overrides of one group applied.
+    """Compose the config of a sweep with overrides of one config group.
 
     Args:
         group: the only group that may be overridden, such as "metrics".
-        overrides: in Hydra's grammar.
-        program: name of the command, for the error message.
+        overrides: overrides in Hydra's grammar, such as "metrics=[readability]".
+        program: name of the command, for error messages.
 
     Raises:
         InputError: an override belongs to another group, uses a renamed key, or is wrong.
@@ -61,7 +61,9 @@ def compose_group(group: str, overrides: Sequence[str], program: str) -> DictCon
 
 
 def build(config: DictConfig, key: str) -> Any:
-    """The object that the config node `key` describes with its `_target_` and arguments.
+    """Create the object that the config node `key` describes.
+
+    The `_target_` of the node names a class or function. The other keys of the node are its arguments.
 
     Raises:
         InputError: a value in the node is wrong or missing. The message names its key.

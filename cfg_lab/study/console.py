@@ -69,7 +69,11 @@ def fitting_table(
 def _table(
     labels: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]], columns: Sequence[str], shown: int
 ) -> Table:
-    """Make a table of cells: labels, n, and the mean and interval of each of the first `shown` columns."""
+    """Make a table with one row per cell.
+
+    A row has the cell's label, n (number of texts), and mean and interval for each of the first `shown`
+    metric columns.
+    """
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
         table.add_column(key.removeprefix("guidance."))
@@ -87,7 +91,10 @@ def _table(
 
 
 def _estimate(row: Mapping[str, Any], column: str) -> str:
-    """Mean and interval of a metric, and its own n if some texts of the cell have no score."""
+    """Mean and interval of a metric in one cell, as text.
+
+    If only some texts of the cell have a score, the text also gives n, the number of scored texts.
+    """
     mean, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
     text = f"{mean:.3g}" if math.isfinite(mean) else "no score"
     if math.isfinite(low) and math.isfinite(high):
@@ -97,7 +104,7 @@ def _estimate(row: Mapping[str, Any], column: str) -> str:
 
 
 def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
-    """Print the paths that exist, one per line, each after its name."""
+    """Print the paths that exist. Each line has the name and the path: `paths` is name -> path."""
     existing = {name: path for name, path in paths.items() if path.exists()}
     width = max(map(len, existing), default=0)
     for name, path in existing.items():

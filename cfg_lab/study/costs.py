@@ -1,4 +1,4 @@
-"""What decoding cost: time, work and memory of one run of a sweep on one model."""
+"""Counts the cost of decoding: time, work and memory of one run of a sweep with one model."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class DecodingCost:
         tokens: number of new tokens in the finished texts.
         seconds: time since the start. Includes prefill and writing files.
         steps: number of decoder steps. Each is one forward pass of a batch.
-        rows: number of rows in all these batches. A row that several texts share counts once.
+        rows: number of rows in the batches of all steps. A row that several texts share counts once.
         negative_rows_saved: rows that the finished texts did not need because a schedule or an early stop
             ended their negative branches.
-        peak_memory: on CPU the largest size of the process, on CUDA the largest allocation, in bytes.
+        peak_memory: largest use of memory, in bytes. On CPU it is the size of the process, on CUDA the size
+            of the allocated memory.
         clock: start of decoding on the clock of `time.monotonic`, in seconds. Not stored.
     """
 
@@ -67,11 +68,11 @@ class DecodingCost:
 
 
 COST_FIELDS = tuple(field.name for field in fields(DecodingCost) if field.name != "clock")
-"""Names of the values that the store keeps of a `DecodingCost`."""
+"""Names of the attributes of a `DecodingCost` that are stored."""
 
 
 def total(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Sums and rates over several costs. Empty if nothing was decoded.
+    """Sums and rates over several costs. The result is empty if nothing was decoded.
 
     Args:
         costs: mappings with the keys COST_FIELDS, as `Store.costs` returns them.

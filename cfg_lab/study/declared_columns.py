@@ -1,8 +1,9 @@
-"""Stores descriptions of metric columns in the results folder, for metrics that are not packaged.
+"""Stores descriptions of metric columns in the results folder, for metrics that are not part of the lab.
 
     metrics/<scorer>.json    {"metric": its repr, "columns": {name: {"meaning": …, "better": …, …}}}
 
-The page and the figures read results without the metrics, so they take the descriptions from these files.
+<scorer> is the key under which the scores of a metric are stored. The page and the figures do not load the
+metrics, so they take the descriptions from these files.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from cfg_lab.study.store import Store
 
 
 def write_declared_columns(store: Store, metrics: Sequence[Metric]) -> None:
-    """Write the descriptions that metrics declare for their columns, except columns of packaged metrics."""
+    """Write the descriptions that metrics declare for their columns.
+
+    Columns of the lab's own metrics are left out.
+    """
     for metric in metrics:
         columns = {
             name: _as_json(info) for name, info in columns_of(metric).items() if packaged_info(name) is None

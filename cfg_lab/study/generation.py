@@ -1,4 +1,4 @@
-"""Generating one text, for notebooks and first experiments."""
+"""Generates one text, for notebooks and first experiments."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Generated(str):
 
     Attributes:
         completion: tokens, trace and finish reason.
-        pieces: the text of each token; the last can be a stop token, which the str does not contain.
-        alternatives: for each of "guided", "positive" and "negative", and for each token, the likeliest
-            tokens as {"token": id, "piece": text, "log_prob": nats}.
+        pieces: the text of each token. The last token can be a stop token; the str does not contain its text.
+        alternatives: distribution ("guided", "positive" or "negative") -> a list with one entry per step.
+            Each entry is a list of the step's likeliest tokens: {"token": id, "piece": text, "log_prob":
+            nats}.
         others: the next best texts of a beam search with n_best above 1, best first.
     """
 
@@ -68,17 +69,22 @@ def generate(
     Args:
         model: a model from `load_model` or `cfg_lab.models.from_transformers`.
         prompt: an instruction for a chat model, a text to continue for other models.
-        negative: weighted phrases such as "boring:0.8, cliche"; None guides away from the empty prompt.
-        scale: scale of classifier-free guidance. 1 is off, larger is stronger. None is 1.5.
-        guidance: another rule with its own scale, such as `cfg_lab.guidance.UnionGuidance(scale=2)`.
-        template: how phrases become a negative context, see `cfg_lab.negatives.PhraseNegative`.
-        mode: one negative context for all phrases or one for each, see `cfg_lab.negatives.PhraseNegative`.
+        negative: weighted phrases such as "boring:0.8, cliche". None means that the empty prompt is the
+            negative.
+        scale: scale of classifier-free guidance. 1 is off, larger is stronger. None means 1.5.
+        guidance: a guidance rule that has its own scale, such as `cfg_lab.guidance.UnionGuidance(scale=2)`.
+            None means classifier-free guidance with `scale`.
+        template: name of the template that makes a negative context from phrases, see
+            `cfg_lab.negatives.PhraseNegative`.
+        mode: whether all phrases form one negative context or each phrase forms its own, see
+            `cfg_lab.negatives.PhraseNegative`.
         sampling: how tokens are chosen. `Greedy()` takes the likeliest token, `BeamSearch()` searches for
-            the likeliest text. None is nucleus sampling with temperature 0.8 and top_p 0.95.
+            the likeliest text. None means nucleus sampling with temperature 0.8 and top_p 0.95.
         max_new_tokens: largest number of new tokens, at least 1.
         seed: seed of the sampling noise. Equal seeds and arguments give equal texts.
         system: system message, for chat models.
-        top: number of likeliest tokens to keep for each step and distribution; 0 keeps none.
+        top: number of likeliest tokens to keep for each step and each distribution (guided, positive,
+            negative); 0 keeps none.
 
     Raises:
         InputError: an argument is wrong. The message says what would be right.
@@ -105,7 +111,7 @@ def generate(
 
 
 def _rule(scale: float | None, guidance: Guidance | None) -> Guidance:
-    """The guidance rule for the arguments `scale` and `guidance` of `generate`, of which one may be given."""
+    """Make the guidance rule for `generate`. At most one of `scale` and `guidance` may be given."""
     if guidance is None:
         return ClassifierFreeGuidance(scale=1.5 if scale is None else scale)
     if isinstance(guidance, type) or not hasattr(guidance, "guide"):

@@ -12,7 +12,7 @@ from cfg_lab.analysis.frame import value_label, varying
 
 
 def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """For each cell of a sweep, the overrides that differ between cells: {"guidance.scale": "2"}.
+    """The label of each cell of a sweep: its overrides that differ between cells, {"guidance.scale": "2"}.
 
     Args:
         overrides: for each cell, its overrides in the form "key=value".
@@ -28,11 +28,11 @@ def labels_of_overrides(overrides: Sequence[Sequence[str]]) -> list[dict[str, st
 def labels_of_summary(summary: pd.DataFrame, config_file: str | None) -> list[Mapping[str, str]]:
     """The label of each row of a summary: the values of the settings that the folder's last sweep varied.
 
-    If two cells would then have the same label, labels consist of all settings that differ between cells.
+    If two cells would have the same label, all settings that differ between cells are used instead.
 
     Args:
         summary: one row per cell, with its settings.
-        config_file: content of the folder's config.yaml, None if it has none.
+        config_file: content of the folder's config.yaml, None if the folder has no such file.
     """
     last_labels: list[dict[str, Any]] = yaml.safe_load(config_file)["cells"] if config_file else []
     keys = [key for key in dict.fromkeys(key for label in last_labels for key in label) if key in summary]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cfg_lab.decoding.completion import Completion
 
 LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0)
-"""Lower limits of the five levels of colour: the absolute change of a token's log-prob, in nats."""
+"""Lower limits of the five levels of colour, in nats. A level shows how much a token's log-prob changed."""
 
 _ALPHA = (0, 0.1, 0.2, 0.3, 0.42, 0.55)
 _UP, _DOWN = "28,112,180", "205,95,20"  # blue and orange differ for every common colour blindness
@@ -54,9 +54,9 @@ def token_html(
 
     Args:
         pieces: the text of each token.
-        trace: columns of `completion.trace.columns`, each with one value per token. NaN is not shown.
-        alternatives: for each of "guided", "positive" and "negative", and for each token, the likeliest
-            tokens as {"piece": text, "log_prob": nats}.
+        trace: name -> one value per token, as in `completion.trace.columns`. NaN is not shown.
+        alternatives: distribution ("guided", "positive" or "negative") -> a list with one entry per token.
+            Each entry is a list of the likeliest tokens at that step: {"piece": text, "log_prob": nats}.
 
     Raises:
         ValueError: a column of the trace does not have one value per piece.
@@ -175,7 +175,7 @@ def _token(
 def _distribution_line(name: str, log_prob: float, likeliest: Sequence[Mapping[str, Any]]) -> str:
     """A card's line about one distribution: the token's log-prob in it, and its likeliest tokens.
 
-    "" if neither is known.
+    The line is "" if neither the log-prob nor the likeliest tokens are known.
     """
     token = f"{three_digits(log_prob)} ({100 * math.exp(log_prob):.3g} %)" if math.isfinite(log_prob) else ""
     tokens = ", ".join(

@@ -17,7 +17,7 @@ from cfg_lab.study.stop_strings import StopStrings
 
 
 def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedText]:
-    """The texts of a cell: one per prompt and sample, each checked against the model's limits.
+    """Plan the texts of a cell: one text per prompt and sample. Each is checked against the model's limits.
 
     Args:
         cell: the cell to plan.
@@ -25,8 +25,8 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
         max_rows: number of rows of the decoder's batch.
 
     Raises:
-        InputError: a prompt does not fit into the model or the batch, or the negative of a prompt cannot be
-            made. The message names the prompt.
+        InputError: a prompt does not fit into the model or the batch, or the negative contexts of a prompt
+            cannot be made. The message names the prompt.
     """
     # Without random sampling all samples of a prompt are equal, so there is only one, whatever `samples` is.
     samples = cell.samples if cell.sampling.random else 1

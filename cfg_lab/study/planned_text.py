@@ -25,7 +25,7 @@ class PlannedText:
 
     @property
     def score_id(self) -> str:
-        """The id under which scores are stored.
+        """The id under which the scores of the text are stored.
 
         Scores can depend on the prompt's reference and negative. Two texts with the same completion but
         different references or negatives therefore have different score ids.

@@ -28,7 +28,7 @@ class ProgressBar:
     Args:
         console: where to print.
         activity: what is being done, such as "decoding".
-        total: number of units of work. `advance` can lower it.
+        total: number of units of work. `advance` can lower this number.
         unit: name of the units in the plural, such as "tokens".
     """
 
@@ -69,7 +69,7 @@ class ProgressBar:
         Args:
             done: number of units that were finished since the last call.
             saved: number of units that turned out to be unnecessary; they are subtracted from the total.
-            note: text to show beside the bar from now on; None leaves it as it is.
+            note: text to show beside the bar from now on; None keeps the present text.
         """
         task = self.progress.tasks[0]
         total = (task.total or 0) - saved

@@ -1,4 +1,4 @@
-"""Results of a sweep as a pandas frame."""
+"""Loads the results of a sweep as a pandas frame."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_results(path: str | Path) -> Results:
     Columns:
         cell: id of the cell.
         model, negatives, guidance.scale, seed, …: the settings, named as in the config.
-        prompt_id, prompt, prompt_negative: the prompt, and the phrases that its text is steered away from.
+        prompt_id, prompt, prompt_negative: id and text of the prompt, and the phrases to steer away from.
         sample: number of the sample, from 0.
         text, finish_reason, tokens, trace_…, …: all fields of the completion.
         perplexity, …: the columns of all metrics, NaN where a text has no score.
@@ -63,10 +63,10 @@ def load_results(path: str | Path) -> Results:
 
 
 def _column_kinds(results: pd.DataFrame) -> list[str]:
-    """The kinds of columns, as text.
+    """Describe the columns of results as a list of short texts.
 
     Settings, metrics, and the columns trace_… and alternatives_… are only counted, as in "12 settings". All
-    other columns are named.
+    other columns are listed by name.
     """
     settings, metrics = set(settings_of(results)), set(metrics_of(results))
 

@@ -158,7 +158,14 @@ def _decoded(
     model: LanguageModel,
     other_models: Mapping[str, LanguageModel],
 ) -> Decoded:
-    """Collect what the store needs to write a completion: the completion, its texts and its models."""
+    """Collect everything that the row of a completion needs.
+
+    Args:
+        planned: the plan of the text.
+        completion: the decoder's result for the text.
+        model: the model that generated the text.
+        other_models: models of the negatives, as name -> model.
+    """
     stop = completion.request.stop_when
 
     def text_of(completion: Completion) -> str:

@@ -40,8 +40,8 @@ def prepare_metrics(metrics: Sequence[Metric]) -> None:
     """Load what metrics need, so that a missing model or package is noticed before hours of decoding.
 
     Raises:
-        InputError: something is missing, a metric gives other columns than it declares, or a metric's column
-            has a name that results use for something else.
+        InputError: a model or package is missing, a metric gives other columns than it declares, or a column
+            of a metric has a name that results use for something else.
     """
     for metric in metrics:
         declared, scored = list(columns_of(metric)), list(metric.score([]))
@@ -65,12 +65,12 @@ def main_columns(metrics: Sequence[Metric]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _ScoringCall:
-    """One call of a metric.
+    """One call of a metric, with the texts to score.
 
     Attributes:
         metric: the metric.
         rows: rows of `Store.cells()`, one per text to score.
-        ids: for each row, the id under which its scores are stored.
+        ids: for each row, the id under which the scores of the text are stored.
     """
 
     metric: Metric
@@ -87,10 +87,10 @@ def score_missing(
         store: the results folder.
         metrics: the metrics to score with.
         console: where to show progress.
-        cells: ids of the cells to score; None is all cells of the folder.
+        cells: ids of the cells to score; None means all cells of the folder.
 
     Returns:
-        Number of texts that were scored, summed over metrics.
+        Number of texts that were scored, summed over metrics: a text scored by two metrics counts twice.
     """
     write_declared_columns(store, metrics)
     rows = store.cells(cells)
@@ -144,7 +144,7 @@ def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) 
 
 
 def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:
-    """The texts to give to a metric: one per row of `rows`, with the content from `completions`."""
+    """The texts that a metric scores, one per row of `rows`. Their content comes from `completions`."""
     cell_rows: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
     completion_rows: list[dict[str, Any]] = (
         completions.loc[rows["completion"]].reset_index().to_dict("records")  # pyright: ignore[reportAssignmentType]
@@ -155,7 +155,8 @@ def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:
 def summarise(store: Store) -> pd.DataFrame:
     """Write summary.parquet, and return the summary.
 
-    The summary has one row per cell, with mean, interval and n of every metric.
+    The summary has one row per cell, with mean, interval and n of every metric. n is the number of
+    scored texts.
     """
     declare_stored_columns(store)
     cells = store.cells()

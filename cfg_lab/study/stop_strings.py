@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StopStrings:
-    """Ends a text when it contains one of several strings. Called with the text's new tokens at every step.
+    """Ends a text when the text contains one of several strings.
+
+    Call a StopStrings with the new tokens of a text. It returns whether the text must end.
 
     Attributes:
         strings: the strings, none of them empty.
-        decode: turns token ids into text.
+        decode: function that turns token ids into text.
     """
 
     strings: tuple[str, ...]

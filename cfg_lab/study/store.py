@@ -1,14 +1,17 @@
-"""A results folder on disk. Files are written whole, and named by their content.
+"""A results folder on disk.
 
     results/<name>/
         config.yaml, environment.json   config, command, versions and machine of the last run
         cells/<cell>.parquet            one file per cell: its settings, and one row per text
         completions/*.parquet           decoded texts, one row each
         scores/*.parquet                values by text, metric and column
-        metrics/<scorer>.json           what metrics of your own declare about their columns
+        metrics/<scorer>.json           descriptions of the columns of a metric that is not part of the lab
         costs/*.json                    cost of decoding, one file per run and model
         summary.parquet                 one row per cell
-        tracked/<run>                   where the run was logged: one entry per destination of a tracker
+        tracked/<run>                   the destinations that trackers have logged a run to
+
+<scorer> is the key of a metric. <run> is the id of a cell, or "overview" for the study as a whole. A file of
+completions or scores is named by a hash of its content.
 
 Every file is first written under a temporary name, then fsynced and renamed. A killed sweep therefore loses
 at most the work that it had not written yet. Several sweeps can use one folder at the same time: they write
@@ -35,8 +38,9 @@ from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, HIDDEN, OLD_NA
 from cfg_lab.study.costs import COST_FIELDS
 
 IDENTITY_VERSION = 2
-"""Version of the cells' ids. Raise it when a config gets another id, or when the texts of an id change.
+"""Version of the rules that give cells their ids.
 
+Raise this number when a config gets another id than before, or when an id stands for other texts than before.
 The texts of an id change when a default of a class in a config changes, because ids leave out arguments that
 have their default value.
 """
@@ -205,7 +209,7 @@ class Store:
         return table.drop_duplicates("id", ignore_index=True)
 
     def scored(self) -> set[tuple[str, str]]:
-        """All pairs (text id, scorer key) for which scores are stored."""
+        """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
         table = self._read("scores", SCORE_SCHEMA, ["text", "scorer"])
         texts, scorers = (map(str, table[name].to_pylist()) for name in ("text", "scorer"))
         return set(zip(texts, scorers, strict=True))
@@ -213,7 +217,7 @@ class Store:
     def scores(self) -> pd.DataFrame:
         """All scores: one row per text id, and the columns of all metrics.
 
-        If several scorers gave the same column for a text, the value that was written last counts.
+        If several metrics gave the same column for a text, the value that was written last is used.
         """
         table = self._read("scores", SCORE_SCHEMA).to_pandas()
         latest = table.drop_duplicates(["text", "column"], keep="last")
@@ -269,7 +273,7 @@ def _damaged(path: Path, error: Exception) -> StoreError:
 
 
 def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `cells` whose text is decoded, with the columns of its completion and its scores.
+    """The rows of `cells` with a decoded text. Columns of the text's completion and scores are added.
 
     Args:
         cells: rows of `store.cells()`.

@@ -21,7 +21,7 @@ Only cells that have changed since they were last logged are logged. They replac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: parses the arguments and calls `run`."""
+    """Parse the command line, and call `run`."""
     parser = ArgumentParser(
         "python -m cfg_lab.track", description=_USAGE, formatter_class=RawDescriptionHelpFormatter
     )
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(results: str, overrides: Sequence[str] = (), *, everything: bool = False) -> int:
-    """Log what has changed in a results folder, and write its page.
+    """Log the cells of a results folder that have changed, and write the page of the folder.
 
     Args:
         results: folder of a sweep.
         overrides: settings of tracking in Hydra's grammar: ["tracking.mode=online"].
-        everything: also log what has not changed.
+        everything: whether to log cells that have not changed too.
 
     Returns:
         Number of runs that were logged.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def image_of(figure: Figure) -> Image.Image:
-    """The figure as an image with 200 dots per inch."""
+    """Convert a figure to an image with 200 dots per inch."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=200)
     return Image.open(png)

@@ -34,7 +34,11 @@ OVERVIEW = "overview"
 """Name of the run that holds the study as a whole. All other runs have the id of their cell as name."""
 
 EarlierLogs = Mapping[str, Mapping[str, Any]]
-"""The file tracked/<run>: destination -> digest of what was logged there, and the name of its folder."""
+"""Content of the file tracked/<run>: destination -> {"digest": …, "folder": …}.
+
+"digest" is a hash of the content that was logged. "folder" is the name of the run's folder on this machine,
+if there is one.
+"""
 
 
 def mirror(
@@ -45,7 +49,7 @@ def mirror(
     Args:
         store: the results folder. It also stores which runs were logged to which destination.
         page: the file report.html; None if it was not written.
-        everything: also log what has not changed.
+        everything: whether to log runs that have not changed too.
 
     Returns:
         Number of runs that were logged.
@@ -159,7 +163,7 @@ class _Snapshot:
         return cls(store, results, read_record(store), summary, metrics, labels, means)
 
     def cell_result(self, cell: str, token_rows: int, earlier_folders: Mapping[str, str]) -> CellResult:
-        """What the tracker logs of one cell."""
+        """The results of one cell, as a tracker logs them."""
         texts = self.results.loc[self.results["cell"] == cell]
         scored = [name for name in self.metrics if texts[name].notna().any()]
         settings = settings_by_cell(texts)[cell]
@@ -176,7 +180,7 @@ class _Snapshot:
         )
 
     def study_result(self, page: Path | None, earlier_folders: Mapping[str, str]) -> StudyResult:
-        """What the tracker logs of the study as a whole."""
+        """The results of the study as a whole, as a tracker logs them."""
         roles = roles_of(self.metrics)
         try:
             comparisons = analysis.comparisons(self.results, roles.primary)

@@ -25,17 +25,20 @@ from cfg_lab.track.images import image_of
 from cfg_lab.track.tracker import CellResult, StudyResult
 
 STEPS_PER_SCALE = 1000
-"""TensorBoard's x axis counts whole steps: scale 1.5 is step 1500."""
+"""Steps per unit of the guidance scale. TensorBoard's x axis has whole steps, so scale 1.5 is step 1500."""
 
 STATISTICS = {"mean": "", "low": "_low", "high": "_high", "n": "_n"}
-"""Charts of a metric m: "mean/m", the ends of its interval "low/m" and "high/m", and "n/m"."""
+"""Statistic -> ending of the summary's column.
+
+A metric m has four charts: "mean/m", the interval's ends "low/m" and "high/m", and "n/m" (number of texts).
+"""
 
 EVENT_FILES = "events.out.tfevents.*"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorBoardTracker:
-    """Logs to TensorBoard; needs the package tensorboard.
+    """Logs to TensorBoard; needs the package tensorboard. Names in brackets are tabs of TensorBoard.
 
     - The run of a cell has every metric with interval and n (Time series), its settings beside its metrics
       (HParams), and its first texts with their scores (Text).
@@ -49,7 +52,7 @@ class TensorBoardTracker:
 
     Args:
         log_dir: folder in which each study gets a folder of runs, so that TensorBoard can compare studies.
-            None is the folder `tensorboard` in the results.
+            None means the folder `tensorboard` in the results.
         texts: number of texts of each cell to show, counted from the first; 0 shows none. A changed number
             applies to cells that are logged afterwards.
     """
@@ -142,7 +145,7 @@ class TensorBoardTracker:
 
 
 def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Label of a curve -> cells of the curve in order of scale. They differ in the guidance scale alone.
+    """Label of a curve -> cells of the curve, sorted by scale. The cells differ in the guidance scale alone.
 
     A group of cells with a single scale is not a curve and is left out.
     """
@@ -165,7 +168,7 @@ def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _run(folder: Path, earlier: Iterable[Path]) -> Generator[Any]:
     """A writer of the event files of one run, for a `with` block.
 
-    When the new files are written, the event files in the folders `earlier` are removed.
+    When the new files are written, the older event files in the folders `earlier` are removed.
     """
     replaced = [path for old_folder in earlier for path in old_folder.rglob(EVENT_FILES)]
     with _writer(folder) as writer:
@@ -203,7 +206,7 @@ def _metrics_of(columns: Iterable[str]) -> list[str]:
 
 
 def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple[Any, Any, Any]:
-    """TensorBoard's summaries for HParams: the columns of its table, and the start and the end of a run."""
+    """Three records for TensorBoard's tab HParams: the table's columns, start and end of a run."""
     from torch.utils.tensorboard import summary
 
     untyped: Any = summary
@@ -211,7 +214,10 @@ def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple
 
 
 def _hyperparameters(summary: pd.DataFrame) -> dict[str, Any]:
-    """One value of each setting that differs between cells, or of each setting if there is one cell."""
+    """Setting -> one of its values, as an example.
+
+    If there are several cells, only the settings that differ between cells are included.
+    """
     names = analysis.varying(summary) if len(summary) > 1 else None
     examples: dict[str, Any] = {}
     for settings in settings_by_cell(summary).values():

@@ -26,8 +26,9 @@ class CellResult:
         summary: for each metric m: its mean m, the ends of its 95 % interval m_low and m_high, and m_n, the
             number of scored texts.
         texts: one row per text, with its scores.
-        tokens: one row per token, with its log-probs under each distribution. Texts are included, from the
-            first on, until there would be more than `Tracker.token_rows` rows.
+        tokens: one row per token, with the token's log-probs under each distribution. The table starts with
+            the first text. It ends before the first text with which it would have more than
+            `Tracker.token_rows` rows.
         folder: the results folder.
         earlier_folders: the folders that this run was logged to before: destination -> name of the folder.
             They are read from the results folder, which may come from somebody else: do not trust them.

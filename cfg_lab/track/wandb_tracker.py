@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WandbMode = Literal["auto", "online", "offline"]
 TABLE_ROWS = 10_000
-"""Longest table that W&B shows. It cuts longer ones without a warning."""
+"""Largest number of rows of a table in W&B. W&B cuts longer tables without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +42,12 @@ class WandbTracker:
 
     Args:
         project: project that the runs go to.
-        entity: user or team that the project belongs to. None is the default of your account.
+        entity: user or team that the project belongs to. None means the default of your account.
         mode: "online", "offline", or "auto". "auto" is the value of WANDB_MODE if it is set, else "online" if
             there is an API key, else "offline". Offline runs are written to the folder `wandb` in the
             results; `wandb sync` uploads them.
-        token_rows: largest number of rows in a cell's table of tokens. Texts are never cut. 0 logs no tokens.
+        token_rows: largest number of rows in a cell's table of tokens. A text is in the
+            table with all its tokens or not at all. 0 logs no tokens.
     """
 
     project: str = "cfg_lab"
@@ -169,7 +170,7 @@ class WandbTracker:
 
     @cached_property
     def _mode(self) -> Any:
-        """ "online" or "offline"."""
+        """The mode of new runs, with "auto" replaced: "online" or "offline"."""
         if self.mode != "auto":
             return self.mode
         if mode := os.environ.get("WANDB_MODE"):
@@ -180,7 +181,7 @@ class WandbTracker:
 
 
 def _project_of(destination: str) -> str:
-    """The project in a destination, which is the destination without its mode."""
+    """The project in a destination. A destination is a mode and a project, such as "offline cfg_lab"."""
     return destination.partition(" ")[2]
 
 

@@ -24,7 +24,7 @@ class BatchLauncher(Launcher):
     """Decodes all cells of a sweep as one batch in this process."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store what `launch` needs. Hydra calls this once, before `launch`."""
+        """Store the sweep's config and its loader for `launch`. Hydra calls this once, before `launch`."""
         self.loader, self.config = hydra_context.config_loader, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -48,8 +48,9 @@ class GridSweeper(BasicSweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Create the launcher. Hydra calls this once, before `sweep`.
 
-        The launcher's jobs run `run_job`, which decodes and scores one cell. `task_function` is not used: it
-        would write the page and log to the tracker once per cell, instead of once per sweep.
+        The launcher's jobs run `run_job`, which decodes and scores one cell. `task_function`, the function
+        that Hydra passes, is not used: it would write the page and log to the tracker once per cell, instead
+        of once per sweep.
         """
         from cfg_lab.study.provenance import command_line
         from cfg_lab.sweep import run_job
@@ -58,7 +59,7 @@ class GridSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=job, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep of these command-line overrides. A job that fails ends the command."""
+        """Run the sweep that command-line overrides describe. If a job fails, the command ends."""
         assert self.launcher is not None
         assert self.hydra_context is not None
         assert self.config is not None
@@ -73,9 +74,9 @@ class GridSweeper(BasicSweeper):
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell: those of the command line, and those of the default study.
+        """The overrides of each cell. They come from the command line and from the default study.
 
-        If both set the same key, the command line decides.
+        If the command line and the default study set the same key, the command line is used.
         """
         overrides = parser.parse_overrides(arguments)
         # The scales of the default study suit its guidance rule only. If the command line chooses another
@@ -100,8 +101,8 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
     """Compose the config of each job.
 
     Hydra takes about 60 ms to compose one config. Jobs that differ only in plain values share this work: only
-    the config of the first of these jobs is composed. The configs of the others are copies of it, in which
-    the values of each job are set. The copies are made by pickle, which is 8 times as fast as deepcopy.
+    the config of the first of these jobs is composed. For each other job, this config is copied, and the
+    job's values are set in the copy. Copies are made by pickle, which is 8 times as fast as deepcopy.
 
     Args:
         loader: Hydra's config loader.
@@ -132,7 +133,10 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
 
 
 def _sets_plain_value(override: Override, groups: Collection[str], config: DictConfig) -> bool:
-    """Whether an override only sets an existing key to a plain value, such as "guidance.scale=2"."""
+    """Whether an override only sets an existing key to a plain value, such as "guidance.scale=2".
+
+    A plain value is not a list, a mapping or the name of an option.
+    """
     return (
         override.type == OverrideType.CHANGE
         and override.package is None
