@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cfg_lab.decoding.distributions import Distributions
 from cfg_lab.decoding.trace import TRACE_FIELDS, Alternatives
+from cfg_lab.guidance.divergences import entropy, kl_divergence
+from cfg_lab.guidance.rule import shares
 
 
 def measure(step: Distributions, tokens: Tensor) -> Tensor:
@@ -20,19 +22,17 @@ def measure(step: Distributions, tokens: Tensor) -> Tensor:
         tokens: [rows] int64, the chosen tokens.
     """
     if step.negatives.shape[1]:
-        shares = step.weights / step.weights.abs().sum(1, keepdim=True)  # [rows, branches]
+        weights = shares(step.weights)  # [rows, branches]
         index = tokens[:, None, None].expand(-1, step.negatives.shape[1], 1)
-        negative = _vecdot(shares, step.negatives.gather(2, index)[..., 0])
-        probs = step.positive.exp()
-        cross_entropy = -_vecdot(probs[:, None], step.negatives)  # [rows, branches]
-        divergence = _vecdot(shares.abs(), _vecdot(probs, step.positive)[:, None] + cross_entropy)
+        negative = _vecdot(weights, step.negatives.gather(2, index)[..., 0])
+        divergence = _vecdot(weights.abs(), kl_divergence(step.positive[:, None], step.negatives))
     else:
         negative = divergence = torch.full_like(step.guided[:, 0], math.nan)
     numbers = {
         "guided": _log_prob_of(tokens, step.guided),
         "positive": _log_prob_of(tokens, step.positive),
         "negative": negative,
-        "entropy": -_vecdot(step.guided.exp(), step.guided),
+        "entropy": entropy(step.guided),
         "divergence": divergence,
         "scale": step.scales,
     }
@@ -45,8 +45,8 @@ def alternatives(step: Distributions, count: int) -> list[Alternatives]:
     The three are the guided distribution, the positive branch, and the weighted mean of the negatives.
     """
     if step.negatives.shape[1]:
-        shares = step.weights / step.weights.abs().sum(1, keepdim=True)
-        negative = _likeliest(torch.einsum("rb,rbv->rv", shares, step.negatives), count)
+        mean = torch.einsum("rb,rbv->rv", shares(step.weights), step.negatives)
+        negative = _likeliest(mean, count)
     else:
         negative = [()] * len(step.guided)
     return [
