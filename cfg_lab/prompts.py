@@ -22,17 +22,18 @@ class Prompt:
         negative: phrases to steer away from, with weights, such as "sad:0.8, bleak". The option
             `negatives=own` uses them. None means no phrases.
         system: system message for chat models. None means the model's default system message.
-        reference: a good answer, for metrics that compare texts with a good answer. None means no answer.
+        references: good answers, for metrics that compare texts with good answers. A text is compared with
+            each of them, and the best score counts. Empty means that no good answer is known.
     """
 
     id: str
     text: str
     negative: str | None = None
     system: str | None = None
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
 
-_FIELDS = [field.name for field in fields(Prompt)]
+_FIELDS = ["reference" if field.name == "references" else field.name for field in fields(Prompt)]
 
 
 def inline(
@@ -158,7 +159,9 @@ def _prompts(
             raise InputError(f"{source}: prompt {number} has no text, got {text!r}")
         values: dict[str, Any] = {"id": number, "system": system, **record}
         texts: dict[str, Any] = {key: None if value is None else str(value) for key, value in values.items()}
-        prompts.append(Prompt(**texts))
+        reference = texts.pop("reference", None)
+        references = () if reference is None else (reference,)
+        prompts.append(Prompt(**texts, references=references))
     if not prompts:
         raise InputError(f"{source} has no prompts; it needs at least one")
     seen_ids: set[str] = set()

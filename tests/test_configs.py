@@ -185,7 +185,7 @@ def test_every_column_of_a_metric_lies_within_its_bounds(option: str) -> None:
     texts = [
         text(
             words,
-            prompt=Prompt(id=str(i), text="The cat", negative="sad:-1, bleak", reference="The cat sat"),
+            prompt=Prompt(id=str(i), text="The cat", negative="sad:-1, bleak", references=("The cat sat",)),
             guided_log_probs=(-0.0,) * len(words.split()),
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),

@@ -117,7 +117,7 @@ def test_an_evaluate_module_by_path(tmp_path: Path) -> None:
         "    def _compute(self, predictions, references, mark='!'):\n"
         "        return {'shout': sum(p.count(mark) for p in predictions) / len(predictions[0])}\n"
     )
-    with_reference = Prompt(id="1", text="?", reference="x")
+    with_reference = Prompt(id="1", text="?", references=("x",))
     metric = EvaluateModule(module=str(path), column="shout")
     scores = metric.score(
         [text("no!!", prompt=with_reference), text("quiet", prompt=with_reference), text("unscored!")]

@@ -138,7 +138,7 @@ def test_answers_as_squad_counts_them() -> None:
             answer("the big tower", "Eiffel Tower"),
             answer("", "x"),
             answer("!", "the"),
-            answer("x", None),
+            answer("x"),
         ]
     )
     assert scores["exact_match"][:4] == [1, 0, 0, 1]
@@ -148,7 +148,7 @@ def test_answers_as_squad_counts_them() -> None:
 
 
 def test_rouge_by_hand() -> None:
-    scores = Rouge().score([answer("the cats sat", "the cat sat down"), answer("", "x"), answer("x", None)])
+    scores = Rouge().score([answer("the cats sat", "the cat sat down"), answer("", "x"), answer("x")])
     assert scores["rouge_1"][:2] == pytest.approx(
         [2 * 1 * 0.75 / 1.75, 0]
     )  # precision 3/3, recall 3/4 of the stems
@@ -159,7 +159,7 @@ def test_rouge_by_hand() -> None:
 
 def test_bleu_and_chrf_by_hand() -> None:
     scores = Translation().score(
-        [answer("a b c d", "a b c d"), answer("a b c", "a b c d"), answer("", "x"), answer("x", None)]
+        [answer("a b c d", "a b c d"), answer("a b c", "a b c d"), answer("", "x"), answer("x")]
     )
     # All n-grams up to 3 match. The brevity penalty is exp(1 - 4/3).
     assert scores["bleu"][:3] == pytest.approx([1, math.exp(1 - 4 / 3), 0])

@@ -101,7 +101,9 @@ def test_mauve_equals_the_authors_program_on_clear_clusters() -> None:
     p, q = draw([0.25, 0.25, 0.25, 0.25]), draw([0.7, 0.1, 0.1, 0.1])
     reference = compute(p_features=p, q_features=q, num_buckets=4, verbose=False).mauve
     embedder = FakeEmbedder({f"t{i}": row for i, row in enumerate([*p, *q])}, size=4)
-    texts = [text(f"t{i}", prompt=Prompt(id=str(i), text="?", reference=f"t{40 + i}")) for i in range(len(p))]
+    texts = [
+        text(f"t{i}", prompt=Prompt(id=str(i), text="?", references=(f"t{40 + i}",))) for i in range(len(p))
+    ]
     scores = Mauve(embedder=lambda: embedder, min_texts=40).score(texts)["mauve"]
     assert np.mean(scores) == pytest.approx(reference, abs=1e-6)
     interval = mean_interval(scores, [sample.prompt.id for sample in texts])

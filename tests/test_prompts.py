@@ -59,13 +59,13 @@ def test_a_prompt_keeps_its_own_system_message(tmp_path: Path) -> None:
 
 def test_a_written_prompt_has_every_field() -> None:
     fields = {"id": 7, "text": "a", "negative": "b", "system": "c", "reference": "d"}
-    assert inline([fields]) == [Prompt(id="7", text="a", negative="b", system="c", reference="d")]
+    assert inline([fields]) == [Prompt(id="7", text="a", negative="b", system="c", references=("d",))]
 
 
 def test_datasets(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("q,reference,other\nOne,1,x\nTwo,2,x\nThree,3,x\n")
     prompts = from_dataset(str(tmp_path), column="q", split="train[1:]", limit=1)
-    assert prompts == [Prompt(id="1", text="Two", reference="2")]
+    assert prompts == [Prompt(id="1", text="Two", references=("2",))]
 
 
 @pytest.mark.parametrize(

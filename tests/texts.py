@@ -25,9 +25,9 @@ def text(words: str, **changes: Any) -> Text:
     return Text(**{**values, **changes})
 
 
-def answer(words: str, reference: str | None) -> Text:
-    """A text whose prompt has a reference, or none."""
-    return text(words, prompt=Prompt(id="1", text="?", reference=reference))
+def answer(words: str, *references: str) -> Text:
+    """A text whose prompt has these references."""
+    return text(words, prompt=Prompt(id="1", text="?", references=references))
 
 
 def samples_of(prompt: str, *texts: str) -> list[Text]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.references import best_score
 from cfg_lab.metrics.text import Text
 
 
@@ -42,15 +43,10 @@ class Answer:
     )
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        pairs = [
-            (normalised_answer(text.text), normalised_answer(text.prompt.reference))
-            if text.prompt.reference is not None
-            else None
-            for text in texts
-        ]
+        compare = {"exact_match": _exact_match, "token_f1": _token_f1}
         return {
-            "exact_match": [float(pair[0] == pair[1]) if pair else math.nan for pair in pairs],
-            "token_f1": [_token_f1(*pair) if pair else math.nan for pair in pairs],
+            column: [best_score(text, partial(function, text.text)) for text in texts]
+            for column, function in compare.items()
         }
 
 
@@ -60,8 +56,12 @@ def normalised_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", unpunctuated).split())
 
 
+def _exact_match(text: str, reference: str) -> float:
+    return float(normalised_answer(text) == normalised_answer(reference))
+
+
 def _token_f1(text: str, reference: str) -> float:
-    words, reference_words = text.split(), reference.split()
+    words, reference_words = normalised_answer(text).split(), normalised_answer(reference).split()
     if not words or not reference_words:
         return float(words == reference_words)
     common = sum((Counter(words) & Counter(reference_words)).values())

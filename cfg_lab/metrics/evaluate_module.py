@@ -44,9 +44,9 @@ class EvaluateModule:
     def _score_text(self, module: Any, text: Text) -> float:
         inputs: dict[str, Any] = {"predictions" if "predictions" in module.features else "data": [text.text]}
         if "references" in module.features:
-            if text.prompt.reference is None:
+            if not text.prompt.references:
                 return math.nan
-            inputs["references"] = [text.prompt.reference]
+            inputs["references"] = [text.prompt.references[0]]
         computed: dict[str, Any] = module.compute(**inputs, **self.arguments)
         if self.column not in computed:
             raise InputError(

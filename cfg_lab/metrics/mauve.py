@@ -95,8 +95,10 @@ class Mauve:
     def _references(self, texts: Sequence[Text]) -> list[str]:
         if self.references is not None:
             return [line for line in Path(self.references).read_text().splitlines() if line.strip()]
-        references = {text.prompt.id: text.prompt.reference for text in texts}
-        return [reference for reference in references.values() if reference is not None]
+        references = {text.prompt.id: text.prompt.references for text in texts}
+        return [
+            reference for references_of_prompt in references.values() for reference in references_of_prompt
+        ]
 
 
 def _cluster(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int]:

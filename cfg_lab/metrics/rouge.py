@@ -37,13 +37,12 @@ class Rouge:
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         scorer = _load_scorer()
-        scores_of_texts: list[Any] = [
-            None if text.prompt.reference is None else scorer.score(text.prompt.reference, text.text)
-            for text in texts
+        scores_of_texts: list[list[Any]] = [
+            [scorer.score(reference, text.text) for reference in text.prompt.references] for text in texts
         ]
         return {
             column: [
-                math.nan if scores is None else float(scores[rouge_type].fmeasure)
+                max((float(score[rouge_type].fmeasure) for score in scores), default=math.nan)
                 for scores in scores_of_texts
             ]
             for column, rouge_type in _ROUGE_TYPES.items()

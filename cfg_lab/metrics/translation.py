@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.references import best_score
 from cfg_lab.metrics.text import Text
 
 
@@ -41,9 +41,12 @@ class Translation:
         metrics: dict[str, Any] = {"bleu": BLEU(effective_order=True), "chrf": CHRF()}
         return {
             column: [
-                math.nan
-                if text.prompt.reference is None
-                else metric.sentence_score(text.text, [text.prompt.reference]).score / 100
+                best_score(
+                    text,
+                    lambda reference, text=text, metric=metric: (
+                        metric.sentence_score(text.text, [reference]).score / 100
+                    ),
+                )
                 for text in texts
             ]
             for column, metric in metrics.items()

@@ -30,7 +30,8 @@ class PlannedText:
         Scores can depend on the prompt's reference and negative. Two texts with the same completion but
         different references or negatives therefore have different score ids.
         """
-        compared_with = (self.prompt.reference, self.prompt.negative)
-        if compared_with == (None, None):
+        if not self.prompt.references and self.prompt.negative is None:
             return self.completion_id
+        reference, *others = self.prompt.references or (None,)
+        compared_with = (reference, self.prompt.negative, *others)
         return f"{self.completion_id}-{blake2b(repr(compared_with).encode(), digest_size=6).hexdigest()}"
