@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from cfg_lab.errors import InputError
 
-
 SEPARATORS = ",，、;；"
 COLONS = ":："
 
