@@ -326,6 +326,22 @@ def test_a_single_text_is_no_tuple_of_references() -> None:
         Prompt(id="a", text="b", references="Paris")  # pyright: ignore[reportArgumentType]
 
 
+def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.jsonl", [{"text": "a", name: 1}]) for name in ("x", "y")]
+    with pytest.raises(InputError, match=r"prompts\.name is 'json' with split 'train'.*(column|cast)"):
+        from_dataset("json", data_files=paths, split="train")
+
+
+def test_a_builder_reads_only_the_files_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p.jsonl", RECORDS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"prompts\.name is 'json', which reads files; set prompts\.data_"):
+        from_dataset("json", split="train")
+    assert from_dataset("json", data_files="p.jsonl", split="train") == PROMPTS
+
+
 def test_a_missing_dataset_is_named() -> None:
     with pytest.raises(InputError, match=r"prompts\.name is 'no/such-set'"):
         from_dataset("no/such-set")

@@ -74,11 +74,20 @@ def from_dataset(
         InputError: the dataset cannot be loaded, or one of the reasons given at `inline`.
     """
     from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
+    from datasets.packaged_modules import (
+        _PACKAGED_DATASETS_MODULES,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+    )
 
+    if name in _PACKAGED_DATASETS_MODULES and data_files is None:
+        # The library would read every file of the current folder.
+        raise InputError(
+            f"prompts.name is {name!r}, which reads files; set prompts.data_files to their paths"
+        )
     try:
         records: Any = load_dataset(name, config, data_files=data_files, split=split)
     except Exception as error:  # the library raises many types, several of them its own
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = error.__cause__ or error  # the error that says what is wrong with a record
+        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise InputError(
             f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
         ) from error
