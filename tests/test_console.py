@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cfg_lab.study import progress
 from cfg_lab.study.console import fitting_table, open_console
+from cfg_lab.study.formats import count
 from cfg_lab.study.progress import ProgressBar
 from tests.cli import on, sweep
 
@@ -128,16 +129,16 @@ def test_a_sweep_says_which_phrases_and_weights_it_understood(
     ]
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 7])
+@pytest.mark.parametrize("lists", [1, 4, 5, 7])
 def test_of_many_lists_of_phrases_the_first_is_printed(
-    count: int, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+    lists: int, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = [{"text": f"Text {n}", "negative": [f"bad:{n + 2}", "dull"]} for n in range(count)]
+    records = [{"text": f"Text {n}", "negative": [f"bad:{n + 2}", "dull"]} for n in range(lists)]
     records += [{"text": "One more", "negative": "bad:2, dull"}]  # as the first
     arguments = [*overrides(tmp_path, tiny_folder, records), "negatives=own", "guidance.scale=1,2"]
-    lines = [f'negative phrases: "bad" (weight {n + 2}), "dull"' for n in range(count)]
-    if count > 4:
-        lines = [f"{lines[0]}; and {count - 1} other lists of phrases"]
+    lines = [f'negative phrases: "bad" (weight {n + 2}), "dull"' for n in range(lists)]
+    if lists > 4:
+        lines = [f"{lines[0]}; and {lists - 1} other lists of phrases"]
     assert printed_lines(capsys, *arguments) == ["study: 2 cells", *lines]
 
 
@@ -169,7 +170,4 @@ def test_a_sweep_and_its_page_say_how_many_prompts_are_duplicates(
             "study: 2 cells",
             f"{sentence}: intervals and p values count prompts with the same context as one prompt",
         ]
-        assert (
-            f"{len(texts) - prompts} of the prompts duplicate another prompt: intervals and p values count "
-            f"{prompts} distinct prompts." in page
-        )
+        assert f"{count(len(texts) - prompts, 'duplicate prompt')}: intervals and p values count 2 " in page

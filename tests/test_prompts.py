@@ -192,6 +192,7 @@ def test_datasets(tmp_path: Path) -> None:
         ({"text": "b", "negative": ["sad", ["x"]]}, r"prompt 2: negative must be a text, got \['x'\]"),
         ({"text": "b", "negative": ["sad", " "]}, r"negative must be texts that are not empty, got \['sad'"),
         ({"text": "b", "negative": "['sad', 'x']"}, "negative is a list that was written as text"),
+        ({"text": "b", "negative": "['sad', \"isn't\"]"}, "negative is a list that was written as text"),
         ({"text": "b", "negative": '["sad"]'}, "negative is a list that was written as text"),
         ({"text": "b", "system": False}, "prompt 2: system must be a text, got False"),
         ({"text": "b", "reference": {"text": ["x"]}}, "prompt 2: reference must be a text, got {'text'"),

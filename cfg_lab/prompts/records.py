@@ -20,7 +20,7 @@ from cfg_lab.prompts.prompt import Prompt
 FIELDS = ("id", "text", "negative", "system", "reference", "references")
 """The fields of a record. `reference` and `references` are two names of the same field."""
 
-_LIST_WRITTEN_AS_TEXT = re.compile(r"""\s*\[\s*(['"]).*\1\s*\]\s*""", re.DOTALL)
+_LIST_WRITTEN_AS_TEXT = re.compile(r"""\s*\[\s*['"].*['"]\s*\]\s*""", re.DOTALL)
 """What a list of texts looks like after pandas has written it into a CSV file: "['sad', 'bleak']"."""
 
 

@@ -130,7 +130,7 @@ def _size(results: pd.DataFrame, cells: Cells, scope: Scope) -> str:
     duplicates = f", {distinct:,} of them distinct" if distinct < len(results) else ""
     prompts = len(prompts_of(results))
     repeated = (
-        f" {prompts - scope.prompts:,} of the prompts duplicate another prompt: intervals and p values count "
+        f" {count(prompts - scope.prompts, 'duplicate prompt')}: intervals and p values count "
         f"{count(scope.prompts, 'distinct prompt')}."
         if scope.prompts < prompts
         else ""
