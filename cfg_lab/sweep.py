@@ -66,6 +66,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     console = _console()
     study, tracker = _study_and_tracker(configs, overrides)
     console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'cell')}", highlight=False)
+    _print_phrases(study, console)
     run_study(study, console)
     return _show(study, tracker, console, page=configs[0].report)
 
@@ -94,6 +95,7 @@ def run_in_jobs_or_exit(
         study.store.check_version()
         study.store.check_writable()
         console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'job')}", highlight=False)
+        _print_phrases(study, console)
         launch()
         write_provenance(study)  # replaces the files that the last job wrote
         return _show(study, tracker, console, page=configs[0].report)
@@ -140,6 +142,14 @@ def _study_and_tracker(
     from cfg_lab.study.labels import labels_of_overrides
 
     return build_study(configs, labels_of_overrides(overrides)), build(configs[0], "tracking")
+
+
+def _print_phrases(study: Study, console: Console) -> None:
+    """Print the negative phrases and their weights as they were understood."""
+    from cfg_lab.study.prompts_in_words import phrases_in_words
+
+    for sentence in phrases_in_words(study.cells):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from cfg_lab.study.costs import DecodingCost, in_words
 from cfg_lab.study.plan import plan
 from cfg_lab.study.planned_text import PlannedText
 from cfg_lab.study.progress import ProgressBar
+from cfg_lab.study.prompts_in_words import duplicates_in_words
 from cfg_lab.study.scoring import prepare_metrics, score_missing, summarise
 from cfg_lab.study.stop_strings import StopStrings
 
@@ -49,6 +50,8 @@ def run_study(study: Study, console: Console) -> None:
         plans |= {
             cell: list(plan(cell, model, study.max_rows)) for cell in study.cells if cell.model_key == key
         }
+    for sentence in duplicates_in_words(plans.values()):
+        console.print(sentence, highlight=False, soft_wrap=True)
     study.store.check_writable()
     missing = _missing(study, plans)
     text_count = len({text.completion_id for texts in plans.values() for text in texts})
