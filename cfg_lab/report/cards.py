@@ -18,7 +18,7 @@ def meanings_html(metrics: Sequence[str]) -> str:
 
 
 def meaning_html(metric: str) -> str:
-    """Return one phrase: what a metric measures, whether higher or lower values are better, and its languages.
+    """Return one phrase: what a metric measures, which values are better, and for which languages.
 
     The languages are left out if they are all languages or not known.
     """
