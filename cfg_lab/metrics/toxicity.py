@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -39,7 +40,7 @@ class Toxicity:
 
     @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        not_empty = [text.text for text in texts if text.text.strip()]
+        not_empty = [unicodedata.normalize("NFC", text.text) for text in texts if text.text.strip()]
         probabilities = iter(_probabilities(not_empty) if not_empty else [])
         return {"toxicity": [float(next(probabilities)) if text.text.strip() else math.nan for text in texts]}
 
