@@ -129,7 +129,10 @@ def test_scripts_side_by_side_and_signs_inside_words() -> None:
     assert words("我用iPhone手机") == ["我", "用", "iphone", "手", "机"]
     assert words("می‌خواهم") == ["می‌خواهم"]  # joined by a zero-width non-joiner
     assert words("צה״ל l’été col·lecció don't") == ["צה״ל", "l’été", "col·lecció", "don't"]
-    assert words("ภาษา၂၅ မြန်မာ ខ្មែរ ລາວ")[0] == "ภ"
+    for sentence in ("ភាសាខ្មែរស្អាត", "ພາສາລາວງາມ", "မြန်မာဘာသာစကား"):
+        assert "".join(words(sentence)) == sentence
+        assert len(words(sentence)) > 4
+        assert {unicodedata.category(word[0]) for word in words(sentence)} == {"Lo"}
     assert words("🖧️ 👩‍👩 — …") == []
 
 
