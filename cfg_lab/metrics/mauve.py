@@ -100,7 +100,7 @@ class Mauve:
     def _references(self, texts: Sequence[Text]) -> list[str]:
         if self.references is not None:
             try:
-                lines = Path(self.references).read_text("utf-8-sig").split("\n")
+                lines = Path(self.references).read_text(encoding="utf-8-sig").split("\n")
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"metrics.mauve.references: {self.references} is not UTF-8: {error}"
