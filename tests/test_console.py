@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from cfg_lab.study import progress
@@ -88,6 +89,22 @@ def test_a_table_leaves_out_the_metrics_that_do_not_fit_and_names_them() -> None
     assert max(map(len, printed.splitlines())) <= 100
     assert f"summary.parquet also has {columns[2]}" in " ".join(printed.split())
     assert "[0.25, 0.75]" in printed
+
+
+def test_a_long_label_in_chinese_is_folded_and_the_columns_stay_aligned() -> None:
+    phrases = (
+        "压抑而又沉闷的气氛、令人失望透顶的结局、刻薄的讽刺与嘲笑、无聊到让人打瞌睡的情节、充满敌意的邻居"
+    )
+    row = {"texts": 6, "a": 0.5, "a_low": 0.25, "a_high": 0.75, "a_n": 6}
+    console, output = log()
+    console.print(
+        fitting_table(
+            [{"negatives.phrases": phrases}, {"negatives.phrases": "冷漠"}], [row] * 2, ["a"], console
+        )
+    )
+    lines = [line for line in output.getvalue().splitlines() if line.startswith("│")]
+    assert "".join(line.split("│")[1].strip() for line in lines) == f"{phrases}冷漠"
+    assert len({cell_len(line) for line in lines}) == 1
 
 
 def test_a_metric_that_is_missing_for_some_texts_shows_its_own_n() -> None:

@@ -285,6 +285,20 @@ def test_the_table_sorts_and_says_so(show: Open) -> None:
     assert again == scales[::-1]
 
 
+def test_chinese_texts_are_compared_by_character_and_no_character_of_a_prompt_is_cut(show: Open) -> None:
+    frame = results({1: 0, 2: 0.3}, prompts=2, samples=1)
+    guided = frame["guidance.scale"] == 2
+    frame["text"] = [
+        "今天天气真好，他们去公园。" if each else "今天天气很好，我们去公园。" for each in guided
+    ]
+    frame["prompt"] = "😀" * 70
+    page = show(frame)
+    read(page, "differences")
+    assert page.locator("#texts-grid ins").all_inner_texts() == ["真", "他"]
+    names = page.locator("#texts-controls option").all_text_contents()
+    assert f"p0: {'😀' * 59}…" in names
+
+
 def test_texts_are_shown_beside_each_other_with_their_differences(swept: pd.DataFrame, show: Open) -> None:
     page = show(results({1: 0, 2: 0.3}))
     cards = page.locator("#texts-grid .body")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cfg_lab.metrics.column_info import AT_LEAST_0, AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_LEAST_0, AT_LEAST_1, ColumnInfo
 from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 from cfg_lab.prompts import Prompt
@@ -20,6 +20,7 @@ _PERPLEXITY = ColumnInfo(
     bounds=AT_LEAST_1,
     role="fluency",
     rank=2,
+    languages=ANY_LANGUAGE,
 )
 _BITS_PER_BYTE = ColumnInfo(
     meaning="bits for each byte of text under another, independent model",
@@ -27,6 +28,7 @@ _BITS_PER_BYTE = ColumnInfo(
     bounds=AT_LEAST_0,
     role="fluency",
     rank=2,
+    languages=ANY_LANGUAGE,
 )
 
 

@@ -76,7 +76,7 @@ def _table(
     """
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
-        table.add_column(key.removeprefix("guidance."))
+        table.add_column(key.removeprefix("guidance."), overflow="fold")  # Chinese has no spaces to wrap at
     table.add_column("n", justify="right")
     for column in columns[:shown]:
         table.add_column(column, justify="right", no_wrap=True)

@@ -127,9 +127,10 @@ export function drawTextControls() {
 
 /** @param {number} prompt */
 function promptName(prompt) {
-  const text = data.prompts.text[prompt];
-  const short = text.length > LONGEST_PROMPT ? `${text.slice(0, LONGEST_PROMPT - 1)}\u2026` : text;
-  return `${data.prompts.id[prompt]}: ${short}`;
+  const characters = [...data.prompts.text[prompt]]; // of Unicode, so that none is cut into halves
+  const short =
+    characters.length > LONGEST_PROMPT ? [...characters.slice(0, LONGEST_PROMPT - 1), "\u2026"] : characters;
+  return `${data.prompts.id[prompt]}: ${short.join("")}`;
 }
 
 /**
