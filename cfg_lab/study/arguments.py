@@ -41,9 +41,13 @@ def check_arguments(key: str, node: Any) -> None:
         check_arguments(f"{key}.{name}", value)
     if "_target_" not in values:
         return
-    called: Any = resolve_name(values["_target_"])
-    signature = parameters(called)
-    types = _types(called)
+    try:
+        called: Any = resolve_name(values["_target_"])
+        signature, types = parameters(called), _types(called)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{key}._target_ must be the dotted path of a class or function, got {values['_target_']!r}"
+        ) from error
     for name, value in values.items():
         if name in HYDRA_KEYS:
             continue

@@ -65,10 +65,11 @@ def composition_errors_in_a_sentence() -> Generator[None]:
 
 def _composition_error(error: Exception) -> str:
     message = str(error)
-    if option := re.search(r"Could not (?:find|load) '([^'\n]+)/([^'/\n]+)'", message):
+    if option := re.search(r"Could not (?:find|load) '(model|[^'\n]+)/([^'\n]+)'", message):
         group, name = option.groups()
         names = option_names(group) or re.findall(r"^\t(\S+)$", message, re.MULTILINE)  # of Hydra's groups
-        return f"{group} has no option {name!r}{nearest(name, names)}; the options are {', '.join(names)}"
+        sentence = f"{group} has no option {name!r}{nearest(name, names)}; the options are {', '.join(names)}"
+        return f"{sentence}; model.name={name} takes a hub id or a folder" if group == "model" else sentence
     parent = getattr(error.__cause__, "parent_node", None)
     if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
         key = str(getattr(error.__cause__, "full_key", ""))
@@ -109,14 +110,20 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: a key has no value, or refers to another key that does not exist.
     """
-    keys = [key for key in config if key != "hydra"]
+    plain: dict[str, Any] = {}
     try:
-        without_hydra = OmegaConf.masked_copy(config, cast("Any", keys))
-        return cast("Any", OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True))
+        for key in config:
+            if key != "hydra":
+                value: Any = config[key]
+                is_node = OmegaConf.is_config(value)
+                plain[str(key)] = (
+                    OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+                )
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
+    return plain
 
 
 def check_option(config: Mapping[str, Any], group: str) -> None:
