@@ -204,10 +204,14 @@ def test_an_override_in_a_comment_suits_its_option(command: Documented, tiny_fol
         chosen = [f"{group}=[{option}]"]
     words = command.words()
     given = {word.partition("=")[0] for word in words}
-    system = ["prompts.system=x"] if "negatives=default_system" in words else []
-    check_study(
-        [*(line for line in chosen if line.partition("=")[0] not in given), *words, *system], tiny_folder
-    )
+    chosen = [line for line in chosen if line.partition("=")[0] not in given]
+    required = [
+        line
+        for (group, option), lines in REQUIRED.items()
+        for line in lines
+        if f"{group}={option}" in (*chosen, *words) and line.partition("=")[0] not in given
+    ]
+    check_study([*chosen, *required, *words], tiny_folder)
 
 
 @pytest.mark.usefixtures("folder")

@@ -152,7 +152,7 @@ def canonical_config(node: Any) -> Any:
     try:
         called = get_object(target)
         defaults = {name: parameter.default for name, parameter in parameters(called).items()}
-    except (ImportError, ValueError, TypeError):  # `build` says what is wrong with it
+    except (ImportError, AttributeError, ValueError, TypeError):  # `build` says what is wrong with it
         return [str(target), arguments]
     changed = {
         name: value

@@ -6,6 +6,7 @@ This module does not import torch, so commands that need no model start fast.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -45,10 +46,12 @@ def check_overrides(overrides: Sequence[str]) -> None:
         try:
             OverridesParser.create().parse_override(override)
         except HydraException as error:
+            name, equals, value = override.partition("=")
+            escaped = value.replace('"', '\\"')
+            example = shlex.quote(f'{name}="{escaped}"') if equals else f"{name}=…"
             raise InputError(
-                f"{override!r} cannot be read: write key=value, and put quotes around a value with a special "
-                "character, once for the shell and once for the value, such as "
-                "'negatives.phrases=\"ugly:0.8, deformed:0.5\"'"
+                f"{override!r} cannot be read; an override is key=value, and a value with letters other than "
+                f"English ones or with special characters needs two pairs of quotes, such as {example}"
             ) from error
 
 
