@@ -27,6 +27,7 @@ import cfg_lab.track.__main__ as track_command
 from cfg_lab import score
 from cfg_lab.negatives import ModelNegative
 from cfg_lab.options import CONFIG
+from cfg_lab.report.document import TOKEN_BUDGET
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
@@ -250,3 +251,17 @@ def test_extras_of_install_commands_exist() -> None:
     named = {name for path in paths for name in re.findall(r"cfg_lab\[(\w+)\]", path.read_text())}
     assert named
     assert named <= extras.keys()
+
+
+@pytest.mark.parametrize("size", ["nan", "-1", "inf", "much"])
+def test_a_size_of_the_page_that_is_no_size_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        report_command.main(["results/default", "--tokens", size])
+    assert "error: argument --tokens" in capsys.readouterr().err
+
+
+def test_the_default_that_the_help_of_the_page_prints_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        report_command.main(["--help"])
+    printed = re.findall(r"default: ([\d.]+)\)", capsys.readouterr().out)
+    assert [float(size) * 1e6 for size in printed] == [TOKEN_BUDGET]

@@ -59,7 +59,7 @@ class Sentiment:
 @lru_cache
 def _load_head() -> tuple[np.ndarray, float]:
     """Load the weights [384] and the bias of the regression that turns an embedding into a sentiment."""
-    head: dict[str, Any] = json.loads(HEAD.read_text())
+    head: dict[str, Any] = json.loads(HEAD.read_text(encoding="utf-8"))
     return np.array(head["weights"], np.float32), float(head["bias"])
 
 

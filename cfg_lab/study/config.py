@@ -83,7 +83,7 @@ def _composition_error(error: Exception) -> str:
             names = [str(path.relative_to(CONFIG)) for path in CONFIG.rglob("*") if path.is_dir()]
         keys = f"{prefix} has the keys" if prefix else "the keys are"
         return f"{key} is not a config key{nearest(key, names)}; {keys} {', '.join(siblings)}"
-    if isinstance(error, ValueError):  # OmegaConf's error for stop.a=…
+    if "invalid literal for int" in message:  # OmegaConf's error for stop.a=…
         return f"the items of a list are numbered from 0, as in prompts.prompts.0.text=…; {message}"
     return re.sub(r"\s+", " ", re.split("Config search path|See https", message)[0]).strip()
 
