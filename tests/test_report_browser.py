@@ -65,6 +65,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> pd.Dat
 
 Open = Callable[..., Any]
 ITEMS = "lists => lists.map(list => [...list.children].map(item => item.textContent))"
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WHERE = "(e => e.closest('section, form, nav')?.id || e.tagName)(document.activeElement)"
 
 
@@ -92,7 +93,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
             ),
         )
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=10_000)
+        page.wait_for_selector("html[data-ready]", timeout=120_000)
         return page
 
     yield opened
@@ -519,11 +520,11 @@ def test_a_table_that_goes_on_beyond_the_edge_fades_there(
     faded = "box => getComputedStyle(box).maskImage !== 'none'"
     for selector in ("#table .box", "#answer .box >> nth=0"):
         box = page.locator(selector)
-        page.wait_for_timeout(50)  # a ResizeObserver reports with the next frame
+        page.evaluate(TWO_FRAMES)  # a ResizeObserver reports with the next frame
         assert box.evaluate("box => box.scrollWidth > box.clientWidth + 1") is more, selector
         assert box.evaluate(faded) is more, selector
         box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
-        page.wait_for_timeout(50)
+        page.evaluate(TWO_FRAMES)
         assert not box.evaluate(faded), selector
 
 

@@ -583,10 +583,10 @@ def test_a_metric_of_zeros_and_ones_errs_in_at_most_5_percent() -> None:
 
 def test_a_sweep_of_500_cells_and_10_metrics_takes_less_than_a_minute() -> None:
     sums = normal(26, 64, 5000)
-    begin = time.perf_counter()
+    begin = time.process_time()  # seconds of this process, however busy the machine is
     mean_intervals(sums, np.full(sums.shape, 2.0))
     paired_differences(sums, np.full(sums.shape, 2.0))
-    assert time.perf_counter() - begin < 60  # it takes 5 s on one core; a loop over texts takes minutes
+    assert time.process_time() - begin < 60  # it takes 5 s on one core; a loop over texts takes minutes
 
 
 @pytest.mark.parametrize("prompts", [16, 24])

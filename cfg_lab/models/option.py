@@ -59,7 +59,7 @@ def option_call(explicit: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     while (name := arguments["name"]) not in visited and name in options.option_names("model"):
         visited.add(name)
         path = options.CONFIG / "model" / f"{name}.yaml"
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         defaults = {key: value for key, value in values.items() if not key.startswith("_")}
         arguments = {**defaults, **arguments, "name": defaults.get("name", name)}
         target = values.get("_target_", LOAD_MODEL)

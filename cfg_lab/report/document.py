@@ -79,7 +79,7 @@ def document(
     facts = {**design(cells.axes, roles, bool(comparisons.primary)), **_option_descriptions(cells)}
     script = page_script()
     return _fill(
-        (FOLDER / "page.html").read_text(),
+        (FOLDER / "page.html").read_text(encoding="utf-8"),
         {
             "title": escape(record.name),
             "size": _size(results, cells, scope),
@@ -94,7 +94,7 @@ def document(
                 list(zip(cells.ids, cells.labels, strict=True)),
                 constant_settings(results, cells),
             ),
-            "style": "".join((FOLDER / "css" / f"{name}.css").read_text() for name in STYLES),
+            "style": "".join((FOLDER / "css" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
             "policy": _policy(script),
             "data": as_script_text(payload),
             "packs": "".join(
@@ -152,7 +152,7 @@ def _option_descriptions(cells: Cells) -> dict[str, str]:
         group = axis.key.replace(".", "/")
         known = option_names(group)
         for value in filter(known.__contains__, map(value_text, axis.values)):
-            first_line = (CONFIG / group / f"{value}.yaml").read_text().partition("\n")[0]
+            first_line = (CONFIG / group / f"{value}.yaml").read_text(encoding="utf-8").partition("\n")[0]
             descriptions[f"{escape(axis.name)} {value}"] = escape(first_line.removeprefix("# "))
     return descriptions if len(descriptions) <= MOST_OPTIONS else {}
 

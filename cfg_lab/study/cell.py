@@ -106,6 +106,12 @@ class Study:
         _check_whole("max_rows", self.max_rows, 1)
 
 
+_MOST = {"samples": 100_000}
+"""Largest values that a study can be planned with. Every other number is a column of 64 bits."""
+
+
 def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    most = _MOST.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= (most or 2**63 - 1):
+        requirement = f"from {least} to {most:,}" if most else f"of at least {least}, and at most 64 bits"
+        raise InputError(f"{name} must be a whole number {requirement}, got {value!r}")

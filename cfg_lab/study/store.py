@@ -160,7 +160,7 @@ class Store:
     def read_text(self, name: str) -> str | None:
         """The content of a text file, None if there is no such file."""
         path = self.root / name
-        return path.read_text() if path.is_file() else None
+        return path.read_text(encoding="utf-8") if path.is_file() else None
 
     def costs(self) -> list[dict[str, Any]]:
         """What decoding cost: the values of one `DecodingCost` per run and model, the oldest first.
@@ -171,7 +171,7 @@ class Store:
         costs: list[dict[str, Any]] = []
         for path in (self.root / "costs").glob("[!.]*.json"):
             try:
-                cost = json.loads(path.read_text())
+                cost = json.loads(path.read_text(encoding="utf-8"))
                 costs.append({name: cost[name] for name in COST_FIELDS})
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error
