@@ -64,24 +64,20 @@ class ChatTemplate:
         Raises:
             InputError: the template refuses a message, or leaves it out.
         """
-        rendered = self._render(text, system)
-        if self._leaves_out(rendered, text, system):
-            # Templates of multimodal models can read a message as a list of parts.
-            rendered = self._render(text, system, as_parts=True)
-            if left_out := self._leaves_out(rendered, text, system):
-                raise InputError(f"the chat template of model {self.model!r} leaves out the {left_out}")
-        return rendered
+        left_out = ""
+        for as_parts in (False, True):  # templates of multimodal models can read a message as a list of parts
+            rendered = self._render(text, system, as_parts)
+            # A system message can have an effect without being shown, such as the command /no_think. So what
+            # is not shown is left out only if the text without it is the same.
+            if text.strip() not in rendered and rendered == self._render("", system, as_parts):
+                left_out = f"prompt {text!r}"
+            elif system and system.strip() not in rendered and rendered == self._render(text, None, as_parts):
+                left_out = f"system message {system!r}"
+            else:
+                return rendered
+        raise InputError(f"the chat template of model {self.model!r} leaves out the {left_out}")
 
-    def _leaves_out(self, rendered: str, text: str, system: str | None) -> str:
-        """Name the message that has no effect on the rendered text; empty if both messages have one."""
-        if text.strip() not in rendered and rendered == self._render("", system):
-            return f"prompt {text!r}"
-        # A system message can have an effect without being shown, such as the command /no_think.
-        if system is not None and system.strip() not in rendered and rendered == self._render(text, None):
-            return f"system message {system!r}"
-        return ""
-
-    def _render(self, text: str, system: str | None, *, as_parts: bool = False) -> str:
+    def _render(self, text: str, system: str | None, as_parts: bool) -> str:
         contents = {"system": system, "user": text}
         messages = [
             {"role": role, "content": [{"type": "text", "text": content}] if as_parts else content}
@@ -124,14 +120,14 @@ def find_template(
     if source is None and choice is not None and tokenizer is not None:
         with errors_of_libraries(
             f"model.chat_template is {choice!r}, which is neither a file nor a template of model {model!r} "
-            f"({', '.join(templates) or 'it has none'})"
+            f"({', '.join(sorted(templates)) or 'it has none'})"
         ):
             source = Path(choice).read_text(encoding="utf-8")
     if source is not None:
         return ChatTemplate(model=model, tokenizer=tokenizer, source=source, arguments=arguments or {})
     if templates:
         raise InputError(
-            f"model {model!r} has the chat templates {', '.join(templates)} and no default; "
+            f"model {model!r} has the chat templates {', '.join(sorted(templates))} and no default; "
             "choose one with model.chat_template=…, or set model.prompt_format=plain"
         )
     for key, value in {"chat_template": choice, "template_arguments": arguments}.items():

@@ -22,7 +22,7 @@ from cfg_lab.models.adapter import ADAPTER_CONFIG, adapter_files, with_adapter
 from cfg_lab.models.fingerprint import content_hash, fingerprint_of_files, fingerprint_of_parameters
 from cfg_lab.models.layer_skipping import without_layers
 from cfg_lab.models.pretrained import load_pretrained
-from cfg_lab.models.quantization import quantization_config
+from cfg_lab.models.quantization import quantization_config, stored_quantization
 from cfg_lab.models.remote_code import hash_of_remote_code
 from cfg_lab.models.weight_files import check_whole, file_of, weight_files
 
@@ -56,6 +56,11 @@ class Checkpoint:
     quantization: Mapping[str, Any] | None = None
     attn_implementation: str | None = None
     trust_remote_code: bool = False
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the loaded weights are quantized: by `quantization`, or in the files already."""
+        return self.quantization is not None or stored_quantization(self.config) is not None
 
     @cached_property
     def generation_config(self) -> Any:
@@ -104,17 +109,15 @@ class Checkpoint:
         if self.gguf_file is not None:
             arguments |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
         if self.quantization is not None:
-            # Quantized weights cannot move to another device later.
-            arguments |= {
-                "quantization_config": quantization_config(self.quantization),
-                "device_map": {"": self.device},
-            }
+            arguments["quantization_config"] = quantization_config(self.quantization)
+        if self.quantized:
+            arguments["device_map"] = {"": self.device}  # quantized weights cannot move to a device later
         model = self._from_pretrained(**arguments)
         if self.adapter is not None:
-            model = with_adapter(model, self.adapter, merge=self.quantization is None)
+            model = with_adapter(model, self.adapter, merge=not self.quantized)
         if self.skip_layers is not None:
             model = without_layers(model, self.skip_layers)
-        return model if self.quantization is not None else model.to(self.device)
+        return model if self.quantized else model.to(self.device)
 
     def _from_pretrained(self, **arguments: Any) -> Any:
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
@@ -136,14 +139,18 @@ class Checkpoint:
         """Raise InputError if the weights do not fit, in the cases in which this is likely.
 
         transformers compares names and shapes in the files with the model, but reads no values (20 ms for a
-        small model). The likely cases are a checkpoint that was saved from a model of another class, and an
-        attention function that does not exist.
+        small model). The likely cases are a checkpoint that was saved from a model of another class, an
+        adapter of another model, and an attention function that does not exist.
         """
-        expected: Any = cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING).get(type(self.config))
+        expected: Any = cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING).get(type(self.config), None)
         architectures: list[str] = self.config.architectures or []
         usual = expected is None or architectures == [expected.__name__]
-        if self.quantization is None and not (usual and self.attn_implementation is None):
-            self._from_pretrained(device_map="meta")
+        if stored_quantization(self.config) is None and not (
+            usual and self.attn_implementation is None and self.adapter is None
+        ):
+            model = self._from_pretrained(device_map="meta")
+            if self.adapter is not None:
+                with_adapter(model, self.adapter, merge=False)
 
     def _settings_beyond_default(self) -> dict[str, Any]:
         """Settings that change what the model computes, as name -> JSON data, without those of None.

@@ -24,7 +24,7 @@ from cfg_lab.models.layer_skipping import check_skip
 from cfg_lab.models.library_errors import errors_of_libraries
 from cfg_lab.models.option import with_option_defaults
 from cfg_lab.models.packaged import PACKAGED, packaged_model
-from cfg_lab.models.quantization import quantization_settings
+from cfg_lab.models.quantization import check_stored_quantization, quantization_settings
 from cfg_lab.models.source import LoadedModel
 from cfg_lab.models.tokenizer import load_tokenizer
 from cfg_lab.options import option_names
@@ -107,6 +107,7 @@ def load_model(
         ):
             config = cast("Any", AutoConfig).from_pretrained(location, **arguments)
         _check_kind(name, config, trust_remote_code)
+        check_stored_quantization(config, name, quantization)
         tokenizer = load_tokenizer(name, location, arguments)
     if adapter is not None:
         adapter_files(adapter)  # checks them
@@ -134,7 +135,7 @@ def load_model(
         tokenizer,
         prompt_format,
         # Packed layers compute attention in a way of their own, with weights that are not quantized.
-        pack=settings is None and attn_implementation is None,
+        pack=not source.quantized and attn_implementation is None,
         chat_template=chat_template,
         template_arguments=template_arguments,
     )

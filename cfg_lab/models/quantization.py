@@ -43,9 +43,43 @@ def quantization_settings(quantization: str | Mapping[str, Any]) -> dict[str, An
         config: Any = quantization_config(settings)
         if unknown := [key for key in settings if not hasattr(config, key)]:
             raise InputError(f"{described}, but {type(config).__name__} has no argument {', '.join(unknown)}")
-        quantizer: Any = auto.AutoHfQuantizer.from_config(config, pre_quantized=False)
-        quantizer.validate_environment(device_map=None, weights_only=True)
+        _check_environment(config, pre_quantized=False)
     return settings
+
+
+def stored_quantization(config: Any) -> Any:
+    """The quantization config of a checkpoint whose weights are quantized in its files; None for others.
+
+    Args:
+        config: the transformers config of the checkpoint.
+    """
+    stored = getattr(config, "quantization_config", None)
+    return stored or getattr(config.get_text_config(), "quantization_config", None)
+
+
+def check_stored_quantization(config: Any, model: str, quantization: object) -> None:
+    """Raise InputError if the weights in a checkpoint's files are quantized, and cannot be used here.
+
+    Args:
+        config: the transformers config of the checkpoint.
+        model: name of the model, for messages of errors.
+        quantization: the value of `model.quantization`, which must be None for quantized files.
+    """
+    stored = stored_quantization(config)
+    if stored is not None:
+        if quantization is not None:
+            raise InputError(
+                f"model.quantization is {quantization!r}, but the weights of model {model!r} are quantized "
+                "already; set model.quantization=null"
+            )
+        with errors_of_libraries(f"model {model!r} has quantized weights, which cannot be used here"):
+            _check_environment(stored, pre_quantized=True)
+
+
+def _check_environment(config: Any, *, pre_quantized: bool) -> None:
+    """Raise an error if a package or a device is missing that a quantization method needs."""
+    quantizer: Any = auto.AutoHfQuantizer.from_config(config, pre_quantized=pre_quantized)
+    quantizer.validate_environment(device_map=None, weights_only=True)
 
 
 def quantization_config(settings: Mapping[str, Any]) -> Any:
