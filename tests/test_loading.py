@@ -17,6 +17,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tokenizers import AddedToken
 from transformers import (
     ApertusConfig,
@@ -40,6 +42,8 @@ from cfg_lab.metrics import Classifier
 from cfg_lab.models import LanguageModel, from_transformers, load_classifier, load_evaluator, packaged
 from cfg_lab.models.checkpoint import Checkpoint
 from cfg_lab.models.embedder import Embedder
+from cfg_lab.options import CONFIG
+from cfg_lab.study.build import canonical_config
 from tests.cli import on, shell, sweep
 from tests.conftest import SHAPE, make_model, make_tokenizer
 from tests.test_models import save, tokens_of, write_gguf
@@ -268,6 +272,13 @@ def test_a_folder_without_a_tokenizer_is_refused(kind: str, tmp_path: Path) -> N
     assert f"model '{folder}' has no tokenizer; save the tokenizer" in refusal(tmp_path, folder)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "poem"}', '{"model_type": 1}'])
+def test_a_config_that_cannot_be_read_is_refused(content: str, tmp_path: Path) -> None:
+    folder = save(make_model("rotary"), tmp_path / "model")
+    (folder / "config.json").write_text(content)
+    assert f"the config of model '{folder}' cannot be read: " in refusal(tmp_path, folder)
+
+
 def test_a_tokenizer_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     folder = save(make_model("rotary"), tmp_path / "model")
     (folder / "tokenizer.json").write_text("{broken")
@@ -457,6 +468,27 @@ def test_a_model_of_a_negative_is_checked_as_the_generator_is(tmp_path: Path, ti
     assert "has no weights for lm_head.weight" in refusal(
         tmp_path, tiny_folder, *negative, f"negatives.models.amateur.name={folder}"
     )
+
+
+@pytest.mark.parametrize("option", ["amateur", "early_exits"])
+def test_a_weaker_generator_is_loaded_from_the_files_of_the_generator(option: str) -> None:
+    values = {
+        "revision": "v2",
+        "gguf_file": "x.gguf",
+        "adapter": "org/adapter",
+        "quantization": {"quant_method": "quanto", "weights": "int4"},
+        "attn_implementation": "eager",
+        "trust_remote_code": True,
+    }
+    generator = [f"model.{key}={value}" for key, value in values.items() if key != "quantization"]
+    generator.append("model.quantization={quant_method:quanto,weights:int4}")
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = compose("sweep", overrides=[f"negatives={option}", *generator])
+        plain = compose("sweep", overrides=[f"negatives={option}"])
+    for loader in OmegaConf.to_container(config.negatives.models, resolve=True).values():
+        assert {key: loader[key] for key in values} == values
+    for loader in OmegaConf.to_container(plain.negatives.models, resolve=True).values():
+        assert canonical_config(loader)[1].keys() <= {"name", "skip_layers"}, "the ids of cells would change"
 
 
 def test_the_command_prints_one_sentence_and_exits_with_status_2(tmp_path: Path) -> None:
@@ -698,7 +730,8 @@ def test_quantized_files_are_checked_too(tmp_path: Path) -> None:
     stored = {"quant_method": "poem"}
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": stored}))
     assert refusal(tmp_path, folder).startswith(
-        f"model '{folder}' has quantized weights, which cannot be used here: Unknown quantization type, got poem"
+        f"model '{folder}' has quantized weights, which cannot be used here: "
+        "Unknown quantization type, got poem"
     )
     assert "are quantized already; set model.quantization=null" in refusal(
         tmp_path, folder, "model.quantization={quant_method:gptq,bits:4}"
@@ -740,10 +773,10 @@ def test_gguf_files_that_cannot_be_used_are_refused(tmp_path: Path, tiny_folder:
         "model.quantization={quant_method:gptq,bits:4}",
     )
     content = file.read_bytes()
-    file.write_bytes(content[:-100])
-    assert f"model '{folder}' cannot be loaded" in refusal(tmp_path, folder, "model.gguf_file=tiny.gguf")
-    file.write_bytes(b"poem")
-    assert f"model.name is '{folder}'" in refusal(tmp_path, folder, "model.gguf_file=tiny.gguf")
+    for broken in (content[:-100], content[:100], b"poem", b""):
+        file.write_bytes(broken)
+        sentence = refusal(tmp_path, folder, "model.gguf_file=tiny.gguf")
+        assert sentence.startswith(f"model.gguf_file is 'tiny.gguf', which cannot be read in '{folder}': ")
 
 
 # Revisions and code of the hub
@@ -773,7 +806,7 @@ def test_a_revision_chooses_weights_tokenizer_and_template(
     assert tokens_of(main) == tokens_of(load_model(str(tiny_folder)))
     assert tokens_of(v2) == tokens_of(load_model(str(other)))
     assert v2.source.generation_config.eos_token_id == 7
-    with pytest.raises(InputError, match="model.name is 'org/tiny'"):
+    with pytest.raises(InputError, match=r"model\.name is 'org/tiny'"):
         load_model(name, revision="v3")
 
 
@@ -808,8 +841,8 @@ def test_code_of_a_checkpoint_runs_only_if_it_is_trusted_and_is_part_of_the_fing
         config |= {"model_type": "scaled", "auto_map": classes}
         (folder / "config.json").write_text(json.dumps(config))
         assert refusal(tmp_path, folder) == (
-            f"model '{folder}' needs Python code that comes with its checkpoint; read the code, then allow it "
-            "with model.trust_remote_code=true"
+            f"model '{folder}' needs Python code that comes with its checkpoint; read the code, then "
+            "allow it with model.trust_remote_code=true"
         )
         model = load_model(str(folder), trust_remote_code=True)
         torch.testing.assert_close(model.module(IDS).logits, scale * make_model("rotary")(IDS).logits)

@@ -94,21 +94,18 @@ def load_model(
     torch_dtype = _dtype(dtype, torch_device)
     location = str(packaged_model(name)) if name in PACKAGED else str(name)
     _check_files(name, location, revision, gguf_file)
-    settings = None if quantization is None else quantization_settings(quantization)
-    if settings and gguf_file:
+    if quantization is not None and gguf_file is not None:
         raise InputError("model.quantization and model.gguf_file cannot be combined; set one of them to null")
     arguments: dict[str, Any] = {"trust_remote_code": bool(trust_remote_code)}
     arguments |= {} if revision is None else {"revision": str(revision)}
     arguments |= {} if gguf_file is None else {"gguf_file": gguf_file}
     with _advice_on_remote_code(name):
-        with errors_of_libraries(
-            f"model.name is {name!r}, which is neither an option of conf/model "
-            f"({', '.join(option_names('model'))}), nor a folder with a model, nor a reachable hub id"
-        ):
+        with errors_of_libraries(_unreadable(name, location, gguf_file)):
             config = cast("Any", AutoConfig).from_pretrained(location, **arguments)
         _check_kind(name, config, trust_remote_code)
         check_stored_quantization(config, name, quantization)
         tokenizer = load_tokenizer(name, location, arguments)
+    settings = None if quantization is None else quantization_settings(quantization)
     if adapter is not None:
         adapter_files(adapter)  # checks them
         name = f"{name} with adapter {adapter}"
@@ -191,6 +188,18 @@ def _check_files(name: str, location: str, revision: str | None, gguf_file: str 
                 "model.name the model that it was trained for"
             )
         check_peft()  # without it, transformers would load the model and leave out the adapter
+
+
+def _unreadable(name: str, location: str, gguf_file: str | None) -> str:
+    """Begins the message of an error in reading a model's config."""
+    if gguf_file is not None:
+        return f"model.gguf_file is {gguf_file!r}, which cannot be read in {name!r}"
+    if Path(location, "config.json").is_file():
+        return f"the config of model {name!r} cannot be read"
+    return (
+        f"model.name is {name!r}, which is neither an option of conf/model "
+        f"({', '.join(option_names('model'))}), nor a folder with a model, nor a reachable hub id"
+    )
 
 
 def _check_kind(name: str, config: Any, trust_remote_code: bool) -> None:
