@@ -264,7 +264,9 @@ def test_tokens_are_not_merged_across_the_suffix() -> None:
     """A tokenizer that would join the last letter of the prompt with the first of the suffix."""
     tokenizer = make_tokenizer()
     tokenizer.add_tokens(["ab"])
-    model = from_transformers(make_model("rotary"), tokenizer)
+    larger_model = make_model("rotary")
+    larger_model.resize_token_embeddings(len(tokenizer))
+    model = from_transformers(larger_model, tokenizer)
     assert len(model.encode("xab")) == 2
     (branch,) = SuffixNegative(suffix="b").branches(Prompt(id="1", text="xa"), model)
     assert branch.ids == (*model.encode("xa"), *model.encode("b"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.errors import InputError
+from cfg_lab.models.chat_template import ChatTemplate, find_template
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.kv_cache import KVBufferCache
 from cfg_lab.models.source import ModelSource
+from cfg_lab.models.token_ids import check_characters, token_ids
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
@@ -36,9 +38,12 @@ class LanguageModel:
             unchanged, "auto" is chat if the tokenizer has a template, else plain.
         pack: replace the linear layers by faster ones if `onednn.supports` the model (only on CPUs). The
             transformers model still works, but its weights are no longer plain parameters.
+        chat_template: which chat template to use, see `find_template`.
+        template_arguments: values for variables that the chat template reads.
 
     Raises:
-        InputError: the prompt format does not exist, or is "chat" without a chat template.
+        InputError: the prompt format does not exist, or is "chat" without a chat template; or an argument
+            does not fit the chat template.
     """
 
     name: str
@@ -46,6 +51,8 @@ class LanguageModel:
     tokenizer: Any
     prompt_format: PromptFormat = "auto"
     pack: bool = False
+    chat_template: str | None = None
+    template_arguments: Mapping[str, Any] | None = None
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
 
@@ -55,7 +62,7 @@ class LanguageModel:
                 f"model.prompt_format must be one of {', '.join(get_args(PromptFormat))}, "
                 f"got {self.prompt_format!r}"
             )
-        if self.prompt_format == "chat" and not self._has_template:
+        if not self.chat and self.prompt_format == "chat":
             raise InputError(
                 f"model.prompt_format=chat, but model {self.name!r} has no chat template; "
                 "use plain, or an instruction-tuned model"
@@ -191,12 +198,13 @@ class LanguageModel:
 
     @property
     def chat(self) -> bool:
-        """Whether prompts are rendered with the chat template."""
-        return self.prompt_format != "plain" and self._has_template
+        """Whether prompts are rendered with a chat template."""
+        return self._template is not None
 
-    @property
-    def _has_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        tokenizer = None if self.prompt_format == "plain" else self.tokenizer
+        return find_template(tokenizer, self.name, self.chat_template, self.template_arguments)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -227,24 +235,30 @@ class LanguageModel:
             system: the system message, only for chat models; None uses the chat template's default.
 
         Raises:
-            InputError: a system message is given, but the model is used without a chat template.
+            InputError: a system message is given, but the model is used without a chat template; the chat
+                template refuses the prompt; or the tokenizer cannot read the text, or does not fit the model.
         """
-        if not self.chat:
-            if system is not None:
-                raise InputError(
-                    f"prompts.system is {system!r}, but model {self.name!r} is used without a chat template; "
-                    "leave system unset"
-                )
-            return tuple(self.tokenizer(text).input_ids) or self.bos
-        messages = [{"role": "user", "content": text}]
+        check_characters(text)
+        check_characters(system or "")
+        if self._template is not None:
+            return self._token_ids(self._template.render(text, system), special=False)
         if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
+            raise InputError(
+                f"prompts.system is {system!r}, but model {self.name!r} is used without a chat template; "
+                "leave system unset"
+            )
+        return self._token_ids(text, special=True) or self.bos
 
     def encode_suffix(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that continues a context, without chat template and special tokens."""
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        """Token ids of a text that continues a context, without chat template and special tokens.
+
+        Raises:
+            InputError: the tokenizer cannot read the text, or does not fit the model.
+        """
+        return self._token_ids(text, special=False)
+
+    def _token_ids(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return token_ids(self.tokenizer, text, self.vocab_size, self.name, special=special)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Convert the ids of new tokens to text, without special tokens."""

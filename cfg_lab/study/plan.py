@@ -31,6 +31,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
     # Without random sampling all samples of a prompt are equal, so there is only one, whatever `samples` is.
     samples = cell.samples if cell.sampling.random else 1
     decoder = Decoder(model, max_rows, cell.negatives.other_models())
+    fingerprint = model.fingerprint  # an error of the weights is not an error of a prompt
     for set_prompt in cell.prompts:
         prompt = _with_phrases(set_prompt, cell.negatives)
         try:
@@ -50,7 +51,7 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
                     top=cell.top,
                 )
                 decoder.check(request)
-                completion_id = request.id(model.fingerprint)
+                completion_id = request.id(fingerprint)
                 yield PlannedText(prompt=prompt, request=request, completion_id=completion_id)
         except InputError as error:
             raise InputError(f"prompt {prompt.id!r}: {error}") from error
