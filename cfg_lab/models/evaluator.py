@@ -54,7 +54,7 @@ def log_probs(
             context = model.encode(prompt.text, prompt.system)
         else:
             context = model.encode(prompt.text + ("" if text[:1].isspace() else separator))
-        tokens = tuple(model.tokenizer(text, add_special_tokens=False).input_ids)
+        tokens = model.encode_suffix(text)
         longest_context = model.context_length - len(tokens)
         if tokens and longest_context > 0:
             requests[number] = Request(positive=context[-longest_context:], max_new_tokens=len(tokens))

@@ -23,6 +23,7 @@ from cfg_lab.options import option_names
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.provenance import command_line, environment_file
+from cfg_lab.study.stop_strings import stop_strings
 from cfg_lab.study.store import IDENTITY_VERSION, Store
 
 SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_GROUPS, "stop"))
@@ -96,7 +97,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
         if key not in shared:
             shared[key] = build(config, group)
     single_values = {key: config[key] for key in SINGLE_VALUES}
-    stop = tuple(config.stop)
+    stop = stop_strings(config.stop)
     return Cell(
         identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings,
@@ -193,7 +194,11 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
     # Hydra's choices leave out groups of which several options are chosen.
     modifiers: Mapping[str, Any] = plain["guidance"].get("modifiers") or {}
     settings["guidance.modifiers"] = f"[{','.join(modifiers)}]"
-    return settings | {key: config[key] for key in SINGLE_VALUES} | {"stop": json.dumps(list(config.stop))}
+    return (
+        settings
+        | {key: config[key] for key in SINGLE_VALUES}
+        | {"stop": json.dumps(stop_strings(config.stop))}
+    )
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
