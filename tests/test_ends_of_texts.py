@@ -375,7 +375,7 @@ NOT_APPLIED: dict[str, Any] = {
     "bad_words_ids": [[4, 5]],
     "sequence_bias": [[[6], -2.0]],
     "forced_bos_token_id": 7,
-    "forced_eos_token_id": 8,
+    "forced_eos_token_id": 0,
     "repetition_penalty": 1.2,
     "encoder_repetition_penalty": 1.1,
     "no_repeat_ngram_size": 3,

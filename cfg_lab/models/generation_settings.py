@@ -28,9 +28,9 @@ _NO_EFFECT: dict[str, Any] = {
     "guidance_scale": 1,
     "watermarking_config": None,
 }
-"""Settings that the lab does not apply, as `generate` of transformers does: name -> value without effect.
+"""Settings that `generate` of transformers applies and the lab does not: name -> value without effect.
 
-None, 0 and an empty list have no effect either.
+None, an empty list and an empty mapping have no effect either.
 """
 
 
@@ -67,4 +67,4 @@ def settings_not_applied(generation_config: Any, config: Any) -> dict[str, Any]:
     settings = {name: getattr(generation_config, name, None) for name in _NO_EFFECT}
     if config.is_encoder_decoder:
         del settings["forced_bos_token_id"]
-    return {name: value for name, value in settings.items() if value and value != _NO_EFFECT[name]}
+    return {name: value for name, value in settings.items() if value not in (None, [], {}, _NO_EFFECT[name])}
