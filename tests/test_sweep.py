@@ -356,7 +356,10 @@ BAD = {
     "metrics=[evaluate]": r"metrics\.evaluate\.module has no value yet",
     "results_root=/proc/nothing": r"results_root/name is '/proc/nothing/study', where nothing can be written",
     "name=a,b": r"name cannot vary within a sweep",
-    'stop=[""]': r"stop must be a list of texts",
+    'stop=[""]': r"stop must be a text or a list of texts, none of them empty .* got \[''\]",
+    "stop=5": r"stop must be a text .* got 5",
+    "stop=null": r"stop must be a text .* got None",
+    'stop=["</s>."]': r"stop has '</s>\.', which contains the special token '</s>' of model",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
 from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_LEAST_0, AT_LEAST_1, ColumnInfo
 from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
@@ -57,6 +58,7 @@ class Evaluator:
             "evaluator*_bits_per_byte": _BITS_PER_BYTE,
         }
     )
+    version: ClassVar[int] = 2  # 1 scored some texts with a space before them that they do not have
     model: str
     loader: Callable[[str, str], Evaluate] = field(repr=False)
     separator: str = "\n"

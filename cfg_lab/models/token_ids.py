@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cfg_lab.errors import InputError
@@ -19,22 +20,24 @@ def check_characters(text: str) -> None:
         ) from error
 
 
-def token_ids(tokenizer: Any, text: str, vocab_size: int, model: str, *, special: bool) -> tuple[int, ...]:
+def token_ids(
+    encode: Callable[[str], Sequence[int]], text: str, tokenizer: Any, vocab_size: int, model: str
+) -> tuple[int, ...]:
     """Token ids of a text.
 
     Args:
-        tokenizer: a transformers tokenizer.
+        encode: converts a text to token ids, by the tokenizer.
         text: any text.
+        tokenizer: a transformers tokenizer, for messages of errors.
         vocab_size: number of tokens that the model knows.
         model: name of the model, for messages of errors.
-        special: let the tokenizer add its special tokens, such as the beginning-of-sequence token.
 
     Raises:
         InputError: the tokenizer cannot read the text, or gives an id that the model does not know.
     """
     check_characters(text)
     with errors_of_libraries(f"the tokenizer of model {model!r} cannot read the text"):
-        ids = tuple(map(int, tokenizer(text, add_special_tokens=special).input_ids))
+        ids = tuple(map(int, encode(text)))
     if text.strip() and not ids:
         raise InputError(f"the tokenizer of model {model!r} makes no tokens of the text {text!r}")
     if ids and max(ids) >= vocab_size:

@@ -22,6 +22,7 @@ from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build, check_option, nearest, plain_config
 from cfg_lab.study.provenance import command_line, environment_file
 from cfg_lab.study.results_folder import results_folder, study_name
+from cfg_lab.study.stop_strings import stop_strings
 from cfg_lab.study.store import IDENTITY_VERSION, Store
 
 SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_GROUPS, "stop"))
@@ -97,8 +98,6 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     for key in (*SINGLE_VALUES, "stop"):
         if key not in values:
             raise InputError(f"{key} has no value; set +{key}=…")
-    if not isinstance(values["stop"], list | str):
-        raise InputError(f"stop must be a list of texts, got {values['stop']!r}")
     plain: dict[str, Any] = {group: values[group] for group in SETTING_GROUPS}
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
@@ -113,7 +112,7 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
         if key not in shared:
             shared[key] = build(config, group)
     single_values = {key: values[key] for key in SINGLE_VALUES}
-    stop = tuple(config.stop)
+    stop = stop_strings(values["stop"])
     return Cell(
         identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings,
@@ -196,7 +195,11 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
     # Hydra's choices leave out groups of which several options are chosen.
     modifiers: Mapping[str, Any] = plain["guidance"].get("modifiers") or {}
     settings["guidance.modifiers"] = f"[{','.join(modifiers)}]"
-    return settings | {key: config[key] for key in SINGLE_VALUES} | {"stop": json.dumps(list(config.stop))}
+    return (
+        settings
+        | {key: config[key] for key in SINGLE_VALUES}
+        | {"stop": json.dumps(stop_strings(config.stop))}
+    )
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -68,8 +68,6 @@ class Cell:
     def __post_init__(self) -> None:
         for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0), ("top", 0)):
             _check_whole(name, getattr(self, name), least)
-        if not all(isinstance(string, str) and string for string in self.stop):
-            raise InputError(f"stop must be a list of texts that are not empty, got {list(self.stop)!r}")
 
     @cached_property
     def id(self) -> str:

@@ -94,7 +94,8 @@ class Decoded:
 
     Attributes:
         planned: the plan of the text, made before decoding: prompt, request and id.
-        completion: the result of decoding: tokens, and the trace (numbers about each step).
+        completion: the result of decoding: tokens, and the trace (numbers about each step). Tokens of a stop
+            string are left out.
         models: the model of each context of the request. The positive context comes first.
         text: the generated text without the prompt, cut before the first stop string.
         other_texts: the next best texts of a beam search, best first.
@@ -152,7 +153,7 @@ COMPLETION_COLUMNS = (
     Column(
         "stop_token",
         pa.bool_(),
-        lambda decoded: decoded.completion.tokens[-1] in decoded.completion.request.stop_ids,
+        lambda decoded: len(decoded.completion.text_tokens) < len(decoded.completion.tokens),
         shown=False,
     ),
     # The text of each token.

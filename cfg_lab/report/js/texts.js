@@ -311,7 +311,7 @@ async function textBody(cell, completion, withTokens) {
   if (withTokens) {
     const view = await tokenView(completion);
     if (view) return { body: html("div", { class: "body" }, view), note: "" };
-    return { body: plain, note: "The tokens of this text were left out." };
+    return { body: plain, note: text && "The tokens of this text were left out." };
   }
   if (state.mode !== "differences") return { body: plain, note: "" };
   const row = rowOf(baselineOf(cell));
