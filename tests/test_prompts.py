@@ -45,7 +45,13 @@ def write(path: Path, records: Sequence[dict[str, Any]], start: str = "", newlin
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(start)
         if path.suffix == ".csv":
-            writer = csv.DictWriter(file, list(records[0]), lineterminator=newline)
+            # Python 3.11 does not quote a carriage return by itself.
+            quoting = (
+                csv.QUOTE_ALL
+                if any("\r" in str(value) for record in records for value in record.values())
+                else csv.QUOTE_MINIMAL
+            )
+            writer = csv.DictWriter(file, list(records[0]), lineterminator=newline, quoting=quoting)
             writer.writeheader()
             writer.writerows(records)
         elif path.suffix == ".jsonl":
@@ -76,6 +82,7 @@ LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
     st.sampled_from(["\n", "\r\n"]),
 )
 @example("jsonl", [("a\u2028b\x85c\x0cd\x1ee", None)], "\n")
+@example("csv", [("\r0", "0\r"), ("0\r\n", None)], "\n")
 @example("csv", [("a\u2028b\x85c\x0cd\x1ee", "\N{BYTE ORDER MARK}x")], "\r\n")
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, ending: str, texts: list[tuple[str, str | None]], newline: str
@@ -266,6 +273,8 @@ def unescaped(text: str) -> str:
             "row that begins in line 3 is not CSV: unexpected end of data",
         ),
         ("p.csv", 'text,id\na,1\n"b,2\n"c",3\n', "row that begins in line 3 is not CSV: ',' expected after"),
+        ("p.csv", "text\nOne\rTwo\n", "line 2 is not CSV: new-line character seen in unquoted field"),
+        ("p.csv", "text\rOne\rTwo\r", "line 1 is not CSV: new-line character seen in unquoted field"),
         ("p.csv", f"text\n{'x' * 200_000}\n", "line 2 is not CSV: field larger than field limit"),
         ("p.csv", "text,id,text\na,1,b\n", "the header has the name 'text' 2 times"),
         ("p.csv", "text\na\0b\n", "line 2 has a NUL character"),

@@ -120,8 +120,9 @@ def _csv_rows(text: str, *, skip_spaces: bool) -> Iterator[tuple[int, list[str]]
         text: content of a CSV file.
         skip_spaces: whether to skip spaces after a comma.
     """
-    # Without `strict`, a quotation mark that is never closed would swallow the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=skip_spaces)
+    # Without `strict`, a quotation mark that is never closed would swallow the rest of the file. Without
+    # `newline`, a carriage return inside a text would end the row.
+    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True, skipinitialspace=skip_spaces)
     line = 1
     try:
         for row in reader:
