@@ -193,8 +193,9 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
         }
         settings |= dict(_flat(group, plain[group]))
     # Hydra's choices leave out groups of which several options are chosen.
-    modifiers: Mapping[str, Any] = plain["guidance"].get("modifiers") or {}
-    settings["guidance.modifiers"] = f"[{','.join(modifiers)}]"
+    modifiers: Any = plain["guidance"].get("modifiers")
+    names = cast("list[str]", list(modifiers)) if isinstance(modifiers, dict) else []  # `build` checks them
+    settings["guidance.modifiers"] = f"[{','.join(names)}]"
     return (
         settings
         | {key: config[key] for key in SINGLE_VALUES}

@@ -170,7 +170,7 @@ def build(config: DictConfig, key: str) -> Any:
         if isinstance(cause, InputError):  # what the class says of a value says more than its type
             raise cause from error
         check_arguments(key, node)
-        raise InputError(f"{key}: {cause or str(error).splitlines()[0]}") from error
+        raise InputError(f"{key}: {str(cause or error).splitlines()[0]}") from error
     check_arguments(key, node)
     return built
 
