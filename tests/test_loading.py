@@ -279,6 +279,15 @@ def test_a_config_that_cannot_be_read_is_refused(content: str, tmp_path: Path) -
     assert f"the config of model '{folder}' cannot be read: " in refusal(tmp_path, folder)
 
 
+def test_generation_settings_that_cannot_be_read_are_a_sentence(tmp_path: Path) -> None:
+    folder = save(make_model("rotary"), tmp_path / "model")
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(InputError, match=r"the generation settings of model .* cannot be read: .*JSON"):
+        load_model(str(folder)).source.generation_config  # noqa: B018
+    (folder / "generation_config.json").unlink()
+    assert load_model(str(folder)).source.generation_config.eos_token_id == 257
+
+
 def test_a_tokenizer_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     folder = save(make_model("rotary"), tmp_path / "model")
     (folder / "tokenizer.json").write_text("{broken")
@@ -412,6 +421,13 @@ def test_a_classifier_is_not_a_language_model_even_with_tied_embeddings(tmp_path
         f"model.name is '{folder}', whose checkpoint is a GPT2ForSequenceClassification: it classifies "
         "texts, and is not a language model"
     )
+
+
+def test_the_weights_of_an_evaluator_are_checked_when_it_is_loaded(tmp_path: Path) -> None:
+    folders = {"GPT2ForSequenceClassification": classifier, "lm_head.weight": without_head}
+    for reason, make in folders.items():
+        with pytest.raises(InputError, match=rf"^metrics\.evaluator: .*{reason}"):
+            load_evaluator(str(make(tmp_path / reason)))
 
 
 def test_a_language_model_is_not_a_classifier(tmp_path: Path, tiny_folder: Path) -> None:

@@ -16,11 +16,12 @@ from transformers import (
     GenerationConfig,
     GgufConfig,
 )
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
 from cfg_lab.models.adapter import ADAPTER_CONFIG, adapter_files, with_adapter
 from cfg_lab.models.fingerprint import content_hash, fingerprint_of_files, fingerprint_of_parameters
 from cfg_lab.models.layer_skipping import without_layers
+from cfg_lab.models.library_errors import errors_of_libraries
 from cfg_lab.models.pretrained import load_pretrained
 from cfg_lab.models.quantization import quantization_config, stored_quantization
 from cfg_lab.models.remote_code import hash_of_remote_code
@@ -64,16 +65,19 @@ class Checkpoint:
 
     @cached_property
     def generation_config(self) -> Any:
-        """The GenerationConfig that transformers gives the loaded model."""
+        """The GenerationConfig that transformers gives the loaded model.
+
+        Raises:
+            InputError: its file cannot be read.
+        """
         if self.gguf_file is not None:
             return GenerationConfig.from_model_config(self.config)
-        arguments = {} if self.revision is None else {"revision": self.revision}
-        try:
+        arguments: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
+        if file_of(self.location, GENERATION_CONFIG_NAME, self.revision) is None:
+            # Old checkpoints have generation settings in the model's config.
+            arguments |= {"config_file_name": CONFIG_NAME, "_from_model_config": True}
+        with errors_of_libraries(f"the generation settings of model {self.location!r} cannot be read"):
             return cast("Any", GenerationConfig).from_pretrained(self.location, **arguments)
-        except OSError:  # old checkpoints have generation settings in the model's config
-            return cast("Any", GenerationConfig).from_pretrained(
-                self.location, config_file_name=CONFIG_NAME, _from_model_config=True, **arguments
-            )
 
     def fingerprint(self) -> str:
         """Hash of the weight files, the config, and everything else that changes what the model computes.
@@ -144,7 +148,7 @@ class Checkpoint:
         """
         expected: Any = cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING).get(type(self.config), None)
         architectures: list[str] = self.config.architectures or []
-        usual = expected is None or architectures == [expected.__name__]
+        usual = expected is None or architectures == [getattr(expected, "__name__", None)]
         if stored_quantization(self.config) is None and not (
             usual and self.attn_implementation is None and self.adapter is None
         ):

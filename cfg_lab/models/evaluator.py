@@ -25,10 +25,11 @@ def load_evaluator(
         separator: text that stands between prompt and text, see `log_probs`.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or its weights are broken.
     """
     try:
         evaluator = load_model(model)
+        evaluator.fingerprint  # noqa: B018, checks the weight files now, and not after hours of decoding
     except InputError as error:
         raise InputError(f"metrics.evaluator: {error}") from error
     return lambda texts: log_probs(evaluator, texts, separator)
