@@ -107,6 +107,14 @@ def test_a_long_label_in_chinese_is_folded_and_the_columns_stay_aligned() -> Non
     assert len({cell_len(line) for line in lines}) == 1
 
 
+@pytest.mark.parametrize("label", ["[rescale]", "[apg,plausible]", "[bold]x", r"a\[b]"])
+def test_a_label_is_printed_as_it_is(label: str) -> None:
+    row = {"texts": 6, "a": 0.5, "a_low": 0.25, "a_high": 0.75, "a_n": 6}
+    console, output = log()
+    console.print(fitting_table([{"guidance.modifiers": label}], [row], ["a"], console))
+    assert label in output.getvalue()
+
+
 def test_a_metric_that_is_missing_for_some_texts_shows_its_own_n() -> None:
     nan = float("nan")
     row = {"texts": 4, "a": 0.5, "a_low": 0.1, "a_high": 0.9, "a_n": 4}

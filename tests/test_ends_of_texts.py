@@ -283,7 +283,14 @@ def test_a_stop_string_is_text_for_a_model_that_has_no_such_token() -> None:
 
 @pytest.mark.parametrize(
     ("value", "strings"),
-    [("hot", ("hot",)), (["a", "b"], ("a", "b")), ([], ()), ([" "], (" ",)), ("\n\n", ("\n\n",))],
+    [
+        ("hot", ("hot",)),
+        (["a", "b"], ("a", "b")),
+        ([], ()),
+        ([" "], (" ",)),
+        ("\n\n", ("\n\n",)),
+        (r"\n\t", ("\n\t",)),
+    ],
 )
 def test_a_text_is_one_stop_string_and_a_list_is_several(value: Any, strings: tuple[str, ...]) -> None:
     assert stop_strings(value) == strings

@@ -68,6 +68,9 @@ class StopStrings:
 def stop_strings(value: Any) -> tuple[str, ...]:
     """The stop strings that a config gives under `stop`: one text, or a list of texts.
 
+    On a command line Hydra keeps the two characters of `\\n` as they are. So they mean a line break here, and
+    `\\t` a tab.
+
     Raises:
         InputError: the value is something else, or one of the texts is empty.
     """
@@ -78,7 +81,7 @@ def stop_strings(value: Any) -> tuple[str, ...]:
             "stop must be a text or a list of texts, none of them empty (a number needs quotes), "
             f"got {strings if is_list else value!r}"
         )
-    return tuple(strings)
+    return tuple(string.replace("\\n", "\n").replace("\\t", "\t") for string in strings)
 
 
 def stops_of(strings: Sequence[str], model: LanguageModel) -> tuple[frozenset[int], StopStrings | None]:
