@@ -41,6 +41,7 @@ class CausalModel(Protocol):
         device: the device that the model runs on.
         context_length: largest number of tokens that one row can hold.
         vocab_size: number of logits per position.
+        recurrent: whether any layer keeps a state that each token changes. Padding would change it too.
     """
 
     @property
@@ -51,6 +52,8 @@ class CausalModel(Protocol):
     def context_length(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def recurrent(self) -> bool: ...
     @property
     def start(self) -> tuple[int, ...]:
         """The tokens that the decoder of an encoder-decoder model starts with.

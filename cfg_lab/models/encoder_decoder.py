@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderD
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
 from cfg_lab.errors import InputError
-from cfg_lab.models.kv_cache import KVBufferCache
+from cfg_lab.models.kv_cache import AttentionLayer, KVBufferCache
 from cfg_lab.models.language_model import LanguageModel
 
 TESTED_TYPES = {"t5", "mt5", "bart", "mbart", "marian", "pegasus"}
@@ -103,7 +103,8 @@ class EncoderDecoder(LanguageModel):
         """See `cfg_lab.decoding.model.CausalModel.forward`."""
         layers, source_mask = buffer.memory()
         cache = EncoderDecoderCache(
-            KVBufferCache(buffer, len(layers)), Cache(layers=[_filled_layer(*layer) for layer in layers])
+            KVBufferCache(buffer, [AttentionLayer] * len(layers)),
+            Cache(layers=[_filled_layer(*layer) for layer in layers])
         )
         module, self._positions = self.module, positions
         try:
@@ -144,11 +145,11 @@ class EncoderDecoder(LanguageModel):
         with torch.inference_mode():
             expected: Tensor = self.module(input_ids=ids, decoder_input_ids=ids).logits[0, -1]
         buffer = KVBuffer(2, 12, self.device)
-        buffer.admit([Prefix([], memory)])
+        buffer.admit([Prefix(memory=memory)])
         logits = expected
         for step, token in enumerate(source * 2):
             if step == 5:
-                buffer.admit([Prefix([], memory)])  # the second row starts here
+                buffer.admit([Prefix(memory=memory)])  # the second row starts here
             tokens = ids.new_full((buffer.live, 1), token)
             logits = self.forward(tokens, buffer.positions(), buffer.mask(), buffer)[-1, 0]
             buffer.advance()

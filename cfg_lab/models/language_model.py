@@ -16,7 +16,7 @@ from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.errors import InputError
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
-from cfg_lab.models.kv_cache import KVBufferCache
+from cfg_lab.models.kv_cache import KVBufferCache, MakeLayer, cache_layers, has_attention, is_recurrent
 from cfg_lab.models.source import ModelSource
 
 PromptFormat = Literal["auto", "chat", "plain"]
@@ -48,6 +48,7 @@ class LanguageModel:
     pack: bool = False
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
+    _layers: list[MakeLayer] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
@@ -89,6 +90,11 @@ class LanguageModel:
         limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return limit or 1 << 30
 
+    @cached_property
+    def recurrent(self) -> bool:
+        """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
+        return not self.config.is_encoder_decoder and is_recurrent(self.config.get_text_config(decoder=True))
+
     @property
     def vocab_size(self) -> int:
         """Number of logits that the model returns at each position."""
@@ -118,7 +124,11 @@ class LanguageModel:
 
     def _prepare(self, module: Any) -> None:
         """Make a loaded model ready for `forward`."""
-        self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
+        self._layers = cache_layers(module.config.get_text_config(decoder=True))
+        self._takes_mask = has_attention(self._layers)
+        parameters = inspect.signature(module.forward).parameters
+        self._takes_positions = "position_ids" in parameters
+        self._cache_argument = "cache_params" if "cache_params" in parameters else "past_key_values"
         if self.pack and onednn.supports(module):
             self._short_forward = self._pack(module)
 
@@ -175,10 +185,10 @@ class LanguageModel:
             return self._short_forward.forward(ids, positions, mask, buffer, keep)
         output = module(
             input_ids=ids,
-            attention_mask=mask,
-            past_key_values=KVBufferCache(buffer, module.config.get_text_config().num_hidden_layers),
+            attention_mask=mask if self._takes_mask else None,
             use_cache=True,
             logits_to_keep=keep,
+            **{self._cache_argument: KVBufferCache(buffer, self._layers)},
             **({"position_ids": positions} if self._takes_positions else {}),
         )
         return output.logits[:, -keep:].float()
