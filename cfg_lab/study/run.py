@@ -58,6 +58,7 @@ def run_study(study: Study, console: Console) -> None:
         )
     if any(missing.values()):
         prepare_metrics(study.metrics)
+        _check_models(study, models, missing)
     write_provenance(study)
     for cell, texts in plans.items():
         study.store.write_cell(cell.id, cell.settings, [row(CELL_COLUMNS, text) for text in texts])
@@ -90,6 +91,20 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
             {text.completion_id: text for text in texts if text.completion_id not in decoded_ids}
         )
     return missing
+
+
+def _check_models(
+    study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
+) -> None:
+    """Load the models of missing texts, because some architectures are refused only when they are loaded."""
+    needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
+    for cell in study.cells:
+        if missing[cell.model_key]:
+            needed |= {id(model): model for model in cell.negatives.other_models().values()}
+    for model in needed.values():
+        model.module  # noqa: B018, loads and checks it
+        if len(needed) > 1:  # they may not fit into memory together
+            model.unload()
 
 
 def _decode(
