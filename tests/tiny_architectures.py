@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -24,7 +24,10 @@ _SIZES: list[tuple[str, int]] = [
     (r"(hidden_size|d_model|n_embd|dim|emb_dim|embed_dim|embedding_size|word_embed_proj_dim)", 32),
     (r"(head_dim|attention_head_dim|global_head_dim|v_head_dim|qk_nope_head_dim|d_kv|swa_.*head_dim)", 8),
     (r"qk_rope_head_dim", 4),
-    (r"(intermediate_size|ffn_dim|n_inner|d_ff|ffn_hidden_size|.*_intermediate_size|(en|de)coder_ffn_dim)", 48),
+    (
+        r"(intermediate_size|ffn_dim|n_inner|d_ff|ffn_hidden_size|.*_intermediate_size|(en|de)coder_ffn_dim)",
+        48,
+    ),
     (r"(shared_expert_.*|inner_dim|hidden_dim|moe_ffn_.*|expert_ffn.*|dim_ff|n_ctx_inner)", 48),
     (r"(num_(local_|routed_)?experts|n_routed_experts|moe_num_experts|n_experts)", 4),
     (r"(num_experts_per_tok(en)?|moe_k|top_k_experts|num_selected_experts|moe_topk|experts_per_token)", 2),
@@ -38,7 +41,8 @@ _SIZES: list[tuple[str, int]] = [
     (r"(mamba_head_dim|mamba_d_head|linear_(key|value)_head_dim|ssm_state_size|mamba_d_state|state_size)", 8),
     (r"(n_groups|mamba_n_groups|mamba_ngroups)", 2),
     (r"(chunk_size|mamba_chunk_size)", 8),
-    (r"(lru_width)", 32),
+    (r"lru_width", 32),
+    (r"encoder_hash_byte_group_vocab", 100),
 ]
 """Patterns of the names of sizes in configs, and the tiny value."""
 
@@ -47,12 +51,49 @@ _SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_st
 _MAMBA_HEADS = {"mamba_d_head": 16, "mamba_n_heads": 4}  # their product is mamba_expand * hidden_size
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {**_MAMBA_HEADS, "attn_layer_indices": [1]},
-    "blt": {},
     "codegen": {"rotary_dim": 4},
-    "dots1": {"n_routed_experts": 4},
+    "encoder-decoder": {
+        name: {
+            "model_type": "bert",
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 48,
+            "vocab_size": VOCABULARY,
+            "is_decoder": name == "decoder",
+            "add_cross_attention": name == "decoder",
+        }
+        for name in ("encoder", "decoder")
+    },
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention", "sliding_attention"],
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 1e4}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "inkling_text": {"swa_num_key_value_heads": 2, "mlp_layer_types": ["dense", "sparse"]},
+    "inkling2_text": {"swa_num_key_value_heads": 2, "n_layers_per_attn_res_block": 1},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+    },
     "deepseek_v2": {"num_experts_per_tok": 2},
     "reformer": {"is_decoder": True, "axial_pos_embds": False, "attn_layers": ["local", "local"]},
-    "gemma3n_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2},
+    "gemma3n_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "vocab_size_per_layer_input": VOCABULARY,
+    },
     "falcon_h1": {**_MAMBA_HEADS, "mamba_d_ssm": 64},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "gptj": {"rotary_dim": 4},
@@ -87,9 +128,9 @@ def _shrunk(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a config class that make a tiny model."""
     values: dict[str, Any] = {}
     given = config.to_dict()
-    for name in given:
+    for name in given.keys() - {"per_layer_config"}:
         value = given[name]
-        if isinstance(value, dict) and name.endswith("_config"):
+        if isinstance(value, dict) and (name.endswith("_config") or name in {"encoder", "decoder"}):
             value = getattr(config, name, value)  # the config of a part of the model
         if isinstance(value, int) and not isinstance(value, bool):
             for pattern, size in _SIZES:
@@ -105,7 +146,8 @@ def _shrunk(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, dict) and "rope" in name:
             values[name] = value
         elif hasattr(value, "to_dict"):
-            values[name] = {**_shrunk(value, {}), "model_type": value.model_type}
+            overrides_of_part = OVERRIDES.get(value.model_type, {})
+            values[name] = {**_shrunk(value, overrides_of_part), "model_type": value.model_type}
     if given.get("kv_lora_rank"):
         values |= {"num_key_value_heads": 4, "head_dim": 4}
     types = values.get("layer_types")
@@ -118,17 +160,25 @@ def _shrunk(config: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def build(model_type: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """A tiny model of this type with random weights, in evaluation mode."""
+def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A tiny model with random weights, in evaluation mode.
+
+    Args:
+        name: a type of models, perhaps followed by ", decoder only": the decoder of an encoder-decoder model,
+            or an encoder that is used as a decoder.
+    """
+    model_type, _, variant = name.partition(", ")
     config_class: Any = CONFIG_MAPPING[model_type]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        default = config_class()
-        config = config_class(**_shrunk(default, OVERRIDES.get(model_type, {})))
+        arguments = _shrunk(config_class(), OVERRIDES.get(model_type, {}))
+        if variant:
+            arguments |= {"is_decoder": True, "is_encoder_decoder": False}
+        config = config_class(**arguments)
     if config.is_encoder_decoder:
         config.decoder_start_token_id = 3
-    torch.manual_seed(seed)
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    torch.manual_seed(seed)
     model = auto.from_config(config).eval().to(dtype)
     spread(model, seed)
     return model

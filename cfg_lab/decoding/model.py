@@ -40,6 +40,7 @@ class CausalModel(Protocol):
         name: name of the model in error messages.
         device: the device that the model runs on.
         context_length: largest number of tokens that one row can hold.
+        context_limit: what sets `context_length`, in error messages.
         vocab_size: number of logits per position.
         recurrent: whether any layer keeps a state that each token changes. Padding would change it too.
     """
@@ -50,6 +51,8 @@ class CausalModel(Protocol):
     def device(self) -> torch.device: ...
     @property
     def context_length(self) -> int: ...
+    @property
+    def context_limit(self) -> str: ...
     @property
     def vocab_size(self) -> int: ...
     @property
@@ -108,7 +111,8 @@ def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) 
     if longest > model.context_length:
         raise InputError(
             f"a context of {len(ids)} tokens and max_new_tokens={max_new_tokens} exceed the "
-            f"{model.context_length} tokens that model {model.name!r} can see; shorten either"
+            f"{model.context_length} tokens that model {model.name!r} can see ({model.context_limit}); "
+            "shorten either"
         )
 
 

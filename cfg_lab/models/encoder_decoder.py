@@ -7,6 +7,7 @@ computed once for each source and shared by all rows with this source.
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
+from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.kv_cache import AttentionLayer, KVBufferCache
 from cfg_lab.models.language_model import LanguageModel
 from cfg_lab.models.self_check import SelfCheck
@@ -32,16 +34,25 @@ class EncoderDecoder(LanguageModel):
     _positions: Tensor | None = None
     """Positions [rows, q] of the tokens in the running forward; None outside of `forward`."""
 
-    recurrent = False
-
     def _prepare(self, module: Any) -> None:
         """Give each row of a batch its own positions, and check that the lab runs the model right."""
         check = SelfCheck(self, module, self._own_logits, encoder=True)
+        self._takes_positions = "decoder_position_ids" in inspect.signature(module.forward).parameters
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
             embedding.register_forward_hook(self._embed_positions)
         if not check.passes():
             raise check.refusal()
+
+    @property
+    def recurrent(self) -> bool:
+        """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
+        return False
+
+    @cached_property
+    def _limit(self) -> ContextLimit:
+        """The limit of the encoder or of the decoder, whichever is smaller."""
+        return min(context_limit(self.config.get_text_config(encoder=True)), super()._limit)
 
     def _own_logits(self, contexts: list[Context]) -> Tensor:
         """The logits of the model's own forward; see `cfg_lab.models.self_check.OwnLogits`."""
@@ -55,13 +66,17 @@ class EncoderDecoder(LanguageModel):
         ]
         return torch.cat(logits).float()
 
-    @cached_property
+    @property
     def start(self) -> tuple[int, ...]:
         """The decoder's first tokens: the start token, and a language token if the config forces one.
 
         Raises:
             InputError: the config names no start token.
         """
+        return self._start
+
+    @cached_property
+    def _start(self) -> tuple[int, ...]:
         config = self.source.generation_config
         first: int | None = config.decoder_start_token_id
         if first is None:
@@ -112,20 +127,22 @@ class EncoderDecoder(LanguageModel):
         layers, source_mask = buffer.memory()
         cache = EncoderDecoderCache(
             KVBufferCache(buffer, [AttentionLayer] * len(layers)),
-            Cache(layers=[_filled_layer(*layer) for layer in layers])
+            Cache(layers=[_filled_layer(*layer) for layer in layers]),
         )
         module, self._positions = self.module, positions
+        # The encoder's keys and values are in the cache. Of its output only the shape is used.
+        shape: Any = torch.zeros(*source_mask.shape, 1, device=source_mask.device, dtype=module.dtype)
+        encoder_output: Any = BaseModelOutput(last_hidden_state=shape)
+        encoder_output.router_logits = None  # NLLB-MoE reads it
         try:
             output = module(
-                # The encoder's keys and values are in the cache. Of its output only the shape is used.
-                encoder_outputs=BaseModelOutput(
-                    torch.zeros(*source_mask.shape, 1, device=source_mask.device, dtype=module.dtype)
-                ),
+                encoder_outputs=encoder_output,
                 attention_mask=source_mask.long(),
                 decoder_input_ids=ids,
                 decoder_attention_mask=mask,
                 past_key_values=cache,
                 use_cache=True,
+                **({"decoder_position_ids": positions} if self._takes_positions else {}),
             )
         finally:
             self._positions = None

@@ -77,7 +77,7 @@ class IndexedLayer(AttentionLayer):
     """A layer of sparse attention. It has one more key per token, by which it selects the tokens to read."""
 
     def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
-        """Store the selection keys [rows, q, dim] of q new tokens, and return those of all visible columns."""
+        """Store selection keys [rows, q, dim] of q new tokens, and return those of all visible columns."""
         keys = indexer_key_states[:, None]
         return self.buffer.write(("indexer", self.layer), keys, keys[..., :1])[0][:, 0]
 
@@ -142,7 +142,7 @@ class KVBufferCache(Cache):
     """
 
     def __init__(self, buffer: KVBuffer, layers: Sequence[MakeLayer]) -> None:
-        super().__init__(layers=[make(buffer, number) for number, make in enumerate(layers)])
+        Cache.__init__(self, layers=[make(buffer, number) for number, make in enumerate(layers)])
 
 
 def is_recurrent(config: Any) -> bool:

@@ -10,11 +10,12 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
+from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.kv_cache import KVBufferCache, MakeLayer, cache_layers, has_attention, is_recurrent
@@ -50,7 +51,7 @@ class LanguageModel:
     pack: bool = False
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
-    _layers: list[MakeLayer] = field(init=False, default_factory=list)
+    _layers: list[MakeLayer] = field(init=False, default_factory=list[MakeLayer])
 
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
@@ -89,10 +90,23 @@ class LanguageModel:
     @property
     def context_length(self) -> int:
         """The largest number of tokens in a context; 2**30 if the config sets no limit."""
-        limit: int | None = getattr(self._text_config, "max_position_embeddings", None)
-        return limit if limit is not None and limit > 0 else 1 << 30
+        return self._limit.tokens
+
+    @property
+    def context_limit(self) -> str:
+        """See `cfg_lab.decoding.model.CausalModel.context_limit`."""
+        return self._limit.key
 
     @cached_property
+    def _limit(self) -> ContextLimit:
+        return context_limit(self._text_config)
+
+    @cached_property
+    def _text_config(self) -> Any:
+        """The config of the part that reads and writes text; models with other parts have several configs."""
+        return self.config.get_text_config(decoder=True)
+
+    @property
     def recurrent(self) -> bool:
         """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
         return is_recurrent(self._text_config)
@@ -101,11 +115,6 @@ class LanguageModel:
     def vocab_size(self) -> int:
         """Number of logits that the model returns at each position."""
         return int(self._text_config.vocab_size)
-
-    @property
-    def _text_config(self) -> Any:
-        """The config of the part that reads and writes text; models with other parts have several configs."""
-        return self.config.get_text_config(decoder=True)
 
     # The weights
 
@@ -135,18 +144,22 @@ class LanguageModel:
         Raises:
             InputError: the lab cannot run this model.
         """
-        check = SelfCheck(self, module, self._own_logits, encoder=False)
-        self._layers = cache_layers(self._text_config)
+        with onednn.called_linears(module) as called:
+            check = SelfCheck(self, module, self._own_logits, encoder=False)
+        with check.refusing_errors():
+            self._layers = cache_layers(module.config.get_text_config(decoder=True))
+        self._cache_class = _cache_class(module.config.model_type)
         self._takes_mask = has_attention(self._layers)
         parameters = inspect.signature(module.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._cache_argument = "cache_params" if "cache_params" in parameters else "past_key_values"
         if self.pack and onednn.supports(module):
-            self._short_forward = self._pack(module)
+            self._short_forward = self._pack(module, called)
             if self._short_forward is not None and not check.passes():
                 self._short_forward = None
                 warnings.warn(
-                    f"model {self.name!r} runs with the forward of transformers, which is slower", stacklevel=2
+                    f"model {self.name!r} runs with the forward of transformers, which is slower",
+                    stacklevel=2,
                 )
         if self._short_forward is None and not check.passes():
             raise check.refusal()
@@ -156,8 +169,11 @@ class LanguageModel:
         ids = torch.tensor([context.ids for context in contexts], device=self.device)
         return self.module(input_ids=ids, use_cache=False).logits.float()
 
-    def _pack(self, module: Any) -> LlamaOnCpu | None:
-        """Replace the linear layers by packed ones (weights in the memory layout of oneDNN).
+    def _pack(self, module: Any, linears: set[nn.Module]) -> LlamaOnCpu | None:
+        """Replace linear layers by packed ones (weights in the memory layout of oneDNN).
+
+        Args:
+            linears: the linear layers that may be replaced.
 
         Returns:
             The faster forward of `LlamaOnCpu`, or None if it does not support the model.
@@ -166,7 +182,7 @@ class LanguageModel:
         if LlamaOnCpu.supports(module):
             short = LlamaOnCpu(module)
         else:
-            onednn.pack_linears(module)
+            onednn.pack_linears(module, linears)
         onednn.free_plain_weights(module)
         return short
 
@@ -196,7 +212,7 @@ class LanguageModel:
             attention_mask=mask if self._takes_mask else None,
             use_cache=True,
             logits_to_keep=keep,
-            **{self._cache_argument: KVBufferCache(buffer, self._layers)},
+            **{self._cache_argument: self._cache_class(buffer, self._layers)},
             **({"position_ids": positions} if self._takes_positions else {}),
         )
         return output.logits[:, -keep:].float()
@@ -296,3 +312,12 @@ class LanguageModel:
     def vocabulary(self) -> dict[str, int]:
         """All tokens of the tokenizer: token -> id. Models with equal vocabularies can guide each other."""
         return self.tokenizer.get_vocab()
+
+
+def _cache_class(model_type: str) -> type[KVBufferCache]:
+    """The class of the cache for a type of models."""
+    if model_type == "minimax":
+        from cfg_lab.models.minimax_cache import MiniMaxKVBufferCache  # slow to import
+
+        return MiniMaxKVBufferCache
+    return KVBufferCache

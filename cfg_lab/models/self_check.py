@@ -1,20 +1,20 @@
 """A check of every model at load: do short rows in one batch give the logits of the model's own forward?
 
-The decoder runs rows of different lengths in one batch, with a cache that transformers does not know. Not every
-architecture allows that. Some count positions in their own way, some attend to later tokens, some keep what the
-cache does not hold. Such a model would give wrong texts without an error. So every model is compared with its
-own forward once, when it is loaded:
+The decoder runs rows of different lengths in one batch, with a cache that transformers does not know. Not
+every architecture allows that. Some count positions in their own way, some attend to later tokens, some keep
+what the cache does not hold. Such a model would give wrong texts without an error. So every model is compared
+with its own forward once, when it is loaded:
 
 1. The model's own forward, without a cache, gives the logits after each token of a few short contexts.
-2. The lab runs the same contexts as the decoder does: a prefill, rows that start at different steps, a row that
-   is copied, a row that is freed, and a move of the columns.
+2. The lab runs the same contexts as the decoder does: a prefill, rows that start at different steps, a row
+   that is copied, a row that is freed, and a move of the columns.
 3. If the logits differ by more than rounding, the model is refused.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ _ROUGH_TOLERANCE = 0.1
 
 REFUSED = {
     "switch_transformers": (
-        "its experts leave out tokens beyond a capacity, so the log-probs of a long text depend on how it is cut"
+        "its experts leave out tokens beyond a capacity, so the log-probs of a text depend on how it is cut"
     ),
 }
 """Types of models that are wrong in a way that short rows do not show: `config.model_type` -> the reason."""
@@ -62,7 +62,7 @@ class SelfCheck:
 
     def __init__(self, model: CausalModel, module: Any, own_logits: OwnLogits, *, encoder: bool) -> None:
         self.model, self.module, self.own_logits = model, module, own_logits
-        with self._refusing_errors():
+        with self.refusing_errors():
             if module.config.model_type in REFUSED:
                 raise InputError(REFUSED[module.config.model_type])
             self.contexts = _contexts(model.vocab_size, encoder)
@@ -74,8 +74,9 @@ class SelfCheck:
         Raises:
             InputError: the model raises an error when the lab runs it.
         """
-        with self._refusing_errors():
-            # In half precision, rounding can send single tokens to other experts. A fault shows at most tokens.
+        with self.refusing_errors():
+            # In half precision, rounding can send single tokens to other experts. A fault shows at most
+            # tokens, so the median shows it.
             exact = self.module.dtype in {torch.float32, torch.float64} and not self._is_quantised()
             summary = max if exact else statistics.median
             tolerance = _EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE
@@ -88,9 +89,8 @@ class SelfCheck:
             reason = "it is not a causal language model: its log-probs of a token depend on later tokens"
         else:
             reason = (
-                "short rows of different lengths, decoded in one batch with a KV cache, do not give the log-probs "
-                "of its own forward without a cache; it may count positions in its own way, or keep more than "
-                "keys and values"
+                "short rows of different lengths, decoded in one batch with a KV cache, do not give the "
+                "log-probs of its own forward without a cache"
             )
         return InputError(f"{self._name} cannot be decoded right by the lab: {reason}; use another model")
 
@@ -102,10 +102,10 @@ class SelfCheck:
         return getattr(self.module.config, "quantization_config", None) is not None
 
     @contextmanager
-    def _refusing_errors(self) -> Iterator[None]:
+    def refusing_errors(self) -> Generator[None]:
         """Convert any error of a model, except that memory ran out, to a sentence with its first line."""
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 yield
         except torch.OutOfMemoryError:
             raise
@@ -115,10 +115,14 @@ class SelfCheck:
 
     def _reads_later_tokens(self) -> bool:
         """Whether the logits after a token depend on later tokens, in the model's own forward."""
-        changed = [context._replace(ids=(*context.ids[:-1], self.contexts[0].ids[0])) for context in self.contexts]
-        with torch.inference_mode():
+        changed = [
+            context._replace(ids=(*context.ids[:-1], self.contexts[0].ids[0])) for context in self.contexts
+        ]
+        with torch.no_grad():
             pairs = zip(self.own_logits(changed), self.expected, strict=True)
-            return max(_relative_difference(after[0], before[0]) for after, before in pairs) > _ROUGH_TOLERANCE
+            return (
+                max(_relative_difference(after[0], before[0]) for after, before in pairs) > _ROUGH_TOLERANCE
+            )
 
     def _differences(self) -> list[list[float]]:
         """For each context the differences at each token that the lab runs: 0 is equal, 1 is unrelated."""
@@ -148,7 +152,7 @@ def _contexts(vocab_size: int, encoder: bool) -> list[Context]:
 
 def _logits(model: CausalModel, contexts: list[Context]) -> Iterator[tuple[int, int, Tensor]]:
     """The lab's logits, as (number of the context, number of the token, logits [vocab])."""
-    (first, second, third), device = contexts, model.device
+    first, second, _ = contexts
     sources = list(dict.fromkeys(context.source for context in contexts if context.source))
     memories = dict(zip(sources, model.read(sources) if sources else [], strict=True))
     starts = [Prefix(memory=memories.get(context.source, [])) for context in contexts]
@@ -161,7 +165,7 @@ def _logits(model: CausalModel, contexts: list[Context]) -> Iterator[tuple[int, 
     else:  # the second forward continues a cache with several tokens
         (start,) = prefill(model, [Context(first.ids[:_SHARED])], 0, starts[:1])
         prefixes = prefill(model, beginnings, _SHARED, [start, start])
-    buffer = KVBuffer(4, _LENGTH + 1, device)
+    buffer = KVBuffer(4, _LENGTH + 1, model.device)
     rows = [0, 1]  # the context of each row
     read = [5, 3]  # the number of tokens that each row has read
     buffer.admit(prefixes)
@@ -177,8 +181,10 @@ def _logits(model: CausalModel, contexts: list[Context]) -> Iterator[tuple[int, 
         if step == 4:  # the first row has been read to the end: its number goes to the copy
             buffer.free(0)
             rows[0], read[0] = rows.pop(), read.pop()
-        ids = torch.tensor([[contexts[context].ids[token]] for context, token in zip(rows, read, strict=True)])
-        logits = model.forward(ids.to(device), buffer.positions(), buffer.mask(), buffer)
+        ids = torch.tensor(
+            [[contexts[context].ids[token]] for context, token in zip(rows, read, strict=True)]
+        )
+        logits = model.forward(ids.to(model.device), buffer.positions(), buffer.mask(), buffer)
         buffer.advance()
         for row, context in enumerate(rows):
             yield context, read[row], logits[row, 0]

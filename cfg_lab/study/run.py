@@ -13,6 +13,7 @@ from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.models import LanguageModel, peak_memory
+from cfg_lab.models.architectures import tested_types
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.columns import CELL_COLUMNS, COMPLETION_COLUMNS, Decoded, row
 from cfg_lab.study.costs import DecodingCost, in_words
@@ -96,12 +97,14 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
 def _check_models(
     study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
 ) -> None:
-    """Load the models of missing texts, because some architectures are refused only when they are loaded."""
+    """Load the models of missing texts whose type is not known to run: it may be refused when it is loaded."""
     needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
     for cell in study.cells:
         if missing[cell.model_key]:
             needed |= {id(model): model for model in cell.negatives.other_models().values()}
     for model in needed.values():
+        if model.config.model_type in tested_types():
+            continue
         model.module  # noqa: B018, loads and checks it
         if len(needed) > 1:  # they may not fit into memory together
             model.unload()
