@@ -33,24 +33,20 @@ TABLE = Path(loading.__file__).parent / "ARCHITECTURES.md"
 SECONDS = 2.0  # longest time for building a tiny model
 ROUNDING = 5e-3  # nats, at scale 3
 
-_ENCODERS = [
-    "bert",
-    "bert-generation",
-    "big_bird",
-    "camembert",
-    "data2vec-text",
-    "electra",
-    "ernie",
-    "megatron-bert",
-    "rembert",
-    "roberta",
-    "roberta-prelayernorm",
-    "roc_bert",
-    "roformer",
-    "xlm-roberta",
-    "xlm-roberta-xl",
+_ENCODERS = {  # also used as decoders
+    *(
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "camembert",
+        "data2vec-text",
+        "electra",
+        "ernie",
+        "megatron-bert",
+    ),
+    *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl"),
     "xmod",
-]
+}
 _IN_BOTH = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() & MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys()
 NAMES = sorted(
     {
@@ -70,7 +66,7 @@ class Outcome(NamedTuple):
 
 
 def requests() -> list[Request]:
-    """Four guided requests of different lengths, one with two negatives and one with a context of one token."""
+    """Four guided requests of different lengths, one with two negatives, one with a context of one token."""
     generator = torch.Generator().manual_seed(3)
 
     def ids(length: int) -> tuple[int, ...]:
@@ -130,7 +126,7 @@ def outcome(name: str) -> Outcome:
         loading._check_kind(model_type, CONFIG_MAPPING[model_type]())
     except InputError:
         return Outcome("refused", "", "not a language model that reads only text")
-    except Exception as error:  # the default config of transformers is not valid
+    except Exception as error:  # transformers' own default config is not valid
         return Outcome("not built", "", _first_line(error))
     began = time.process_time()
     try:

@@ -41,7 +41,14 @@ _SIZES: list[tuple[str, int]] = [
     (r"(mamba_head_dim|mamba_d_head|linear_(key|value)_head_dim|ssm_state_size|mamba_d_state|state_size)", 8),
     (r"(n_groups|mamba_n_groups|mamba_ngroups)", 2),
     (r"(chunk_size|mamba_chunk_size)", 8),
+    (r"(hc_lowrank|kv_channels|adapter_rank)", 4),
+    (r"(linear_head_dim|index_head_dim|router_hidden_size|hidden_size_per_layer_input)", 8),
     (r"lru_width", 32),
+    (r"index_n_heads", 32),  # with few heads many scores are 0, and a choice among them is arbitrary
+    # Thresholds that the tests' contexts cross
+    (r"(index_topk|index_block_size|floor_scale|log_scaling_n_floor|local_radius|global_block_size)", 4),
+    (r"(rel_extent|block_size)", 6),
+    (r"max_window_layers", 1),
     (r"encoder_hash_byte_group_vocab", 100),
 ]
 """Patterns of the names of sizes in configs, and the tiny value."""
@@ -118,8 +125,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         **_MAMBA_HEADS,
     },
     "zaya": {"num_experts_per_tok": 1},
-    "bigbird_pegasus": {"attention_type": "original_full"},
-    "big_bird": {"attention_type": "original_full"},
+    "ministral3": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "llama_4_scaling_beta": 0.5,
+            "original_max_position_embeddings": 4,
+        }
+    },
 }
 """Values for types whose sizes depend on each other in a way of their own."""
 
@@ -193,6 +206,8 @@ def spread(model: Any, seed: int) -> None:
                 fan_in = parameter.shape[-1]
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(noise * 1.2 / fan_in**0.5)
+            elif parameter.ndim == 1:  # norms of 1 and biases of 0 would hide mistakes
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
         head = model.get_output_embeddings()
         if head is not None:
             head.weight.mul_(3)

@@ -45,9 +45,11 @@ class Prefix:
     """
 
     length: int = 0
-    layers: Mapping[Hashable, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    states: Mapping[Hashable, Tensor] = field(default_factory=dict)
-    memory: EncoderMemory = field(default_factory=list)
+    layers: Mapping[Hashable, tuple[Tensor, Tensor]] = field(
+        default_factory=dict[Hashable, tuple[Tensor, Tensor]]
+    )
+    states: Mapping[Hashable, Tensor] = field(default_factory=dict[Hashable, Tensor])
+    memory: EncoderMemory = field(default_factory=EncoderMemory)
 
 
 class KVBuffer:

@@ -1,4 +1,4 @@
-"""The types of models that the tests of every architecture decode right (see ARCHITECTURES.md beside this file)."""
+"""Reads the table of the architectures that the tests decode right: ARCHITECTURES.md beside this file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,5 @@ from pathlib import Path
 def tested_types() -> frozenset[str]:
     """Types (`config.model_type`) that are known to be decoded right before their weights are loaded."""
     text = (Path(__file__).parent / "ARCHITECTURES.md").read_text(encoding="utf-8")
-    decoded_right = text.split("\n## ")[1]
-    return frozenset(
-        line.split("|")[1].strip() for line in decoded_right.splitlines() if line.startswith("|")
-    )
+    rows = [line for line in text.split("\n## ")[1].splitlines() if line.startswith("|")]
+    return frozenset(row.split("|")[1].strip() for row in rows)

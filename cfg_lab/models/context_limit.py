@@ -7,6 +7,13 @@ from typing import Any, NamedTuple
 NO_LIMIT = 1 << 30
 """The limit of a model whose config sets none."""
 
+_KEYS = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "model_max_length",
+    "keep_window_size",  # Doge leaves tokens out of longer contexts, other ones with a cache than without
+)
+
 
 class ContextLimit(NamedTuple):
     """The largest number of tokens in a context.
@@ -29,12 +36,14 @@ def context_limit(config: Any) -> ContextLimit:
     angles. So the threshold is the limit. That of "dynamic" is max_position_embeddings.
     """
     limits = [ContextLimit(NO_LIMIT, "no limit")]
-    positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is not None and positions > 0:  # XLNet has -1
-        limits.append(ContextLimit(positions, "max_position_embeddings"))
-    ropes: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
-    # The parameters are either of the whole model, or by type of layer.
-    for rope in (ropes, *(value for value in ropes.values() if isinstance(value, dict))):
+    for key in _KEYS:
+        positions: int | None = getattr(config, key, None)
+        if positions is not None and positions > 0:  # XLNet has -1
+            limits.append(ContextLimit(positions, key))
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    # The parameters are either those of the whole model, or those of each type of layer.
+    parts: list[dict[str, Any]] = [part for part in parameters.values() if isinstance(part, dict)]
+    for rope in (parameters, *parts):
         threshold: int | None = rope.get("original_max_position_embeddings")
         if rope.get("rope_type") == "longrope" and threshold is not None:
             limits.append(

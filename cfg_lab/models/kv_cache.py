@@ -7,10 +7,11 @@ what each of its layers keeps: keys and values (attention), states (recurrent la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import cache_utils
 from transformers.cache_utils import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
@@ -22,7 +23,6 @@ from transformers.cache_utils import (
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
-    get_layer_types_and_kwargs,
 )
 
 from cfg_lab.decoding.kv_buffer import KVBuffer
@@ -125,7 +125,9 @@ class RecurrentLayer(LinearAttentionLayer):
             self.is_recurrent_states_initialized[state_idx] = True
 
 
-class HybridLayer(RecurrentLayer, AttentionLayer, LinearAttentionAndFullAttentionLayer):
+class HybridLayer(  # pyright: ignore[reportIncompatibleMethodOverride]
+    RecurrentLayer, AttentionLayer, LinearAttentionAndFullAttentionLayer
+):
     """A layer with attention and with recurrent states."""
 
     def __init__(self, buffer: KVBuffer, layer: int, number_of_states: int = 1) -> None:
@@ -147,10 +149,9 @@ class KVBufferCache(Cache):
 
 def is_recurrent(config: Any) -> bool:
     """Whether any layer of a model has a state that each token changes, from its text config."""
-    layer_types, _ = get_layer_types_and_kwargs(config)
     return any(
         issubclass(DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type, DynamicLayer), LinearAttentionLayer)
-        for layer_type in layer_types
+        for layer_type, _ in _layer_types(config)
     )
 
 
@@ -166,10 +167,15 @@ def cache_layers(config: Any) -> list[MakeLayer]:
     Raises:
         InputError: a layer keeps something that the KV buffer does not have.
     """
-    layer_types, arguments = get_layer_types_and_kwargs(config)
+    return [_make_layer(layer_type, states) for layer_type, states in _layer_types(config)]
+
+
+def _layer_types(config: Any) -> list[tuple[str, int]]:
+    """The type of each layer, and the number of its states if it is recurrent."""
+    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
     return [
-        _make_layer(layer_type, layer_arguments.get("number_of_states", 1))
-        for layer_type, layer_arguments in zip(layer_types, arguments, strict=True)
+        (layer_type, of_layer.get("number_of_states", 1))
+        for layer_type, of_layer in zip(layer_types, arguments, strict=True)
     ]
 
 

@@ -97,7 +97,7 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
 def _check_models(
     study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
 ) -> None:
-    """Load the models of missing texts whose type is not known to run: it may be refused when it is loaded."""
+    """Load the models of missing texts whose type is not known to run. They may be refused when loaded."""
     needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
     for cell in study.cells:
         if missing[cell.model_key]:

@@ -91,7 +91,11 @@ def called_linears(module: nn.Module) -> Generator[set[nn.Module]]:
     """
     called: set[nn.Module] = set()
     linears = [layer for layer in module.modules() if type(layer) is nn.Linear]
-    handles = [layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in linears]
+
+    def add(layer: nn.Module, _inputs: object, _output: object) -> None:
+        called.add(layer)
+
+    handles = [layer.register_forward_hook(add) for layer in linears]
     try:
         yield called
     finally:
