@@ -81,7 +81,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         },
     },
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "inkling_text": {"swa_num_key_value_heads": 2, "mlp_layer_types": ["dense", "sparse"]},

@@ -30,9 +30,11 @@ from cfg_lab.errors import InputError
 OwnLogits = Callable[[list[Context]], Tensor]
 """The model's own forward without a cache: contexts of equal length -> logits [contexts, length, vocab]."""
 
-_LENGTH = 9  # tokens of each context
-_SHARED = 2  # tokens with which the contexts of the first and the second row begin
 _ROWS = 3
+_PREFILLED = (5, 3)  # tokens of the first and the second context that are prefilled
+_SHARED = 2  # tokens with which the first and the second context begin
+_EXACT_STEPS = 3
+_ROUGH_STEPS = 6  # enough for a median
 
 _EXACT_TOLERANCE = 1e-3
 """Largest difference by rounding in float32. Right models differ by 1e-6, and packed weights by 1e-5."""
@@ -58,7 +60,12 @@ class SelfCheck:
         self.model, self.module, self.own_logits = model, module, own_logits
         with self.refusing_errors():
             _refuse_known_faults(module)
-            self.contexts = _contexts(model.vocab_size, encoder)
+            # In half precision, rounding can send single tokens to other experts. A fault shows at most
+            # tokens, so the median shows it.
+            is_quantised = getattr(module.config, "quantization_config", None) is not None
+            self.exact = module.dtype in {torch.float32, torch.float64} and not is_quantised
+            self.steps = _EXACT_STEPS if self.exact else _ROUGH_STEPS
+            self.contexts = _contexts(model.vocab_size, _PREFILLED[1] + self.steps, encoder)
             self.expected = own_logits(self.contexts)  # [contexts, length, vocab]
 
     def passes(self) -> bool:
@@ -68,13 +75,10 @@ class SelfCheck:
             InputError: the model raises an error when the lab runs it.
         """
         with self.refusing_errors():
-            # In half precision, rounding can send single tokens to other experts. A fault shows at most
-            # tokens, so the median shows it.
-            exact = self.module.dtype in {torch.float32, torch.float64} and not self._is_quantised()
-            summary = max if exact else statistics.median
-            tolerance = _EXACT_TOLERANCE if exact else _ROUGH_TOLERANCE
             differences = self._differences()
-            return max(summary(of_row) for of_row in differences) <= tolerance
+        if self.exact:
+            return max(map(max, differences)) <= _EXACT_TOLERANCE
+        return max(map(statistics.median, differences)) <= _ROUGH_TOLERANCE
 
     def refusal(self) -> InputError:
         """The error for a model that does not pass."""
@@ -90,9 +94,6 @@ class SelfCheck:
     @property
     def _name(self) -> str:
         return f"model {self.model.name!r} ({type(self.module).__name__})"
-
-    def _is_quantised(self) -> bool:
-        return getattr(self.module.config, "quantization_config", None) is not None
 
     @contextmanager
     def refusing_errors(self) -> Generator[None]:
@@ -120,7 +121,7 @@ class SelfCheck:
     def _differences(self) -> list[list[float]]:
         """For each context the differences at each token that the lab runs: 0 is equal, 1 is unrelated."""
         differences: list[list[float]] = [[] for _ in self.contexts]
-        for row, position, logits in _logits(self.model, self.contexts):
+        for row, position, logits in _logits(self.model, self.contexts, self.steps):
             differences[row].append(_relative_difference(logits, self.expected[row, position]))
         return differences
 
@@ -138,54 +139,56 @@ def _refuse_known_faults(module: Any) -> None:
         raise InputError("its forward takes no cache of transformers")
 
 
-def _contexts(vocab_size: int, encoder: bool) -> list[Context]:
+def _contexts(vocab_size: int, length: int, encoder: bool) -> list[Context]:
     """The contexts of the check: random token ids, always the same for the same vocabulary.
 
     Args:
+        length: number of tokens of each context.
         encoder: whether the contexts have sources, for an encoder-decoder model.
     """
     generator = torch.Generator().manual_seed(0)
     low = min(5, vocab_size - 1)  # low ids are often special tokens, such as padding
-    ids = torch.randint(low, vocab_size, (_ROWS, _LENGTH), generator=generator)
+    ids = torch.randint(low, vocab_size, (_ROWS, length), generator=generator)
     ids[1, :_SHARED] = ids[0, :_SHARED]
-    sources = torch.randint(low, vocab_size, (_ROWS, _LENGTH), generator=generator)
-    rows = cast("list[list[int]]", ids.tolist())
-    lengths = [_LENGTH, 4, 4]  # the second and the third context have the same source
+    sources: Any = torch.randint(low, vocab_size, (_ROWS, length), generator=generator)
+    rows: list[list[int]] = cast("Any", ids).tolist()
+    lengths = [length, 4, 4]  # the second and the third context have the same source
     return [
         Context(tuple(row), tuple(sources[min(number, 1), : lengths[number]].tolist()) if encoder else ())
         for number, row in enumerate(rows)
     ]
 
 
-def _logits(model: CausalModel, contexts: list[Context]) -> Iterator[tuple[int, int, Tensor]]:
+def _logits(model: CausalModel, contexts: list[Context], steps: int) -> Iterator[tuple[int, int, Tensor]]:
     """The lab's logits, as (number of the context, number of the token, logits [vocab])."""
     first, second, _ = contexts
     sources = list(dict.fromkeys(context.source for context in contexts if context.source))
     memories = dict(zip(sources, model.read(sources) if sources else [], strict=True))
     starts = [Prefix(memory=memories.get(context.source, [])) for context in contexts]
-    beginnings = [Context(first.ids[:5], first.source), Context(second.ids[:3], second.source)]
+    beginnings = [
+        Context(context.ids[:length], context.source)
+        for context, length in zip((first, second), _PREFILLED, strict=True)
+    ]
     if model.recurrent or sources:
         prefixes = [
             prefill(model, [beginning], 0, [start])[0]
-            for beginning, start in zip(beginnings, starts, strict=False)
+            for beginning, start in zip(beginnings, starts[:2], strict=True)
         ]
     else:  # the second forward continues a cache with several tokens
         (start,) = prefill(model, [Context(first.ids[:_SHARED])], 0, starts[:1])
         prefixes = prefill(model, beginnings, _SHARED, [start, start])
-    buffer = KVBuffer(4, _LENGTH + 1, model.device)
-    rows = [0, 1]  # the context of each row
-    read = [5, 3]  # the number of tokens that each row has read
+    # The columns are moved after the last step but one.
+    buffer = KVBuffer(_ROWS + 1, _PREFILLED[0] + steps - 1, model.device)
     buffer.admit(prefixes)
-    for step in range(6):
+    rows = [0, 1]  # the context of each row
+    read = [*_PREFILLED]  # the number of tokens that each row has read
+    for step in range(steps):
         if step == 1:
-            buffer.admit([starts[2]])
-            rows.append(2)
-            read.append(0)
-        if step == 2:
             buffer.fork([1])
-            rows.append(1)
-            read.append(read[1])
-        if step == 4:  # the first row has been read to the end: its number goes to the copy
+            buffer.admit([starts[2]])
+            rows += [1, 2]
+            read += [read[1], 0]
+        if step == steps // 2:
             buffer.free(0)
             rows[0], read[0] = rows.pop(), read.pop()
         ids = torch.tensor(
