@@ -17,6 +17,8 @@ from cfg_lab.decoding.model_rows import ModelRows, prefill
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.guidance import ContrastiveDecoding, Interval, StopOnAgreement
 from cfg_lab.models import LanguageModel, from_transformers
+from cfg_lab.models.architectures import tested_types
+from cfg_lab.models.kv_cache import is_recurrent
 from tests import reference
 from tests.tiny_architectures import build
 
@@ -61,6 +63,16 @@ def decode(
     decoder = Decoder(model, max_rows, others)
     completions = {id(completion.request): completion for completion in decoder.decode(requests)}
     return [completions[id(request)] for request in requests]
+
+
+def test_new_hybrids_and_state_space_models_are_decoded_right() -> None:
+    for name in (
+        *("bailing_hybrid", "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear"),
+        *("lfm2", "lfm3", "mamba", "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
+        *("qwen3_next", "zamba", "zamba2"),
+    ):
+        assert is_recurrent(build(name).config), "the tiny model has a recurrent layer"
+        assert name in tested_types()
 
 
 @pytest.mark.parametrize("name", MODELS)

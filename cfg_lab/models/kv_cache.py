@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from transformers import cache_utils
 from transformers.cache_utils import (
@@ -153,12 +152,6 @@ def is_recurrent(config: Any) -> bool:
         issubclass(DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type, DynamicLayer), LinearAttentionLayer)
         for layer_type, _ in _layer_types(config)
     )
-
-
-def has_attention(layers: Sequence[MakeLayer]) -> bool:
-    """Whether any layer has keys and values of single tokens, so that a mask can hide them."""
-    buffer = KVBuffer(0, 0, torch.device("cpu"))
-    return any(isinstance(make(buffer, 0), AttentionLayer) for make in layers)
 
 
 def cache_layers(config: Any) -> list[MakeLayer]:

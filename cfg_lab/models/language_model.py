@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from cfg_lab.errors import InputError
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
-from cfg_lab.models.kv_cache import KVBufferCache, MakeLayer, cache_layers, has_attention, is_recurrent
+from cfg_lab.models.forward_arguments import ForwardArguments
+from cfg_lab.models.kv_cache import is_recurrent
 from cfg_lab.models.self_check import SelfCheck
 from cfg_lab.models.source import ModelSource
 
@@ -51,7 +51,6 @@ class LanguageModel:
     pack: bool = False
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
-    _layers: list[MakeLayer] = field(init=False, default_factory=list[MakeLayer])
 
     def __post_init__(self) -> None:
         if self.prompt_format not in get_args(PromptFormat):
@@ -133,7 +132,7 @@ class LanguageModel:
             self.__dict__["module"] = module  # `_prepare` may run the model
             try:
                 self._prepare(module)
-            except InputError:
+            except BaseException:
                 self.unload()
                 raise
         return module
@@ -147,12 +146,7 @@ class LanguageModel:
         with onednn.called_linears(module) as called:
             check = SelfCheck(self, module, self._own_logits, encoder=False)
         with check.refusing_errors():
-            self._layers = cache_layers(module.config.get_text_config(decoder=True))
-        self._cache_class = _cache_class(module.config.model_type)
-        self._takes_mask = has_attention(self._layers)
-        parameters = inspect.signature(module.forward).parameters
-        self._takes_positions = "position_ids" in parameters
-        self._cache_argument = "cache_params" if "cache_params" in parameters else "past_key_values"
+            self._arguments = ForwardArguments(module)
         if self.pack and onednn.supports(module):
             self._short_forward = self._pack(module, called)
             if self._short_forward is not None and not check.passes():
@@ -209,11 +203,9 @@ class LanguageModel:
             return self._short_forward.forward(ids, positions, mask, buffer, keep)
         output = module(
             input_ids=ids,
-            attention_mask=mask if self._takes_mask else None,
             use_cache=True,
             logits_to_keep=keep,
-            **{self._cache_argument: self._cache_class(buffer, self._layers)},
-            **({"position_ids": positions} if self._takes_positions else {}),
+            **self._arguments(positions, mask, buffer),
         )
         return output.logits[:, -keep:].float()
 
@@ -312,12 +304,3 @@ class LanguageModel:
     def vocabulary(self) -> dict[str, int]:
         """All tokens of the tokenizer: token -> id. Models with equal vocabularies can guide each other."""
         return self.tokenizer.get_vocab()
-
-
-def _cache_class(model_type: str) -> type[KVBufferCache]:
-    """The class of the cache for a type of models."""
-    if model_type == "minimax":
-        from cfg_lab.models.minimax_cache import MiniMaxKVBufferCache  # slow to import
-
-        return MiniMaxKVBufferCache
-    return KVBufferCache

@@ -104,8 +104,10 @@ class SelfCheck:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the code of a model may raise anything
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise InputError(f"{self._name} cannot run in the lab: {lines[0]}; use another model") from error
+            reason = str(error).partition("\n")[0]
+            if not isinstance(error, InputError):
+                reason = f"{type(error).__name__} {reason}".strip()
+            raise InputError(f"{self._name} cannot run in the lab: {reason}; use another model") from error
 
     def _reads_later_tokens(self) -> bool:
         """Whether the logits after a token depend on later tokens, in the model's own forward."""
@@ -113,10 +115,12 @@ class SelfCheck:
             context._replace(ids=(*context.ids[:-1], self.contexts[0].ids[0])) for context in self.contexts
         ]
         with torch.no_grad():
-            pairs = zip(self.own_logits(changed), self.expected, strict=True)
-            return (
-                max(_relative_difference(after[0], before[0]) for after, before in pairs) > _ROUGH_TOLERANCE
-            )
+            logits = self.own_logits(changed)
+        change = max(
+            _relative_difference(after[0], before[0])
+            for after, before in zip(logits, self.expected, strict=True)
+        )
+        return change > (_EXACT_TOLERANCE if self.exact else _ROUGH_TOLERANCE)
 
     def _differences(self) -> list[list[float]]:
         """For each context the differences at each token that the lab runs: 0 is equal, 1 is unrelated."""
