@@ -107,9 +107,7 @@ def test_an_error_inside_the_model_becomes_a_sentence(monkeypatch: pytest.Monkey
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr(AttentionLayer, "update", broken)
-    with pytest.raises(
-        InputError, match=r"cannot run in the lab: RuntimeError first line; use"
-    ):
+    with pytest.raises(InputError, match=r"cannot run in the lab: RuntimeError first line; use"):
         from_transformers(make_model("rotary")).module  # noqa: B018
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @cache
-def tested_types() -> frozenset[str]:
+def known_types() -> frozenset[str]:
     """Types (`config.model_type`) that are known to be decoded right before their weights are loaded."""
     text = (Path(__file__).parent / "ARCHITECTURES.md").read_text(encoding="utf-8")
     rows = [line for line in text.split("\n## ")[1].splitlines() if line.startswith("|")]

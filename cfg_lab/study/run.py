@@ -13,7 +13,7 @@ from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.models import LanguageModel, peak_memory
-from cfg_lab.models.architectures import tested_types
+from cfg_lab.models.architectures import known_types
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.columns import CELL_COLUMNS, COMPLETION_COLUMNS, Decoded, row
 from cfg_lab.study.costs import DecodingCost, in_words
@@ -50,8 +50,9 @@ def run_study(study: Study, console: Console) -> None:
         plans |= {
             cell: list(plan(cell, model, study.max_rows)) for cell in study.cells if cell.model_key == key
         }
-    study.store.check_writable()
     missing = _missing(study, plans)
+    _check_models(study, models, missing)
+    study.store.check_writable()
     text_count = len({text.completion_id for texts in plans.values() for text in texts})
     if decoded_count := text_count - sum(map(len, missing.values())):
         console.print(
@@ -59,7 +60,6 @@ def run_study(study: Study, console: Console) -> None:
         )
     if any(missing.values()):
         prepare_metrics(study.metrics)
-        _check_models(study, models, missing)
     write_provenance(study)
     for cell, texts in plans.items():
         study.store.write_cell(cell.id, cell.settings, [row(CELL_COLUMNS, text) for text in texts])
@@ -103,7 +103,7 @@ def _check_models(
         if missing[cell.model_key]:
             needed |= {id(model): model for model in cell.negatives.other_models().values()}
     for model in needed.values():
-        if model.config.model_type in tested_types():
+        if model.config.model_type in known_types():
             continue
         model.module  # noqa: B018, loads and checks it
         if len(needed) > 1:  # they may not fit into memory together
