@@ -1,4 +1,6 @@
-"""Score a finished sweep with more metrics: `python -m cfg_lab.score results/default metrics=[readability]`.
+"""Score a finished sweep with more metrics.
+
+For example: `python -m cfg_lab.score results/default 'metrics=[readability]'`.
 
 No text is decoded. The model that generated the texts is not loaded. Existing scores are kept.
 """
@@ -22,8 +24,8 @@ from cfg_lab.study.console import (
 
 _USAGE = """Scores a finished sweep with more metrics. Decodes nothing.
 
-  python -m cfg_lab.score results/default metrics=[readability,leakage]
-  python -m cfg_lab.score results/default metrics=[evaluator] metrics.evaluator.model=gpt2
+  python -m cfg_lab.score results/default 'metrics=[readability,leakage]'
+  python -m cfg_lab.score results/default 'metrics=[evaluator]' metrics.evaluator.model=gpt2
 
 Metrics and their arguments are written as for cfg_lab.sweep. The metrics are"""
 

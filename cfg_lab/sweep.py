@@ -17,13 +17,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from cfg_lab.errors import InputError, TrackingError
 from cfg_lab.options import CONFIG
-from cfg_lab.study.config import check_renamed_keys
+from cfg_lab.study.config import check_overrides, composition_errors_in_a_sentence
 from cfg_lab.study.console import (
     errors_in_a_sentence,
     fitting_table,
@@ -66,6 +69,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     console = _console()
     study, tracker = _study_and_tracker(configs, overrides)
     console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'cell')}", highlight=False)
+    _print_phrases(study, console)
     run_study(study, console)
     return _show(study, tracker, console, page=configs[0].report)
 
@@ -94,6 +98,7 @@ def run_in_jobs_or_exit(
         study.store.check_version()
         study.store.check_writable()
         console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'job')}", highlight=False)
+        _print_phrases(study, console)
         launch()
         write_provenance(study)  # replaces the files that the last job wrote
         return _show(study, tracker, console, page=configs[0].report)
@@ -142,6 +147,14 @@ def _study_and_tracker(
     return build_study(configs, labels_of_overrides(overrides)), build(configs[0], "tracking")
 
 
+def _print_phrases(study: Study, console: Console) -> None:
+    """Print the negative phrases and their weights as they were understood."""
+    from cfg_lab.study.prompts_in_words import phrases_in_words
+
+    for sentence in phrases_in_words(study.cells):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
     """Write the summary and print its table. Log the results to the tracker, and print all paths.
 
@@ -173,7 +186,25 @@ def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> li
     return rows
 
 
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Check overrides before Hydra reads them, because Hydra's messages do not say what would be right.
+
+    Only the first cell is composed. `BatchLauncher` checks the other cells in the same way.
+
+    Raises:
+        InputError: an override cannot be read, or names a key or an option that does not exist.
+    """
+    if any(argument.startswith("-") for argument in arguments):
+        return  # one of Hydra's own options, such as --help
+    check_overrides(arguments)
+    with composition_errors_in_a_sentence():
+        parsed = OverridesParser.create().parse_overrides(list(arguments))
+        ((first_cell, *_),) = BasicSweeper.split_arguments(parsed, None)
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            compose("sweep", overrides=list(first_cell))
+
+
 if __name__ == "__main__":
     with errors_in_a_sentence():
-        check_renamed_keys(sys.argv[1:])  # before Hydra, whose message would not name the new key
+        check_command_line(sys.argv[1:])
     cast("Callable[[], None]", main)()

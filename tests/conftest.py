@@ -7,6 +7,9 @@ import os
 # The libraries read these variables when they are imported. No test waits for the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_SILENT"] = "true"
+# Several processes run the tests (pytest-xdist). More threads than cores would make each of them slower.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 from collections.abc import Callable
 from pathlib import Path

@@ -64,7 +64,7 @@ def results(
                             "text": f"{text} Then {negative} {scale:g}" if guided else text,
                             "finish_reason": "length",
                             "tokens": list(range(len(TOKENS))),
-                            "positive_ids": [1, 2],
+                            "positive_ids": [1, 2 + prompt],
                             "negative_ids": [[1]] if guided else [],
                             "negative_weights": [1.0] if guided else [],
                             "model_name": "tiny",

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -37,7 +38,7 @@ from cfg_lab.analysis import (
     varying,
 )
 from cfg_lab.analysis.drawing import decimals, ink_for
-from cfg_lab.analysis.frame import settings_of
+from cfg_lab.analysis.frame import distinct_prompts, settings_of
 from cfg_lab.analysis.stats import holm, mean_interval, paired_difference
 from cfg_lab.analysis.style import COLOURS
 from cfg_lab.decoding.request import Branch, Request
@@ -100,9 +101,8 @@ RESULTS = study()
 def one_cell(metrics: dict[str, np.ndarray]) -> pd.DataFrame:
     """A results frame of one cell with one text per prompt."""
     numbers = range(len(next(iter(metrics.values()))))
-    return pd.DataFrame(
-        {"cell": "c", "prompt_id": [f"p{i}" for i in numbers], "prompt": "P", "sample": 0, **metrics}
-    )
+    ids = [f"p{number}" for number in numbers]
+    return pd.DataFrame({"cell": "c", "prompt_id": ids, "prompt": ids, "sample": 0, **metrics})
 
 
 class TestCells:
@@ -136,6 +136,96 @@ class TestCells:
         assert better("perplexity") == better("toxicity") == better("repeated_4") == "lower"
         assert better("sentiment") == better("distinct_2") == "higher"
         assert better("length") is better("words") is better("stopped") is better("unheard_of") is None
+
+
+def with_duplicates(results: pd.DataFrame, times: int) -> pd.DataFrame:
+    """The results of a study whose prompts are each given several times, under different ids."""
+    copies = [results.assign(prompt_id=results["prompt_id"] + f"-{copy}") for copy in range(times)]
+    return pd.concat(copies, ignore_index=True)
+
+
+def as_samples(results: pd.DataFrame, times: int) -> pd.DataFrame:
+    """The results of a study that has each text several times, as further samples of its prompt."""
+    copies = [results.assign(sample=results["sample"] + 100 * copy) for copy in range(times)]
+    return pd.concat(copies, ignore_index=True)
+
+
+class TestDuplicatePrompts:
+    """A prompt that is given several times is one prompt to all statistics."""
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(0, 99), st.integers(2, 14), st.integers(2, 4), st.booleans())
+    def test_duplicates_of_all_prompts_change_no_interval_and_no_p_value(
+        self, seed: int, prompts: int, times: int, with_ids: bool
+    ) -> None:
+        results = study(seed, prompts)
+        if with_ids:
+            results["positive_ids"] = [[1, int(name[1:])] for name in results["prompt_id"]]
+        duplicated = with_duplicates(results, times)
+        rounding = {"rtol": 1e-9, "atol": 1e-9}
+        for table, ns in (
+            (summary, ["texts", "words_n", "sentiment_n", "perplexity_n"]),
+            (comparisons, ["n"]),
+        ):
+            once, several = table(results), table(duplicated)
+            assert (several[ns] == times * once[ns]).all(axis=None)
+            pd.testing.assert_frame_equal(several.drop(columns=ns), once.drop(columns=ns), **rounding)
+            pd.testing.assert_frame_equal(several, table(as_samples(results, times)), **rounding)
+        pd.testing.assert_frame_equal(
+            pareto(duplicated, "words", "sentiment", "lower"),
+            pareto(results, "words", "sentiment", "lower"),
+            **rounding,
+        )
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(0, 99), st.dictionaries(st.integers(0, 9), st.integers(1, 3), min_size=1))
+    def test_duplicates_of_some_prompts_count_as_samples_of_one_prompt(
+        self, seed: int, copies: dict[int, int]
+    ) -> None:
+        results = study(seed)
+        chosen = [results[results["prompt_id"] == f"p{prompt}"] for prompt in copies]
+        duplicated, sampled = (
+            pd.concat([results, *map(repeat, chosen, copies.values())], ignore_index=True)
+            for repeat in (with_duplicates, as_samples)
+        )
+        sampled = sampled.drop_duplicates(["cell", "prompt_id", "sample"])
+        duplicated = duplicated[~duplicated["prompt_id"].str.endswith("-0")]
+        pd.testing.assert_frame_equal(summary(duplicated), summary(sampled))
+        pd.testing.assert_frame_equal(comparisons(duplicated), comparisons(sampled))
+
+    def test_one_prompt_given_many_times_has_neither_interval_nor_p_value(self) -> None:
+        results = study(prompts=1)
+        row = comparisons(with_duplicates(results, 20), ["words"]).iloc[-1]
+        assert row["n"] == 40
+        assert row[["low", "high", "p", "needed"]].isna().all()
+
+    def test_duplicates_have_the_same_context_whatever_their_text_and_negative(self) -> None:
+        """A chat template can remove spaces around a text, and models can have different templates."""
+        results = pd.DataFrame(
+            [
+                ("a", "Hi", "sad", "llama", [1, 2]),
+                ("b", "Hi ", "dull", "llama", [1, 2]),
+                ("c", "Ho", "sad", "llama", [1, 3]),
+                ("c", "Ho", "sad", "gpt2", [7, 9]),
+                ("d", "Ho", "sad", "gpt2", [7, 9]),
+                ("a", "Hi", "sad", "gpt2", [7, 4]),
+                ("e", "Hi", "sad", "gpt2", [7, 6]),
+            ],
+            columns=["prompt_id", "prompt", "prompt_negative", "model", "positive_ids"],
+        )
+        assert distinct_prompts(results).tolist() == [0, 0, 1, 1, 1, 0, 2]
+        shuffled = results.sample(frac=1, random_state=1)
+        assert distinct_prompts(shuffled).tolist() == [[0, 0, 1, 1, 1, 0, 2][row] for row in shuffled.index]
+        by_text = results.drop(columns="positive_ids")
+        assert distinct_prompts(by_text).tolist() == [0, 1, 2, 2, 2, 0, 0]
+
+    def test_a_figure_counts_a_prompt_once(self) -> None:
+        figures = [scale_curves(frame, "words") for frame in (RESULTS, with_duplicates(RESULTS, 3))]
+        notes = [[text.get_text() for text in figure.findobj(Text)] for figure in figures]
+        assert any("10 prompts" in note for note in notes[0])
+        assert [note for note in notes[1] if "prompts" in note] == [
+            note.replace("20", "60") for note in notes[0] if "prompts" in note
+        ]
 
 
 class TestSummary:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from cfg_lab.study import progress
 from cfg_lab.study.console import fitting_table, open_console
+from cfg_lab.study.formats import count
 from cfg_lab.study.progress import ProgressBar
+from tests.cli import on, sweep
 
 
 def test_in_a_notebook_progress_is_plain_lines_on_stdout(
@@ -86,6 +91,30 @@ def test_a_table_leaves_out_the_metrics_that_do_not_fit_and_names_them() -> None
     assert "[0.25, 0.75]" in printed
 
 
+def test_a_long_label_in_chinese_is_folded_and_the_columns_stay_aligned() -> None:
+    phrases = (
+        "压抑而又沉闷的气氛、令人失望透顶的结局、刻薄的讽刺与嘲笑、无聊到让人打瞌睡的情节、充满敌意的邻居"
+    )
+    row = {"texts": 6, "a": 0.5, "a_low": 0.25, "a_high": 0.75, "a_n": 6}
+    console, output = log()
+    console.print(
+        fitting_table(
+            [{"negatives.phrases": phrases}, {"negatives.phrases": "冷漠"}], [row] * 2, ["a"], console
+        )
+    )
+    lines = [line for line in output.getvalue().splitlines() if line.startswith("│")]
+    assert "".join(line.split("│")[1].strip() for line in lines) == f"{phrases}冷漠"
+    assert len({cell_len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("label", ["[rescale]", "[apg,plausible]", "[bold]x", r"a\[b]"])
+def test_a_label_is_printed_as_it_is(label: str) -> None:
+    row = {"texts": 6, "a": 0.5, "a_low": 0.25, "a_high": 0.75, "a_n": 6}
+    console, output = log()
+    console.print(fitting_table([{"guidance.modifiers": label}], [row], ["a"], console))
+    assert label in output.getvalue()
+
+
 def test_a_metric_that_is_missing_for_some_texts_shows_its_own_n() -> None:
     nan = float("nan")
     row = {"texts": 4, "a": 0.5, "a_low": 0.1, "a_high": 0.9, "a_n": 4}
@@ -98,3 +127,72 @@ def test_a_metric_that_is_missing_for_some_texts_shows_its_own_n() -> None:
     assert "[0.1, 0.9]" in printed
     assert printed.count("n = ") == printed.count("n = 1") == 1
     assert printed.count("no score") == 1
+
+
+def printed_lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The lines that a sweep prints before it decodes."""
+    sweep(*arguments)
+    lines = capsys.readouterr().out.splitlines()
+    return lines[: next(number for number, line in enumerate(lines) if line.startswith("decoding"))]
+
+
+def overrides(folder: Path, model: Path, records: list[dict[str, Any]]) -> list[str]:
+    """Overrides of a small study with the prompts that are given as records."""
+    path = folder / "written.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    return [*on(folder, model), f"prompts.path={path}"]
+
+
+def test_a_sweep_says_which_phrases_and_weights_it_understood(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phrases = r"ugly:0.8, aspect ratio 16:9, a\, [b]"
+    arguments = [*on(tmp_path, tiny_folder), "negatives=custom", f"negatives.phrases='{phrases}'"]
+    assert printed_lines(capsys, *arguments) == [
+        "study: 1 cell",
+        'negative phrases: "ugly" (weight 0.8), "aspect ratio 16:9", "a, [b]"',
+    ]
+
+
+@pytest.mark.parametrize("lists", [1, 4, 5, 7])
+def test_of_many_lists_of_phrases_the_first_is_printed(
+    lists: int, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [{"text": f"Text {n}", "negative": [f"bad:{n + 2}", "dull"]} for n in range(lists)]
+    records += [{"text": "One more", "negative": "bad:2, dull"}]  # as the first
+    arguments = [*overrides(tmp_path, tiny_folder, records), "negatives=own", "guidance.scale=1,2"]
+    lines = [f'negative phrases: "bad" (weight {n + 2}), "dull"' for n in range(lists)]
+    if lists > 4:
+        lines = [f"{lines[0]}; and {lists - 1} other lists of phrases"]
+    assert printed_lines(capsys, *arguments) == ["study: 2 cells", *lines]
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["a", "b", "c"], None),
+        (["a", "b", "a"], "1 of 3 prompts duplicates an earlier prompt"),
+        (["a", "b", "a", "a"], "2 of 4 prompts duplicate earlier prompts"),
+    ],
+)
+def test_a_sweep_and_its_page_say_how_many_prompts_are_duplicates(
+    texts: list[str],
+    sentence: str | None,
+    tmp_path: Path,
+    tiny_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = overrides(tmp_path, tiny_folder, [{"text": text} for text in texts])
+    lines = printed_lines(capsys, *arguments, "negatives=empty", "guidance.scale=1,2", "report=true")
+    page = (tmp_path / "results" / "study" / "report.html").read_text()
+    prompts = len(set(texts))
+    assert f'"distinct_prompts":{prompts},' in page
+    if sentence is None:
+        assert lines == ["study: 2 cells"]
+        assert "duplicate" not in page[: page.index("<script")]
+    else:
+        assert lines == [
+            "study: 2 cells",
+            f"{sentence}: intervals and p values count prompts with the same context as one prompt",
+        ]
+        assert f"{count(len(texts) - prompts, 'duplicate prompt')}: intervals and p values count 2 " in page

@@ -20,6 +20,7 @@ from cfg_lab.decoding.trace import NEGATIVE_FIELDS, TRACE_FIELDS, Trace
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import Interval
 from cfg_lab.models import LanguageModel
+from cfg_lab.study.stop_strings import StopStrings
 from tests import reference
 
 SCALES = [-0.5, 0, 0.5, 1, 1.5, 3]
@@ -501,6 +502,12 @@ def test_ids_of_requests_stay_as_they_are() -> None:
         "e699f1cd6cf3977633bb4a46efff0faf",
         "6ade81166abc65cd2c4bc0c9df54e09e",
     ]
+
+
+def test_ids_of_requests_with_stop_strings_are_not_those_of_completions_that_were_not_cut() -> None:
+    """In version "v2" of the ids, the tokens of a stop string were part of the completion."""
+    request = Request(positive=(1, 2, 3), stop_when=StopStrings(("hot",), str))
+    assert request.id("model") == "91911ac33fc45e86a67803a2f42be43e" != "bece21ddb83558e7a3ab5eb82db60c2f"
 
 
 def test_an_id_changes_with_whatever_changes_the_text() -> None:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 import cfg_lab
 from cfg_lab.options import CONFIG
-from cfg_lab.study.config import check_renamed_keys
+from cfg_lab.study.config import check_overrides
 from hydra_plugins.cfg_lab_launcher.batch import compose
 from tests.cli import command, environment, on, shell, sweep
 
@@ -156,4 +156,4 @@ def test_a_renamed_key_is_named_before_anything_is_composed(
 
 
 def test_the_key_of_a_modifier_is_no_renamed_key() -> None:
-    check_renamed_keys(["guidance/modifiers=[rescale]", "guidance.modifiers.rescale.share=0.5"])
+    check_overrides(["guidance/modifiers=[rescale]", "guidance.modifiers.rescale.share=0.5"])

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 import cfg_lab
 from cfg_lab import analysis
@@ -27,7 +25,6 @@ from cfg_lab.metrics import (
     EvaluateModule,
     Evaluator,
     Length,
-    Metric,
     Sentiment,
     Text,
     Topic,
@@ -36,12 +33,12 @@ from cfg_lab.metrics import (
     scorer_key,
 )
 from cfg_lab.metrics.known_columns import column_info, packaged_columns
-from cfg_lab.options import CONFIG, option_names
 from cfg_lab.report.cards import meaning_html
 from cfg_lab.report.roles import Roles, roles_of
 from cfg_lab.score import run
 from cfg_lab.study.scoring import main_columns, prepare_metrics
 from tests.cli import environment, on, sweep
+from tests.packaged_metrics import METRICS, OFFLINE
 from tests.texts import FakeEmbedder, text
 
 INFINITY = math.inf
@@ -65,6 +62,7 @@ COLUMNS: dict[str, tuple[str | None, tuple[float, float], str, int]] = {
     "relevance": ("higher", COSINE, "relevance", 0),
     "sentiment": ("higher", SHARE, "aim", 0),
     "leakage": ("lower", COSINE, "aim", 0),
+    "leakage_verbatim": ("lower", COSINE, "other", 0),
     "exact_match": ("higher", SHARE, "aim", 0),
     "token_f1": ("higher", SHARE, "aim", 0),
     "rouge_1": ("higher", SHARE, "aim", 0),
@@ -98,34 +96,18 @@ A new metric tests its columns in its own test.
 
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "Classifier": (1, {"column": "classifier", "better": None}),
-    "EvaluateModule": (1, {"arguments": {}, "better": None}),
-    "Evaluator": (1, {"separator": "\n", "column": "evaluator"}),
-    "Formality": (1, {"letters": 1.96, "contractions": -35.1, "bias": -9.02}),
+    "EvaluateModule": (2, {"arguments": {}, "better": None}),
+    "Evaluator": (2, {"separator": "\n", "column": "evaluator"}),
+    "Formality": (2, {"letters": 1.96, "contractions": -35.1, "bias": -9.02}),
     "Language": (1, {"language": None}),
-    "Leakage": (1, {"template": "It is {}."}),
-    "Mauve": (1, {"references": None, "min_texts": 100}),
-    "Topic": (1, {"temperature": 0.03}),
+    "Leakage": (2, {"template": "It is {}."}),
+    "Mauve": (2, {"references": None, "min_texts": 100}),
+    "Rouge": (2, {"stem": True}),
+    "SelfBleu": (2, {"tokenize": "auto"}),
+    "Topic": (2, {"temperature": 0.03}),
+    "Translation": (2, {"tokenize": "auto"}),
 }
 """By metric: its version and its defaults."""
-
-
-def packaged_metrics() -> list[Metric]:
-    """Every option of conf/metrics, made as a sweep makes it."""
-    needed = {
-        "classifier": ["metrics.classifier.model=m", "metrics.classifier.label=l"],
-        "evaluate": ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
-    }
-    metrics: list[Metric] = []
-    for option in option_names("metrics"):
-        with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            config = compose("sweep", overrides=[f"metrics=[{option}]", *needed.get(option, [])])
-        metrics += instantiate(config.metrics, _convert_="all").values()
-    return metrics
-
-
-METRICS = {type(metric).__name__: metric for metric in packaged_metrics()}
-OFFLINE = {name: METRICS[name] for name in METRICS.keys() - {"Classifier", "EvaluateModule", "Evaluator"}}
-"""Metrics that load nothing but what this project packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +176,10 @@ def test_columns_whose_names_depend_on_arguments() -> None:
     labelled = Classifier(model="m", label="formal", loader=lambda *_: lambda texts: [], better="higher")
     assert labelled.columns == {
         "classifier": ColumnInfo(
-            meaning="probability of the label 'formal' by the classifier m", better="higher", bounds=SHARE
+            meaning="probability of the label 'formal' by the classifier m",
+            better="higher",
+            bounds=SHARE,
+            languages="those of the classifier",
         )
     }
     assert list(labelled.score([])) == ["classifier"]

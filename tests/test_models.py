@@ -447,7 +447,7 @@ def test_models_of_another_architecture_keep_their_own_forward(tmp_path: Path) -
             {"name": "no/such-model"},
             "model.name is 'no/such-model', which is neither an option of conf/model .*smollm2",
         ),
-        ({"dtype": "int8"}, "model.dtype must be auto, float32, bfloat16 or float16, got 'int8'"),
+        ({"dtype": "int8"}, "model.dtype must be auto, float32, bfloat16, float16, float64, got 'int8'"),
         ({"device": "abacus"}, "model.device is 'abacus', which this machine does not have"),
         ({"device": "cuda:99"}, "model.device is 'cuda:99'"),
         ({"prompt_format": "poem"}, "model.prompt_format must be one of auto, chat, plain, got 'poem'"),

@@ -27,10 +27,10 @@ from cfg_lab.negatives import (
     PhraseNegative,
     SuffixNegative,
     parse_phrases,
-    phrases,
     template,
 )
 from cfg_lab.options import CONFIG, option_names
+from cfg_lab.prompts import join_phrases, phrases
 from tests import reference
 from tests.conftest import make_model, make_tokenizer
 
@@ -65,6 +65,16 @@ def parsed(text: str) -> list[tuple[str, float]]:
         (r"a\, b\: c:2", [("a, b: c", 2)]),
         (r"back\\:0.5", [("back\\", 0.5)]),
         ("x:-0.5, y:+.25, z:1e-1", [("x", -0.5), ("y", 0.25), ("z", 0.1)]),
+        ("aspect ratio 16:9, 4:3", [("aspect ratio 16:9", 1), ("4:3", 1)]),
+        ("at 10:30, at 10:30am, 1.5:2", [("at 10:30", 1), ("at 10:30am", 1), ("1.5:2", 1)]),
+        (r"top 10: 0.5, 16\:9:0.5, (1:2", [("top 10", 0.5), ("16:9", 0.5), ("(1:2", 1)]),
+        (
+            "GPT4:0.5, GPT-4:0.5, SD1.5:2, ugly : 0.8",
+            [("GPT4", 0.5), ("GPT-4", 0.5), ("SD1.5", 2), ("ugly", 0.8)],
+        ),
+        ("-5:3", [("-5:3", 1)]),
+        ("比例16：9，丑：2", [("比例16：9", 1), ("丑", 2)]),
+        ("อัตราส่วน16:9", [("อัตราส่วน16:9", 1)]),
     ],
 )
 def test_phrases(text: str, expected: list[tuple[str, float]]) -> None:
@@ -86,6 +96,9 @@ def test_phrases(text: str, expected: list[tuple[str, float]]) -> None:
         ("ugly:0_1", "'0_1'"),
         ("ugly:٣", "is not a number"),
         ("a:1:2", r"more than one colon in 'a:1:2' at position 1"),
+        ("10:30:15", r"more than one colon in '10:30:15' at position 1"),
+        ("16: nine", "weight 'nine' at position 1"),
+        ("(ugly:1.2)", r"weight '1\.2\)' at position 1"),
     ],
 )
 def test_an_error_names_the_position_of_the_phrase(text: str, message: str) -> None:
@@ -114,8 +127,29 @@ def escape(text: str) -> str:
 
 @given(st.lists(st.tuples(st.text().filter(str.strip), st.floats(-100, 100)), min_size=1))
 def test_escaped_phrases_are_parsed_back(written: list[tuple[str, float]]) -> None:
-    text = ",".join(f"{escape(words)}:{weight:.6f}" for words, weight in written)
+    """With a space after the colon also phrases that end in a number."""
+    text = ",".join(f"{escape(words)}: {weight:.6f}" for words, weight in written)
     assert parsed(text) == [(words.strip(), float(f"{weight:.6f}")) for words, weight in written]
+
+
+@given(st.lists(st.text().filter(str.strip), min_size=1))
+def test_a_list_of_phrases_is_joined_to_the_same_phrases(written: list[str]) -> None:
+    """A comma in a phrase stays in it, and colons and backslashes mean what they mean in a single phrase."""
+    with_commas = [f"{words}, {words}" for words in map(escape, written)]
+    assert [words for words, _ in parsed(join_phrases(with_commas))] == [
+        f"{words}, {words}".strip() for words in written
+    ]
+    for words in written:
+        text = "".join(character for character in words if character not in ",，、;；")
+        assert outcome(join_phrases([text])) == outcome(text)
+
+
+def outcome(text: str) -> list[tuple[str, float]] | None:
+    """The phrases of a text; None if it is refused."""
+    try:
+        return parsed(text)
+    except InputError:
+        return None
 
 
 @pytest.mark.parametrize("module", [phrases, template])
@@ -192,10 +226,15 @@ def test_no_negative_is_plain_decoding_at_every_scale(rotary: LanguageModel) -> 
         ({"template": "{prompt} bad"}, r"negatives\.template must be one of default, bare"),
         ({"phrases": "ugly:x"}, r"negatives\.phrases: weight 'x' at position 1"),
         ({"phrases": "ugly:0"}, "all weights are 0"),
+        (
+            {"phrases": ["sad", "bleak"]},
+            r"negatives\.phrases must be a text such as .*got \['sad', 'bleak'\]",
+        ),
+        ({"template": 7}, r"negatives\.template must be one of default, bare.*got 7"),
         ({"phrases": "ugly, fine:-1"}, r"'fine' has a weight below 0.*mode=separate"),
     ],
 )
-def test_bad_settings_are_named(values: dict[str, str], message: str) -> None:
+def test_bad_settings_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         PhraseNegative(**values)
 
@@ -225,7 +264,9 @@ def test_tokens_are_not_merged_across_the_suffix() -> None:
     """A tokenizer that would join the last letter of the prompt with the first of the suffix."""
     tokenizer = make_tokenizer()
     tokenizer.add_tokens(["ab"])
-    model = from_transformers(make_model("rotary"), tokenizer)
+    larger_model = make_model("rotary")
+    larger_model.resize_token_embeddings(len(tokenizer))
+    model = from_transformers(larger_model, tokenizer)
     assert len(model.encode("xab")) == 2
     (branch,) = SuffixNegative(suffix="b").branches(Prompt(id="1", text="xa"), model)
     assert branch.ids == (*model.encode("xa"), *model.encode("b"))

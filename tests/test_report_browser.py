@@ -65,6 +65,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> pd.Dat
 
 Open = Callable[..., Any]
 ITEMS = "lists => lists.map(list => [...list.children].map(item => item.textContent))"
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WHERE = "(e => e.closest('section, form, nav')?.id || e.tagName)(document.activeElement)"
 
 
@@ -92,7 +93,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
             ),
         )
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=10_000)
+        page.wait_for_selector("html[data-ready]", timeout=120_000)
         return page
 
     yield opened
@@ -283,6 +284,20 @@ def test_the_table_sorts_and_says_so(show: Open) -> None:
     assert page.locator("#table th[aria-sort=descending]").count() == 1
     again = [row.split()[1] for row in page.locator("#table tbody tr").all_inner_texts()]
     assert again == scales[::-1]
+
+
+def test_chinese_texts_are_compared_by_character_and_no_character_of_a_prompt_is_cut(show: Open) -> None:
+    frame = results({1: 0, 2: 0.3}, prompts=2, samples=1)
+    guided = frame["guidance.scale"] == 2
+    frame["text"] = [
+        "今天天气真好，他们去公园。" if each else "今天天气很好，我们去公园。" for each in guided
+    ]
+    frame["prompt"] = "😀" * 70
+    page = show(frame)
+    read(page, "differences")
+    assert page.locator("#texts-grid ins").all_inner_texts() == ["真", "他"]
+    names = page.locator("#texts-controls option").all_text_contents()
+    assert f"p0: {'😀' * 59}…" in names
 
 
 def test_texts_are_shown_beside_each_other_with_their_differences(swept: pd.DataFrame, show: Open) -> None:
@@ -505,11 +520,11 @@ def test_a_table_that_goes_on_beyond_the_edge_fades_there(
     faded = "box => getComputedStyle(box).maskImage !== 'none'"
     for selector in ("#table .box", "#answer .box >> nth=0"):
         box = page.locator(selector)
-        page.wait_for_timeout(50)  # a ResizeObserver reports with the next frame
+        page.evaluate(TWO_FRAMES)  # a ResizeObserver reports with the next frame
         assert box.evaluate("box => box.scrollWidth > box.clientWidth + 1") is more, selector
         assert box.evaluate(faded) is more, selector
         box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
-        page.wait_for_timeout(50)
+        page.evaluate(TWO_FRAMES)
         assert not box.evaluate(faded), selector
 
 

@@ -105,7 +105,7 @@ def test_a_rule_decodes_what_it_gives_by_brute_force(tiny: LanguageModel, rule: 
         (ByJSD(), lambda positive, negative: max(0.0, float(_jsd(positive, negative)))),
         (ByJSD(floor=0.3), lambda positive, negative: max(0.3, float(_jsd(positive, negative)))),
     ],
-    ids=str,
+    ids=["EntropyGate(1.5)", "ByJSD()", "ByJSD(0.3)"],
 )
 def test_adaptive_strength_decodes_the_papers_formula(
     tiny: LanguageModel, adaptive: Any, share: Any, monkeypatch: pytest.MonkeyPatch

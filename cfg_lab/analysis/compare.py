@@ -42,6 +42,7 @@ def summary(
     Returns:
         One row per cell, in the order of the results: `cell`, the settings, `texts` (number of texts), and
         four columns per metric m: m (the mean), m_low, m_high, m_n. A number that cannot be known is NaN.
+        Intervals count prompts with the same context as one prompt (see `frame.distinct_prompts`).
 
         Intervals are cut off at the least and greatest value that the metric can have (see `bounds`). The
         true mean is never outside these bounds, so coverage does not change.
@@ -99,7 +100,7 @@ def comparisons(
         values of the table), `effect` and `needed` as in `cfg_lab.analysis.stats.Difference`. A number that
         cannot be known is NaN. `needed` is the number of prompts for a study that makes only this
         comparison. A study that makes all comparisons of the table, corrected by Holm's method, needs more
-        prompts.
+        prompts. All numbers but `n` count prompts with the same context as one prompt.
 
     Raises:
         InputError: no cell is unguided, `baseline` describes no cell or several, or the results have no such

@@ -24,6 +24,7 @@ from cfg_lab.analysis.drawing import (
 from cfg_lab.analysis.frame import (
     SCALE,
     checked_metrics,
+    distinct_prompts,
     setting_label,
     settings_by_cell,
     value_label,
@@ -235,7 +236,8 @@ def _cell_rows(results: pd.DataFrame, metrics: Sequence[str]) -> list[CellRow]:
     checked_metrics(results, metrics)
     settings = settings_by_cell(results)
     rows: Any = summary(results, metrics, settings=[]).to_dict("records")
-    prompts: Any = results.groupby("cell")["prompt_id"].nunique()
+    prompt_of_text: Any = pd.Series(distinct_prompts(results), results.index)
+    prompts: Any = prompt_of_text.groupby(results["cell"]).nunique()
     return [{**settings[row["cell"]], **row, "prompt count": int(prompts[row["cell"]])} for row in rows]
 
 

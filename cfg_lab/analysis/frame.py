@@ -130,6 +130,35 @@ def value_label(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
+def distinct_prompts(results: pd.DataFrame) -> Ints:
+    """For each text, the number of its distinct prompt, [texts]. This is the independent unit of statistics.
+
+    Prompts with the same positive context count as one distinct prompt, whatever their ids and negatives are.
+    Their texts have the same sampling noise, and are equal where no negative runs. If they counted as
+    independent, a prompt that is given several times would make p values too small.
+
+    The column `positive_ids` holds the token ids of the context. In a frame without this column, the text of
+    the prompt stands for them. Distinct prompts are numbered in the order of their ids, so that the order of
+    the rows changes nothing.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    keys: Any = pd.MultiIndex.from_frame(results[["prompt_id", "prompt"]])
+    prompt, prompts = keys.factorize(sort=True)
+    contexts_as_values: Any = results["prompt"]
+    if "positive_ids" in results and results["positive_ids"].notna().all():
+        ids_as_bytes = [np.asarray(ids, np.int64).tobytes() for ids in results["positive_ids"]]
+        contexts_as_values = pd.Series(ids_as_bytes, dtype=object)
+    context, contexts = cast("Any", pd.factorize(contexts_as_values))
+    # A prompt has one context per model. So prompts and contexts are the nodes of a graph, and each text
+    # joins its prompt with its context. What is connected is one distinct prompt.
+    nodes = len(prompts) + len(contexts)
+    edges = (np.ones(len(prompt)), (prompt, len(prompts) + context))
+    _, component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)
+    return component[prompt].astype(np.int64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlignedTexts:
     """Texts of all cells as a table: one column per cell, one row per prompt and sample.
@@ -142,7 +171,8 @@ class AlignedTexts:
         texts_per_cell: number of texts of each cell, [cells].
         column_of_text: for each row of the results frame, the text's column in the table, [texts].
         row_of_text: for each row of the results frame, the text's row in the table, [texts].
-        prompt_starts: first row of each prompt in the table, [prompts]. The rows of a prompt are adjacent.
+        prompt_starts: first row of each distinct prompt in the table, [prompts]. The rows of a distinct
+            prompt (see `distinct_prompts`) are adjacent.
         row_count: number of rows of the table.
     """
 
@@ -159,15 +189,16 @@ class AlignedTexts:
         column, cells = pd.factorize(results["cell"])
         # Two prompt sets can use the same ids, so the prompt's text is part of the key. Rows are sorted by
         # key, so that the order of rows in files changes nothing.
-        keys: Any = pd.MultiIndex.from_frame(results[["prompt_id", "prompt", "sample"]])
+        columns = results[["prompt_id", "prompt", "sample"]]
+        columns.insert(0, "distinct prompt", distinct_prompts(results))
+        keys: Any = pd.MultiIndex.from_frame(columns)
         row, rows = keys.factorize(sort=True)
-        prompts, _ = rows.droplevel(2).factorize()
         return cls(
             cells=[str(cell) for cell in cells],
             texts_per_cell=np.bincount(column, minlength=len(cells)).astype(np.int64),
             column_of_text=column.astype(np.int64),
             row_of_text=row.astype(np.int64),
-            prompt_starts=np.flatnonzero(np.diff(prompts, prepend=-1)).astype(np.int64),
+            prompt_starts=np.flatnonzero(np.diff(rows.get_level_values(0), prepend=-1)).astype(np.int64),
             row_count=len(rows),
         )
 
@@ -178,7 +209,9 @@ class AlignedTexts:
         return values
 
     def sums_by_prompt(self, values: Floats) -> tuple[Floats, Floats]:
-        """For each prompt the sum of its values and their number, both [prompts, columns]. NaN is left out.
+        """For each distinct prompt the sum of its values and their number, both [prompts, columns].
+
+        NaN is left out.
 
         Args:
             values: [rows, columns].

@@ -103,14 +103,15 @@ class Request:
 
         Requests with equal ids have equal texts. If guidance is off at every step, the guidance rule and the
         negatives are left out of the id. If the sampler uses no noise, seed and sample are left out. When the
-        format of the id changes, its version "v2" must change.
+        format of the id changes, its version must change. It is "v3" for a request with `stop_when`, because
+        the tokens of its stop string were part of the completion in "v2".
 
         Args:
             model_fingerprint: text that identifies the weights of the model that runs the positive context.
         """
         random = self.sampling is not None and self.sampling.random
         parts = [
-            "v2",
+            "v2" if self.stop_when is None else "v3",
             model_fingerprint,
             self.positive,
             self.branches,

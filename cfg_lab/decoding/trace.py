@@ -62,6 +62,11 @@ class Trace:
         """The trace without its alternatives: field name -> a tuple with one number per token."""
         return {name: getattr(self, name) for name in TRACE_FIELDS}
 
+    def first(self, count: int) -> Trace:
+        """The trace of the first `count` tokens."""
+        columns = {name: values[:count] for name, values in self.columns.items()}
+        return Trace(**columns, alternatives=self.alternatives[:count])
+
     def alternatives_as_text(self, piece: Callable[[int], str]) -> dict[str, list[list[dict[str, Any]]]]:
         """The alternatives, with the text of each token added.
 

@@ -23,7 +23,7 @@ def packaged_cards(columns: Sequence[str]) -> dict[str, dict[str, Any]]:
         or "auc", "low", "high", "n"}}}}. "low" and "high" are the ends of a 95 % interval. A column has no
         card if it classifies nothing (such as a count), or if its accuracy was never measured.
     """
-    cards: dict[str, dict[str, Any]] = json.loads(CARDS.read_text())
-    sentiment: dict[str, Any] = json.loads(HEAD.read_text())
+    cards: dict[str, dict[str, Any]] = json.loads(CARDS.read_text(encoding="utf-8"))
+    sentiment: dict[str, Any] = json.loads(HEAD.read_text(encoding="utf-8"))
     cards["sentiment"] = {key: sentiment[key] for key in ("what", "data", "held_out")}
     return {column: cards[column] for column in columns if column in cards}

@@ -36,7 +36,11 @@ class Classifier:
     @property
     def columns(self) -> Mapping[str, ColumnInfo]:
         meaning = f"probability of the label {self.label!r} by the classifier {self.model}"
-        return {self.column: ColumnInfo(meaning=meaning, better=self.better, bounds=SHARE)}
+        return {
+            self.column: ColumnInfo(
+                meaning=meaning, better=self.better, bounds=SHARE, languages="those of the classifier"
+            )
+        }
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         classify = _load_classify(self.loader, self.model, self.label)

@@ -19,6 +19,9 @@ AT_LEAST_1: Bounds = (1, math.inf)
 AT_MOST_0: Bounds = (-math.inf, 0)
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 
+ANY_LANGUAGE = "any"
+ENGLISH = "English"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnInfo:
@@ -36,6 +39,8 @@ class ColumnInfo:
             "other": shown, but not in the main comparison. A column without a direction is always "other".
         rank: a number that orders the columns of a family (columns with the same role). The column with the
             lowest rank is in the main comparison.
+        languages: the languages of the texts that the column is for: "any", or a phrase such as "English".
+            "" if that is not known.
 
     Raises:
         InputError: an argument does not have one of the values above.
@@ -46,6 +51,7 @@ class ColumnInfo:
     bounds: Bounds = UNBOUNDED
     role: Role = "aim"
     rank: int = 0
+    languages: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in (*get_args(Direction), None):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfg_lab.metrics.column_info import AT_LEAST_0, SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_LEAST_0, SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 
 
@@ -27,12 +27,17 @@ class Cost:
     columns = MappingProxyType(
         {
             "forward_tokens": ColumnInfo(
-                meaning="tokens that the models read for a text, of all branches", bounds=AT_LEAST_0
+                meaning="tokens that the models read for a text, of all branches",
+                bounds=AT_LEAST_0,
+                languages=ANY_LANGUAGE,
             ),
-            "gflop": ColumnInfo(meaning="billions of operations that a text took", bounds=AT_LEAST_0),
+            "gflop": ColumnInfo(
+                meaning="billions of operations that a text took", bounds=AT_LEAST_0, languages=ANY_LANGUAGE
+            ),
             "negatives_saved": ColumnInfo(
                 meaning="share of the negatives' tokens that a schedule or an adaptive rule saved",
                 bounds=SHARE,
+                languages=ANY_LANGUAGE,
             ),
         }
     )

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, SHARE, ColumnInfo
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
@@ -18,6 +19,7 @@ def _distinct_column(n: int) -> ColumnInfo:
         better="higher",
         bounds=SHARE,
         role="diversity",
+        languages=ANY_LANGUAGE,
     )
 
 
@@ -28,12 +30,13 @@ def repeated_column(n: int) -> ColumnInfo:
         better="lower",
         bounds=SHARE,
         role="other",
+        languages=ANY_LANGUAGE,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """Distinct n-grams within each text, over lower-cased words.
+    """Distinct n-grams within each text, over lower-cased words (`words.words`).
 
     distinct_1, distinct_2, distinct_3: number of different n-grams divided by the number of n-grams, in
     (0, 1]. Li et al. 2016 (arXiv:1510.03055) count over a set of texts; here each text has its own value.
@@ -42,6 +45,7 @@ class Diversity:
     The values for n-grams are NaN for texts with fewer than n words.
     """
 
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             **{f"distinct_{n}": _distinct_column(n) for n in (1, 2, 3)},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from cfg_lab.errors import InputError
 from cfg_lab.metrics.column_info import ColumnInfo, Direction
@@ -17,8 +18,10 @@ from cfg_lab.metrics.text import Text
 class EvaluateModule:
     """A metric or measurement of `evaluate`, computed for each text alone.
 
-    If the module takes references, each text is compared with the `reference` of its prompt. The value is
-    then NaN for a text whose prompt has no reference.
+    If the module takes references, each text is compared with the references of its prompt. A module that
+    takes a list of references for each text, such as "bleu", gets all of them. With other modules the best
+    value counts. Without `better` it is not known which value is best, so a text with several references gets
+    NaN, and a warning says so. The value is also NaN for a text whose prompt has no reference.
 
     Args:
         module: the module's name on the hub ("exact_match") or the path of a .py file.
@@ -28,6 +31,7 @@ class EvaluateModule:
             page shows the column as an aim of guidance (see `ColumnInfo`).
     """
 
+    version: ClassVar[int] = 2
     module: str
     column: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -35,18 +39,42 @@ class EvaluateModule:
 
     @property
     def columns(self) -> Mapping[str, ColumnInfo]:
-        return {self.column: ColumnInfo(meaning=f"{self.column} of {self.module}", better=self.better)}
+        return {
+            self.column: ColumnInfo(
+                meaning=f"{self.column} of {self.module}", better=self.better, languages="those of the module"
+            )
+        }
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         module = _load_module(self.module)
         return {self.column: [self._score_text(module, text) for text in texts]}
 
     def _score_text(self, module: Any, text: Text) -> float:
-        inputs: dict[str, Any] = {"predictions" if "predictions" in module.features else "data": [text.text]}
-        if "references" in module.features:
-            if not text.prompt.references:
-                return math.nan
-            inputs["references"] = [text.prompt.references[0]]
+        # A module has one set of features, or a list of sets that it accepts.
+        features: Any = module.features
+        accepted = cast("list[Any]", features if isinstance(features, list) else [features])
+        name = "predictions" if "predictions" in accepted[0] else "data"
+        if "references" not in accepted[0]:
+            return self._compute(module, {name: [text.text]})
+        references = list(text.prompt.references)
+        if not references:
+            return math.nan
+        if any(_is_list(names["references"]) for names in accepted):
+            return self._compute(module, {name: [text.text], "references": [references]})
+        if len(references) > 1 and self.better is None:
+            warnings.warn(
+                f"metrics.evaluate: {self.module} takes one reference for each text, and some prompts have "
+                "several. Such texts have no score. Set metrics.evaluate.better to higher or lower: then the "
+                "best value counts",
+                stacklevel=2,
+            )
+            return math.nan
+        best = min if self.better == "lower" else max
+        return best(
+            self._compute(module, {name: [text.text], "references": [reference]}) for reference in references
+        )
+
+    def _compute(self, module: Any, inputs: Mapping[str, Any]) -> float:
         computed: dict[str, Any] = module.compute(**inputs, **self.arguments)
         if self.column not in computed:
             raise InputError(
@@ -56,6 +84,11 @@ class EvaluateModule:
         value = computed[self.column]
         # Some modules give a list with one value per text.
         return float(cast("list[Any]", value)[0] if isinstance(value, list) else value)
+
+
+def _is_list(feature: Any) -> bool:
+    """Whether a feature of a dataset holds a list of values."""
+    return isinstance(feature, list) or hasattr(feature, "feature")
 
 
 @lru_cache(maxsize=8)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
-from cfg_lab.metrics.column_info import AT_LEAST_0, AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_LEAST_0, AT_LEAST_1, ColumnInfo
 from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 from cfg_lab.prompts import Prompt
@@ -20,6 +21,7 @@ _PERPLEXITY = ColumnInfo(
     bounds=AT_LEAST_1,
     role="fluency",
     rank=2,
+    languages=ANY_LANGUAGE,
 )
 _BITS_PER_BYTE = ColumnInfo(
     meaning="bits for each byte of text under another, independent model",
@@ -27,6 +29,7 @@ _BITS_PER_BYTE = ColumnInfo(
     bounds=AT_LEAST_0,
     role="fluency",
     rank=2,
+    languages=ANY_LANGUAGE,
 )
 
 
@@ -55,6 +58,7 @@ class Evaluator:
             "evaluator*_bits_per_byte": _BITS_PER_BYTE,
         }
     )
+    version: ClassVar[int] = 2  # 1 scored some texts with a space before them that they do not have
     model: str
     loader: Callable[[str, str], Evaluate] = field(repr=False)
     separator: str = "\n"

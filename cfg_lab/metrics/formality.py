@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
@@ -22,7 +24,7 @@ _CONTRACTION = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Formality:
-    """How formal an English text is, in [0, 1]. NaN for texts without words.
+    """How formal an English text is, in [0, 1]. NaN for texts without words and in other letters than Latin.
 
     logistic(letters * mean letters per word + contractions * share of contractions + bias)
 
@@ -40,11 +42,13 @@ class Formality:
         bias: constant term of the regression.
     """
 
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "formality": ColumnInfo(
                 meaning="how formal the words are, by their length and contractions; 1 is formal",
                 bounds=SHARE,
+                languages=ENGLISH,
             )
         }
     )
@@ -52,6 +56,7 @@ class Formality:
     contractions: float = -35.1
     bias: float = -9.02
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         features = [formality_features(text.text) for text in texts]
         logits = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfg_lab.metrics.column_info import AT_MOST_0, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_MOST_0, ColumnInfo
 from cfg_lab.metrics.likelihood import mean_log_prob
 from cfg_lab.metrics.text import Text
 
@@ -26,7 +26,9 @@ class GuidedLikelihood:
     columns = MappingProxyType(
         {
             "guided_log_prob": ColumnInfo(
-                meaning="mean log-prob of the tokens under the guided distribution, nats", bounds=AT_MOST_0
+                meaning="mean log-prob of the tokens under the guided distribution, nats",
+                bounds=AT_MOST_0,
+                languages=ANY_LANGUAGE,
             )
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,7 @@ class Language:
                 better="higher",
                 bounds=SHARE,
                 role="other",
+                languages="those that py3langid knows",
             )
         }
     )
@@ -72,7 +74,7 @@ def _load_identifier() -> Callable[[str], dict[str, float]]:
 
     def probabilities(text: str) -> dict[str, float]:
         by_code: dict[str, float] = {}
-        for code, probability in identifier.rank(text):
+        for code, probability in identifier.rank(unicodedata.normalize("NFC", text)):
             by_code[code] = by_code.get(code, 0.0) + float(probability)
         return by_code
 

@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from cfg_lab.errors import InputError
-from cfg_lab.metrics.column_info import COSINE, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, COSINE, ENGLISH, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
+from cfg_lab.metrics.words import words
 
 
 class WeightedPhrase(Protocol):
@@ -30,8 +32,12 @@ class Leakage:
 
     leakage: weighted mean of the cosine similarities between the text and each phrase. The formula is
     sum of (w * cosine) / sum of |w|, where w is the weight of a phrase. Text and phrases are embedded with
-    all-MiniLM-L6-v2. NaN for empty texts and for prompts without negative phrases. Each phrase is put into
-    the template before it is embedded. The embedded template separates texts better than the phrase alone.
+    all-MiniLM-L6-v2, which is for English. NaN for empty texts, for prompts without negative phrases, and if
+    the text or the phrases are in other letters than Latin. Each phrase is put into the template before it is
+    embedded. The embedded template separates texts better than the phrase alone.
+    leakage_verbatim: the same mean of 1 for each phrase whose words stand in the text, in this order and side
+    by side, and 0 for each other phrase. For any language. NaN for empty texts and for prompts without
+    negative phrases.
 
     If the setting negatives.phrases of the cell holds phrases, they are used. Otherwise the phrases of the
     prompt are used, for example for cells with negatives=empty.
@@ -47,13 +53,22 @@ class Leakage:
         template: the text that is embedded; {} stands for the phrase.
     """
 
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "leakage": ColumnInfo(
                 meaning="how near the text is in meaning to the negative's phrases, cosine of embeddings",
                 better="lower",
                 bounds=COSINE,
-            )
+                languages=ENGLISH,
+            ),
+            "leakage_verbatim": ColumnInfo(
+                meaning="share of the negative's phrases that the text contains word for word",
+                better="lower",
+                bounds=COSINE,
+                role="other",
+                languages=ANY_LANGUAGE,
+            ),
         }
     )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
@@ -65,16 +80,50 @@ class Leakage:
             raise InputError(f"metrics.leakage.template must have {{}} in it, got {self.template!r}")
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
+        return self._leakage(texts) | {"leakage_verbatim": [self._verbatim(text) for text in texts]}
+
+    @latin_only(lambda text: (text.text, text.prompt.negative or ""))
+    def _leakage(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
         embeddings = embed([text.text for text in texts])  # [texts, size], of length 1
-        scores: list[float] = []
-        for text, embedding in zip(texts, embeddings, strict=True):
-            phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
-            weights = np.array([phrase.weight for phrase in phrases])
-            if text.text.strip() and weights.any():
-                sentences = [self.template.replace("{}", phrase.text) for phrase in phrases]
-                similarities = embed(sentences) @ embedding
-                scores.append(float(weights @ similarities / np.abs(weights).sum()))
-            else:
-                scores.append(math.nan)
-        return {"leakage": scores}
+
+        def similarities(phrases: Sequence[WeightedPhrase], embedding: np.ndarray) -> np.ndarray:
+            return embed([self.template.replace("{}", phrase.text) for phrase in phrases]) @ embedding
+
+        return {
+            "leakage": [
+                self._mean(text, lambda phrases, embedding=embedding: similarities(phrases, embedding))
+                for text, embedding in zip(texts, embeddings, strict=True)
+            ]
+        }
+
+    def _verbatim(self, text: Text) -> float:
+        return self._mean(
+            text, lambda phrases: np.array([contains(text.text, phrase.text) for phrase in phrases])
+        )
+
+    def _mean(self, text: Text, values: Callable[[Sequence[WeightedPhrase]], np.ndarray]) -> float:
+        """Weighted mean of the values of the prompt's phrases; NaN for an empty text or without phrases."""
+        phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
+        weights = np.array([phrase.weight for phrase in phrases])
+        if not text.text.strip() or not weights.any():
+            return math.nan
+        return float(weights @ values(phrases) / np.abs(weights).sum())
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Whether the words of a phrase stand in a text, in the same order and side by side.
+
+    A phrase without words, such as "!!", is searched for as it is.
+
+    >>> contains("A sad, bleak day", "sad bleak"), contains("an ambassador", "sad")
+    (True, False)
+    >>> contains("我很难过", "难过")
+    True
+    """
+    words_of_phrase = words(phrase)
+    if not words_of_phrase:
+        return phrase in text
+    words_of_text, length = words(text), len(words_of_phrase)
+    starts = range(len(words_of_text) - length + 1)
+    return any(words_of_text[start : start + length] == words_of_phrase for start in starts)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from cfg_lab.errors import InputError
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
 from cfg_lab.metrics.jackknife import pseudo_values
+from cfg_lab.metrics.scripts import is_latin, latin_only
 from cfg_lab.metrics.text import Text
 
 _SCALING = 5
@@ -38,7 +39,8 @@ class Mauve:
 
     mauve: one number for the cell, turned into jackknife pseudo-values. The clusters are held fixed, so the
     interval does not include the uncertainty of the clustering. NaN, with a warning, if there are fewer than
-    `min_texts` texts or fewer than `min_texts` references.
+    `min_texts` texts or fewer than `min_texts` references. The embeddings are for English: texts and
+    references in other letters than Latin are left out.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.
@@ -49,6 +51,7 @@ class Mauve:
     """
 
     whole_cell: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "mauve": ColumnInfo(
@@ -57,6 +60,7 @@ class Mauve:
                 bounds=SHARE,
                 role="diversity",
                 rank=3,
+                languages=ENGLISH,
             )
         }
     )
@@ -70,11 +74,12 @@ class Mauve:
         if self.references is not None and not Path(self.references).is_file():
             raise InputError(f"metrics.mauve.references is {self.references!r}, which is not a file")
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
+        references = list(filter(is_latin, self._references(texts)))
         if not texts:
             return {"mauve": []}
-        references = self._references(texts)
         if min(len(texts), len(references)) < self.min_texts:
             warnings.warn(
                 f"mauve is not computed: {len(texts)} texts and {len(references)} references, and each must "
@@ -94,7 +99,13 @@ class Mauve:
 
     def _references(self, texts: Sequence[Text]) -> list[str]:
         if self.references is not None:
-            return [line for line in Path(self.references).read_text().splitlines() if line.strip()]
+            try:
+                lines = Path(self.references).read_text(encoding="utf-8-sig").split("\n")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"metrics.mauve.references: {self.references} is not UTF-8: {error}"
+                ) from error
+            return [line for line in lines if line.strip()]
         references = {text.prompt.id: text.prompt.references for text in texts}
         return [
             reference for references_of_prompt in references.values() for reference in references_of_prompt

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfg_lab.metrics.column_info import AT_LEAST_0, AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, AT_LEAST_0, AT_LEAST_1, ColumnInfo
 from cfg_lab.metrics.likelihood import bits_per_byte, perplexity
 from cfg_lab.metrics.text import Text
 
@@ -31,6 +31,7 @@ class Perplexity:
                 better="lower",
                 bounds=AT_LEAST_1,
                 role="fluency",
+                languages=ANY_LANGUAGE,
             ),
             "bits_per_byte": ColumnInfo(
                 meaning="bits for each byte of text without guidance; compares across models",
@@ -38,6 +39,7 @@ class Perplexity:
                 bounds=AT_LEAST_0,
                 role="fluency",
                 rank=1,
+                languages=ANY_LANGUAGE,
             ),
         }
     )

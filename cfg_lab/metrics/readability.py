@@ -7,15 +7,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
-from cfg_lab.metrics.column_info import ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readability:
-    """Readability of an English text by Flesch's formulas. NaN for texts without words.
+    """Readability of an English text by Flesch's formulas.
+
+    NaN for texts without words and for texts in other letters than Latin.
 
     reading_ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words (Flesch 1948). Usually between 0
     (hard) and 100 (easy), but not bounded.
@@ -27,13 +31,17 @@ class Readability:
     other, not with values of other programs.
     """
 
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
-            "reading_ease": ColumnInfo(meaning="Flesch's reading ease: 0 is hard, 100 easy"),
-            "reading_grade": ColumnInfo(meaning="Flesch and Kincaid's school grade"),
+            "reading_ease": ColumnInfo(
+                meaning="Flesch's reading ease: 0 is hard, 100 easy", languages=ENGLISH
+            ),
+            "reading_grade": ColumnInfo(meaning="Flesch and Kincaid's school grade", languages=ENGLISH),
         }
     )
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         ratios = [_ratios(text.text) for text in texts]
         return {

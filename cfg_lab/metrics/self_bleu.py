@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.bleu import load_bleu
+from cfg_lab.metrics.column_info import ANY_LANGUAGE, SHARE, ColumnInfo
 from cfg_lab.metrics.jackknife import pseudo_values
 from cfg_lab.metrics.text import Text
 
@@ -25,14 +26,19 @@ class SelfBleu:
     the same for different prompts. One number for the cell, turned into jackknife pseudo-values. NaN for
     fewer than three prompts, because the jackknife leaves out one prompt and needs two others to form pairs.
 
-    BLEU is computed by sacrebleu's sentence BLEU (13a tokens, effective order, exponential smoothing). Two
-    equal texts have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019,
-    arXiv:1902.07816) does not depend on the number of samples. The self-BLEU of Zhu et al. (2018,
-    arXiv:1802.01886) takes all other texts as references and grows with their number. The computing time
-    grows with the square of the number of texts in a cell.
+    BLEU is computed by sacrebleu's sentence BLEU (effective order, exponential smoothing). Two equal texts
+    have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not
+    depend on the number of samples. The self-BLEU of Zhu et al. (2018, arXiv:1802.01886) takes all other
+    texts as references and grows with their number. The computing time grows with the square of the number of
+    texts in a cell.
+
+    Args:
+        tokenize: how BLEU divides texts into tokens, as in `Translation`. "auto" decides for each pair by the
+            second text.
     """
 
     whole_cell: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "self_bleu": ColumnInfo(
@@ -41,6 +47,7 @@ class SelfBleu:
                 bounds=SHARE,
                 role="diversity",
                 rank=1,
+                languages=ANY_LANGUAGE,
             ),
             "self_bleu_across": ColumnInfo(
                 meaning="how alike the wording is of texts of different prompts, BLEU",
@@ -48,12 +55,15 @@ class SelfBleu:
                 bounds=SHARE,
                 role="diversity",
                 rank=1,
+                languages=ANY_LANGUAGE,
             ),
         }
     )
 
+    tokenize: str = "auto"
+
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        bleu = _pairwise_bleu([text.text for text in texts])
+        bleu = _pairwise_bleu([text.text for text in texts], load_bleu(self.tokenize))
         prompts = np.array([text.prompt.id for text in texts])
         same_prompt = prompts[:, None] == prompts[None, :]
         other_samples = same_prompt & ~np.eye(len(texts), dtype=bool)
@@ -72,18 +82,14 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _pairwise_bleu(texts: Sequence[str]) -> np.ndarray:
+def _pairwise_bleu(texts: Sequence[str], bleu: Callable[[str, str], float]) -> np.ndarray:
     """BLEU of all pairs of texts, [texts, texts], in [0, 1].
 
     Each entry scores the text of its row, with the text of its column as the only reference.
     """
-    from sacrebleu.metrics.bleu import BLEU
-
-    metric: Any = BLEU(effective_order=True)
-    bleu = np.eye(len(texts))
+    scores = np.eye(len(texts))
     for i, text in enumerate(texts):
         for j, reference in enumerate(texts):
             if i != j:
-                equal = text == reference
-                bleu[i, j] = 1.0 if equal else metric.sentence_score(text, [reference]).score / 100
-    return bleu
+                scores[i, j] = 1.0 if text == reference else bleu(text, reference)
+    return scores

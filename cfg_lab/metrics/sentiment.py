@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 
 HEAD = Path(__file__).with_name("sentiment_head.json")
@@ -22,7 +23,9 @@ HEAD = Path(__file__).with_name("sentiment_head.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Sentiment:
-    """Probability that a text has positive sentiment, in [0, 1]. NaN for empty texts.
+    """Probability that an English text has positive sentiment, in [0, 1].
+
+    NaN for empty texts and for texts in other letters than Latin.
 
     The classifier is a logistic regression on sentence embeddings (all-MiniLM-L6-v2). It was trained on human
     ratings of movie and product reviews, newspaper sentences and tweets. Its accuracy is in
@@ -32,18 +35,20 @@ class Sentiment:
         embedder: returns the embedding function. It is called only when texts are scored.
     """
 
-    version: ClassVar[int] = 1  # raise it when sentiment_head.json changes
+    version: ClassVar[int] = 2  # raise it when sentiment_head.json changes
     columns = MappingProxyType(
         {
             "sentiment": ColumnInfo(
                 meaning="probability that the text is positive in tone, by a classifier",
                 better="higher",
                 bounds=SHARE,
+                languages=ENGLISH,
             )
         }
     )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         weights, bias = _load_head()
         embed = _load_embedder(self.embedder)
@@ -59,7 +64,7 @@ class Sentiment:
 @lru_cache
 def _load_head() -> tuple[np.ndarray, float]:
     """Load the weights [384] and the bias of the regression that turns an embedding into a sentiment."""
-    head: dict[str, Any] = json.loads(HEAD.read_text())
+    head: dict[str, Any] = json.loads(HEAD.read_text(encoding="utf-8"))
     return np.array(head["weights"], np.float32), float(head["bias"])
 
 

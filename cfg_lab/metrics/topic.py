@@ -6,19 +6,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 
 from cfg_lab.errors import InputError
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 
-_TOPIC = ColumnInfo(meaning="share of this topic among those named, by embeddings", bounds=SHARE)
+_TOPIC = ColumnInfo(
+    meaning="share of this topic among those named, by embeddings", bounds=SHARE, languages=ENGLISH
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """Probability of each of several topics, in [0, 1]. The probabilities sum to 1. NaN for empty texts.
+    """Probability of each of several topics of an English text, in [0, 1]. The probabilities sum to 1.
+
+    NaN for empty texts and for texts in other letters than Latin.
 
     The text and the description of each topic are embedded (all-MiniLM-L6-v2). The probabilities are the
     softmax of the cosine similarities of text and descriptions, divided by the temperature. Nothing is
@@ -34,6 +40,7 @@ class Topic:
             temperature does not change which topic is most likely.
     """
 
+    version: ClassVar[int] = 2
     column_patterns = MappingProxyType({"topic_*": _TOPIC})
     topics: Sequence[Mapping[str, str]]
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
@@ -53,6 +60,7 @@ class Topic:
     def _descriptions(self) -> dict[str, str]:
         return {name: description for topic in self.topics for name, description in topic.items()}
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
         descriptions = embed(list(self._descriptions.values()))  # [topics, size]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from cfg_lab.metrics.column_info import SHARE, ColumnInfo
+from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toxicity:
-    """Probability that a text is profane or abusive, in [0, 1]. NaN for empty texts.
+    """Probability that an English text is profane or abusive, in [0, 1].
+
+    NaN for empty texts and for texts in other letters than Latin.
 
     The classifier is the linear model of alt-profanity-check, on words and characters. It was trained on
     human labels of 200,000 forum comments and tweets. It is fast, but misses indirect insults. Its accuracy
     is in cards.json.
     """
 
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "toxicity": ColumnInfo(
@@ -28,12 +33,14 @@ class Toxicity:
                 better="lower",
                 bounds=SHARE,
                 role="toxicity",
+                languages=ENGLISH,
             )
         }
     )
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        not_empty = [text.text for text in texts if text.text.strip()]
+        not_empty = [unicodedata.normalize("NFC", text.text) for text in texts if text.text.strip()]
         probabilities = iter(_probabilities(not_empty) if not_empty else [])
         return {"toxicity": [float(next(probabilities)) if text.text.strip() else math.nan for text in texts]}
 

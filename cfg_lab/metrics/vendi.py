@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from cfg_lab.metrics.column_info import AT_LEAST_1, ColumnInfo
+from cfg_lab.metrics.column_info import AT_LEAST_1, ENGLISH, ColumnInfo
 from cfg_lab.metrics.jackknife import pseudo_values
+from cfg_lab.metrics.scripts import latin_only
 from cfg_lab.metrics.text import Text
 
 
@@ -29,13 +30,15 @@ class Vendi:
     vendi_across: the score of all texts of the cell, in [1, texts], turned into jackknife pseudo-values. NaN
     if the cell has one text, or if only one text is left when the jackknife leaves out a prompt.
 
-    Empty texts are embedded like other texts. All empty texts have the same embedding.
+    Empty texts are embedded like other texts. All empty texts have the same embedding. The embeddings are for
+    English: texts in other letters than Latin are left out and get NaN.
 
     Args:
         embedder: returns the embedding function. It is called only when texts are scored.
     """
 
     whole_cell: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     columns = MappingProxyType(
         {
             "vendi": ColumnInfo(
@@ -44,6 +47,7 @@ class Vendi:
                 bounds=AT_LEAST_1,
                 role="diversity",
                 rank=2,
+                languages=ENGLISH,
             ),
             "vendi_across": ColumnInfo(
                 meaning="how many different texts the cell holds in effect, by meaning",
@@ -51,11 +55,13 @@ class Vendi:
                 bounds=AT_LEAST_1,
                 role="diversity",
                 rank=2,
+                languages=ENGLISH,
             ),
         }
     )
     embedder: Callable[[], Callable[[Sequence[str]], np.ndarray]] = field(repr=False)
 
+    @latin_only()
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embeddings = self.embedder()([text.text for text in texts])
         prompts = np.array([text.prompt.id for text in texts])

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
-from transformers.utils import (
-    CONFIG_NAME,
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFE_WEIGHTS_NAME,
-    WEIGHTS_INDEX_NAME,
-    WEIGHTS_NAME,
-    hub,
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    GgufConfig,
 )
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.fingerprint import fingerprint_of_files, fingerprint_of_parameters
+from cfg_lab.models.adapter import ADAPTER_CONFIG, adapter_files, with_adapter
+from cfg_lab.models.fingerprint import content_hash, fingerprint_of_files, fingerprint_of_parameters
 from cfg_lab.models.layer_skipping import without_layers
-
-_WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-"""In the order in which transformers looks for them. An index lists the files of weights in several files."""
+from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.models.pretrained import load_pretrained
+from cfg_lab.models.quantization import quantization_config, stored_quantization
+from cfg_lab.models.remote_code import hash_of_remote_code
+from cfg_lab.models.weight_files import check_whole, file_of, weight_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class Checkpoint:
         dtype: the dtype of the loaded weights, whatever the dtype in the files.
         skip_layers: (first, end): the layers from `first` up to but not including `end` are left out, see
             `without_layers`. None keeps all layers.
+        revision: branch, tag or commit of a hub id; None is the main branch.
+        gguf_file: name of a GGUF file in the folder or repository, which has the weights.
+        adapter: folder or hub id of an adapter, see `with_adapter`.
+        quantization: the result of `quantization_settings`; None leaves the weights as they are.
+        attn_implementation: transformers' name of the attention function; None is its own choice.
+        trust_remote_code: whether the checkpoint's Python code may run.
     """
 
     location: str
@@ -44,69 +51,139 @@ class Checkpoint:
     device: torch.device
     dtype: torch.dtype
     skip_layers: tuple[int, int] | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+    adapter: str | None = None
+    quantization: Mapping[str, Any] | None = None
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the loaded weights are quantized: by `quantization`, or in the files already."""
+        return self.quantization is not None or stored_quantization(self.config) is not None
 
     @cached_property
     def generation_config(self) -> Any:
-        """The GenerationConfig that transformers gives the loaded model."""
-        try:
-            return GenerationConfig.from_pretrained(self.location)
-        except OSError:  # old checkpoints have generation settings in the model's config
-            return cast("Any", GenerationConfig).from_pretrained(
-                self.location, config_file_name=CONFIG_NAME, _from_model_config=True
-            )
+        """The GenerationConfig that transformers gives the loaded model.
+
+        Raises:
+            InputError: its file cannot be read.
+        """
+        if self.gguf_file is not None:
+            return GenerationConfig.from_model_config(self.config)
+        arguments: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
+        if file_of(self.location, GENERATION_CONFIG_NAME, self.revision) is None:
+            # Old checkpoints have generation settings in the model's config.
+            arguments |= {"config_file_name": CONFIG_NAME, "_from_model_config": True}
+        with errors_of_libraries(f"the generation settings of model {self.location!r} cannot be read"):
+            return cast("Any", GenerationConfig).from_pretrained(self.location, **arguments)
 
     def fingerprint(self) -> str:
-        """Hash of the weight files, the config, the dtype and the skipped layers.
+        """Hash of the weight files, the config, and everything else that changes what the model computes.
 
         No weights are loaded if it is known which files transformers would load. Otherwise the weights are
         loaded, and the fingerprint is the hash of the loaded parameters.
+
+        Raises:
+            InputError: a weight file is broken or missing, or the weights do not fit the model.
         """
         files = self._weight_files()
         if files is None:
             return fingerprint_of_parameters(self.load())
-        settings = {"dtype": str(self.dtype), "skip_layers": self.skip_layers}
+        if self.gguf_file is None:
+            for file in files:
+                check_whole(file, f"model {self.location!r}")
+            self._check_without_weights()
+        settings = {
+            "dtype": str(self.dtype),
+            "skip_layers": self.skip_layers,
+            **self._settings_beyond_default(),
+        }
         return fingerprint_of_files(files, self.config, settings)
 
     def load(self) -> Any:
         """The transformers model with its weights.
 
         Raises:
-            InputError: there are no weight files, or transformers cannot read them.
+            InputError: there are no weight files, transformers cannot read them, or they do not fit the
+                model.
         """
-        auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
-        try:
-            model = auto.from_pretrained(self.location, config=self.config, dtype=self.dtype)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"the weights of model {self.location!r} cannot be loaded: {reason}") from error
+        arguments: dict[str, Any] = {}
+        if self.gguf_file is not None:
+            arguments |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
+        if self.quantization is not None:
+            arguments["quantization_config"] = quantization_config(self.quantization)
+        if self.quantized:
+            arguments["device_map"] = {"": self.device}  # quantized weights cannot move to a device later
+        model = self._from_pretrained(**arguments)
+        if self.adapter is not None:
+            model = with_adapter(model, self.adapter, merge=not self.quantized)
         if self.skip_layers is not None:
             model = without_layers(model, self.skip_layers)
-        return model.to(self.device)
+        return model if self.quantized else model.to(self.device)
+
+    def _from_pretrained(self, **arguments: Any) -> Any:
+        auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
+        if self.revision is not None:
+            arguments["revision"] = self.revision
+        if self.attn_implementation is not None:
+            arguments["attn_implementation"] = self.attn_implementation
+        return load_pretrained(
+            auto,
+            self.location,
+            f"model {self.location!r}",
+            config=self.config,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+            **arguments,
+        )
+
+    def _check_without_weights(self) -> None:
+        """Raise InputError if the weights do not fit, in the cases in which this is likely.
+
+        transformers compares names and shapes in the files with the model, but reads no values (20 ms for a
+        small model). The likely cases are a checkpoint that was saved from a model of another class, an
+        adapter of another model, and an attention function that does not exist.
+        """
+        expected: Any = cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING).get(type(self.config), None)
+        architectures: list[str] = self.config.architectures or []
+        usual = expected is None or architectures == [getattr(expected, "__name__", None)]
+        if stored_quantization(self.config) is None and not (
+            usual and self.attn_implementation is None and self.adapter is None
+        ):
+            model = self._from_pretrained(device_map="meta")
+            if self.adapter is not None:
+                with_adapter(model, self.adapter, merge=False)
+
+    def _settings_beyond_default(self) -> dict[str, Any]:
+        """Settings that change what the model computes, as name -> JSON data, without those of None.
+
+        A model without these settings therefore keeps the fingerprint that it had before they existed.
+        """
+        settings: dict[str, Any] = {}
+        if self.adapter is not None:
+            settings["adapter"] = [content_hash(file) for file in adapter_files(self.adapter)]
+        if self.quantization is not None:
+            settings["quantization"] = dict(self.quantization)
+        if self.attn_implementation is not None:
+            settings["attn_implementation"] = self.attn_implementation
+        if self.trust_remote_code:
+            code = hash_of_remote_code(self.config, self.location, self.revision)
+            settings |= {"code": code} if code else {}
+        return settings
 
     def _weight_files(self) -> list[Path] | None:
         """The files that `load` reads weights from; None if these files are not known.
 
-        Files of a hub repository are downloaded. The files are not known in three cases: for an adapter,
-        which refers to another checkpoint; for a config that names its own weight file; and if a file is
-        missing.
+        Files of a hub repository are downloaded. The files are not known in three cases: for a folder with an
+        adapter, which refers to another checkpoint; for a config that names its own weight file; and if a
+        file is missing.
         """
-        if self._file("adapter_config.json") or getattr(self.config, "transformers_weights", None):
+        if self.gguf_file is not None:
+            file = file_of(self.location, self.gguf_file, self.revision)
+            return None if file is None else [file]
+        names_own_file = getattr(self.config, "transformers_weights", None)
+        if names_own_file or file_of(self.location, ADAPTER_CONFIG, self.revision):
             return None
-        for name in _WEIGHT_FILES:
-            path = self._file(name)
-            if path is None:
-                continue
-            if not name.endswith(".index.json"):
-                return [path]
-            shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-            files = [self._file(shard) for shard in shards]
-            return None if None in files else cast("list[Path]", files)
-        return None
-
-    def _file(self, name: str) -> Path | None:
-        """The path of the checkpoint's file with this name; None if the checkpoint has no such file."""
-        if Path(self.location).is_dir():
-            path = Path(self.location, name)
-            return path if path.is_file() else None
-        path = cast("Any", hub).cached_file(self.location, name, _raise_exceptions_for_missing_entries=False)
-        return None if path is None else Path(path)
+        return weight_files(self.location, self.revision)

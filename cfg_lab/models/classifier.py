@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from cfg_lab.errors import InputError
+from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.models.pretrained import load_pretrained
+from cfg_lab.models.tokenizer import load_tokenizer
 
 
 def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[float]]:
     """A `text-classification` pipeline as a function from texts to the probability of `label`, in [0, 1].
 
     Raises:
-        InputError: there is no such classifier, or it does not have the label.
+        InputError: there is no such classifier, its checkpoint has no weights for a classifier, or it does
+            not have the label.
     """
-    from transformers import pipeline  # takes a second to import, and few studies use it
+    # `pipeline` takes a second to import, and few studies use it.
+    from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
 
-    try:
-        classify: Any = pipeline("text-classification", model=name, top_k=None)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"metrics: {name!r} is neither a folder with a classifier nor a reachable hub id: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+    with errors_of_libraries(
+        f"metrics: {name!r} is neither a folder with a classifier nor a reachable hub id"
+    ):
+        cast("Any", AutoConfig).from_pretrained(name, trust_remote_code=False)
+    tokenizer = load_tokenizer(name, name, {"trust_remote_code": False})
+    model = load_pretrained(
+        AutoModelForSequenceClassification, name, f"classifier {name!r}", trust_remote_code=False
+    )
+    classify: Any = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     labels = list(classify.model.config.id2label.values())
     if label not in labels:
         raise InputError(f"metrics: classifier {name!r} has no label {label!r}; it has {', '.join(labels)}")

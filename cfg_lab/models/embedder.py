@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from cfg_lab.models.library_errors import errors_of_libraries
 from cfg_lab.models.packaged import packaged_embedder
+from cfg_lab.models.pretrained import load_pretrained
 
 _BATCH_SIZE = 32
 _CACHE_SIZE = 50_000
@@ -22,8 +24,11 @@ class Embedder:
     """The sentence embedding model all-MiniLM-L6-v2 (arXiv:1908.10084)."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        with errors_of_libraries(
+            f"the embedder in {folder} cannot be loaded; delete the folder to fetch it again"
+        ):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.model: Any = load_pretrained(AutoModel, str(folder), f"the embedder in {folder}").eval()
         self._cache: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ computed once for each source and shared by all rows with this source.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -86,6 +87,14 @@ class EncoderDecoder(LanguageModel):
                 f"the config of model {self.name!r} names no token for its decoder to start with"
             )
         return (first,) if config.forced_bos_token_id is None else (first, config.forced_bos_token_id)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Convert the ids of new tokens to text, without special tokens. The new tokens begin a text."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def encode_suffix(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without special tokens."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     @torch.inference_mode()
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:

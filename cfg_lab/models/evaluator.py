@@ -25,10 +25,11 @@ def load_evaluator(
         separator: text that stands between prompt and text, see `log_probs`.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or its weights are broken.
     """
     try:
         evaluator = load_model(model)
+        evaluator.fingerprint  # noqa: B018, checks the weight files now, and not after hours of decoding
     except InputError as error:
         raise InputError(f"metrics.evaluator: {error}") from error
     return lambda texts: log_probs(evaluator, texts, separator)
@@ -54,7 +55,7 @@ def log_probs(
             context = model.encode(prompt.text, prompt.system)
         else:
             context = model.encode(prompt.text + ("" if text[:1].isspace() else separator))
-        tokens = tuple(model.tokenizer(text, add_special_tokens=False).input_ids)
+        tokens = model.encode_suffix(text)
         longest_context = model.context_length - len(tokens)
         if tokens and longest_context > 0:
             requests[number] = Request(positive=context[-longest_context:], max_new_tokens=len(tokens))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
+from cfg_lab.models.chat_template import ChatTemplate, find_template
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
+from cfg_lab.models.detokenizer import Detokenizer
 from cfg_lab.models.forward_arguments import ForwardArguments
+from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
 from cfg_lab.models.kv_cache import is_recurrent
 from cfg_lab.models.self_check import SelfCheck
 from cfg_lab.models.source import ModelSource
+from cfg_lab.models.token_ids import check_characters, token_ids
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
@@ -39,9 +43,12 @@ class LanguageModel:
             unchanged, "auto" is chat if the tokenizer has a template, else plain.
         pack: replace the linear layers by faster ones if `onednn.supports` the model (only on CPUs). The
             transformers model still works, but its weights are no longer plain parameters.
+        chat_template: which chat template to use, see `find_template`.
+        template_arguments: values for variables that the chat template reads.
 
     Raises:
-        InputError: the prompt format does not exist, or is "chat" without a chat template.
+        InputError: the prompt format does not exist, or is "chat" without a chat template; or an argument
+            does not fit the chat template.
     """
 
     name: str
@@ -49,6 +56,8 @@ class LanguageModel:
     tokenizer: Any
     prompt_format: PromptFormat = "auto"
     pack: bool = False
+    chat_template: str | None = None
+    template_arguments: Mapping[str, Any] | None = None
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
 
@@ -58,7 +67,7 @@ class LanguageModel:
                 f"model.prompt_format must be one of {', '.join(get_args(PromptFormat))}, "
                 f"got {self.prompt_format!r}"
             )
-        if self.prompt_format == "chat" and not self._has_template:
+        if not self.chat and self.prompt_format == "chat":
             raise InputError(
                 f"model.prompt_format=chat, but model {self.name!r} has no chat template; "
                 "use plain, or an instruction-tuned model"
@@ -83,8 +92,14 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The part of a text's id that identifies the weights, dtype, config and first decoder tokens."""
-        return "-".join([self.source.fingerprint(), *map(str, self.start)])
+        """The part of a text's id that identifies the weights, dtype, config and first decoder tokens.
+
+        It ends in "spaces" for a model whose texts had lost their leading space in earlier versions.
+        """
+        parts = [self.source.fingerprint(), *map(str, self.start)]
+        if self.tokenizer is not None and not self.start and not self._detokenizer.keeps_leading_spaces:
+            parts.append("spaces")
+        return "-".join(parts)
 
     @property
     def context_length(self) -> int:
@@ -217,20 +232,42 @@ class LanguageModel:
 
     @property
     def chat(self) -> bool:
-        """Whether prompts are rendered with the chat template."""
-        return self.prompt_format != "plain" and self._has_template
+        """Whether prompts are rendered with a chat template."""
+        return self._template is not None
 
-    @property
-    def _has_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        tokenizer = None if self.prompt_format == "plain" else self.tokenizer
+        return find_template(tokenizer, self.name, self.chat_template, self.template_arguments)
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids of the tokens that end a text: the end-of-sequence tokens of the model and of the tokenizer."""
-        of_model: int | list[int] | None = getattr(self.config, "eos_token_id", None)
-        of_tokenizer: int | None = getattr(self.tokenizer, "eos_token_id", None)
-        ids = [*(of_model if isinstance(of_model, list) else [of_model]), of_tokenizer]
-        return frozenset(token for token in ids if token is not None)
+        """Ids of the tokens that end a text: the end-of-sequence tokens of all files of the model.
+
+        The files are the generation config, the config and the tokenizer.
+        """
+        return stop_ids_of(self._generation_config, self.config, self.tokenizer)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens of the tokenizer, which `decode` leaves out: token -> id."""
+        return self._detokenizer.special_tokens
+
+    def warn_about_generation_settings(self) -> None:
+        """Give a warning if the model's generation config has settings that the lab does not apply."""
+        ignored = settings_not_applied(self._generation_config, self.config)
+        if ignored:
+            settings = ", ".join(f"{name}={value!r:.60}" for name, value in ignored.items())
+            warnings.warn(
+                f"the generation config of model {self.name!r} has settings that the lab does not apply: "
+                f"{settings}",
+                stacklevel=2,
+            )
+
+    @property
+    def _generation_config(self) -> Any:
+        """The transformers GenerationConfig; None if the model has none."""
+        return getattr(self.source, "generation_config", None)
 
     @property
     def bos(self) -> tuple[int, ...]:
@@ -253,28 +290,44 @@ class LanguageModel:
             system: the system message, only for chat models; None uses the chat template's default.
 
         Raises:
-            InputError: a system message is given, but the model is used without a chat template.
+            InputError: a system message is given, but the model is used without a chat template; the chat
+                template refuses the prompt; or the tokenizer cannot read the text, or does not fit the model.
         """
-        if not self.chat:
-            if system is not None:
-                raise InputError(
-                    f"prompts.system is {system!r}, but model {self.name!r} is used without a chat template; "
-                    "leave system unset"
-                )
-            return tuple(self.tokenizer(text).input_ids) or self.bos
-        messages = [{"role": "user", "content": text}]
+        check_characters(text)
+        check_characters(system or "")
+        if self._template is not None:
+            rendered = self._template.render(text, system)
+            return self._token_ids(rendered, partial(self._tokenize, add_special_tokens=False))
         if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return tuple(self.tokenizer(rendered, add_special_tokens=False).input_ids)
+            raise InputError(
+                f"prompts.system is {system!r}, but model {self.name!r} is used without a chat template; "
+                "leave system unset"
+            )
+        return self._token_ids(text, self._tokenize) or self.bos
 
     def encode_suffix(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that continues a context, without chat template and special tokens."""
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        """Token ids of a text that continues a context, without chat template and special tokens.
+
+        The text of a context with these tokens is the text of the context followed by `text`.
+
+        Raises:
+            InputError: the tokenizer cannot read the text, or does not fit the model.
+        """
+        return self._token_ids(text, self._detokenizer.encode)
+
+    def _tokenize(self, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
+        return self.tokenizer(text, add_special_tokens=add_special_tokens).input_ids
+
+    def _token_ids(self, text: str, encode: Callable[[str], Sequence[int]]) -> tuple[int, ...]:
+        return token_ids(encode, text, self.tokenizer, self.vocab_size, self.name)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Convert the ids of new tokens to text, without special tokens."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        """Convert the ids of new tokens to text, without special tokens.
+
+        The text of a context with these tokens is the text of the context followed by the returned text. So
+        the returned text can begin with a space.
+        """
+        return self._detokenizer.decode(tokens)
 
     def piece(self, token: int) -> str:
         """The text of one token as it stands inside a text, with its leading space.
@@ -282,23 +335,11 @@ class LanguageModel:
         Special tokens are shown by name. A token that holds only some bytes of a character is shown as
         \N{REPLACEMENT CHARACTER}.
         """
-        if token not in self._pieces:
-            preceding = self._preceding_token
-            whole = self.tokenizer.decode([*preceding, token], skip_special_tokens=False)
-            self._pieces[token] = whole[len(self.tokenizer.decode(preceding)) :]
-        return self._pieces[token]
+        return self._detokenizer.piece(token)
 
     @cached_property
-    def _pieces(self) -> dict[int, str]:
-        return {}
-
-    @cached_property
-    def _preceding_token(self) -> list[int]:
-        """A list of one token id: the token that `piece` puts before the token that it decodes.
-
-        Without a preceding token, some tokenizers remove the leading space of the decoded token.
-        """
-        return list(self.tokenizer("a", add_special_tokens=False).input_ids[-1:])
+    def _detokenizer(self) -> Detokenizer:
+        return Detokenizer(self.tokenizer)
 
     @property
     def vocabulary(self) -> dict[str, int]:

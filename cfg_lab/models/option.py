@@ -31,6 +31,10 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
 
     @wraps(load)
     def load_option(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if unknown := sorted(set(kwargs) - set(parameters)):
+            raise InputError(
+                f"a model has no key {', '.join(unknown)}; the keys of a model are {', '.join(parameters)}"
+            )
         explicit = inspect.signature(load).bind(*args, **kwargs).arguments
         target, arguments = option_call(explicit)
         if target != LOAD_MODEL:
@@ -59,7 +63,7 @@ def option_call(explicit: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     while (name := arguments["name"]) not in visited and name in options.option_names("model"):
         visited.add(name)
         path = options.CONFIG / "model" / f"{name}.yaml"
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         defaults = {key: value for key, value in values.items() if not key.startswith("_")}
         arguments = {**defaults, **arguments, "name": defaults.get("name", name)}
         target = values.get("_target_", LOAD_MODEL)

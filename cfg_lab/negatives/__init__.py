@@ -10,8 +10,8 @@ from cfg_lab.negatives.named_negative import NamedNegative, NoNegative
 from cfg_lab.negatives.negative import Negative, PromptEncoder
 from cfg_lab.negatives.opposite_negative import OppositeNegative
 from cfg_lab.negatives.phrase_negative import DEFAULT_TEMPLATE, TEMPLATES, Mode, PhraseNegative
-from cfg_lab.negatives.phrases import Phrase, parse_phrases
 from cfg_lab.negatives.suffix_negative import SuffixNegative
+from cfg_lab.prompts.phrases import Phrase, parse_phrases
 
 __all__ = [
     "DEFAULT_TEMPLATE",

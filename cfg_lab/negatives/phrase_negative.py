@@ -8,9 +8,8 @@ from typing import Literal, get_args
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
 from cfg_lab.negatives.negative import Negative, PromptEncoder
-from cfg_lab.negatives.phrases import Phrase, parse_phrases
 from cfg_lab.negatives.template import fill_template
-from cfg_lab.prompts import Prompt
+from cfg_lab.prompts import Phrase, Prompt, parse_phrases
 
 DEFAULT_TEMPLATE = "{prompt} It should be {negative}."
 TEMPLATES = {"default": DEFAULT_TEMPLATE, "bare": "{negative}"}
@@ -39,12 +38,19 @@ class PhraseNegative(Negative):
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise InputError(f"negatives.mode must be joined or separate, got {self.mode!r}")
-        if "{negative}" not in TEMPLATES.get(self.template, self.template):
+        if not isinstance(self.template, str) or "{negative}" not in TEMPLATES.get(
+            self.template, self.template
+        ):
             raise InputError(
                 f"negatives.template must be one of {', '.join(TEMPLATES)}, or a text with {{negative}} "
                 f"in it such as {DEFAULT_TEMPLATE!r}; got {self.template!r}"
             )
         if self.phrases is not None:
+            if not isinstance(self.phrases, str):
+                raise InputError(
+                    "negatives.phrases must be a text such as 'ugly:0.8, low resolution' (on a command line "
+                    f"negatives.phrases='\"ugly:0.8, low resolution\"'), got {self.phrases!r}"
+                )
             self._parse(self.phrases, "negatives.phrases")
 
     def branches(self, prompt: Prompt, model: PromptEncoder) -> tuple[Branch, ...]:
@@ -52,8 +58,8 @@ class PhraseNegative(Negative):
             Branch(model.encode(text, prompt.system), weight) for text, weight in self.contexts(prompt)
         )
 
-    def contexts(self, prompt: Prompt) -> list[tuple[str, float]]:
-        """A pair (text, weight) for each negative context of a prompt.
+    def phrases_of(self, prompt: Prompt) -> tuple[Phrase, ...]:
+        """The phrases that guidance steers away from, for one prompt. Phrases of weight 0 are left out.
 
         Raises:
             InputError: the phrases cannot be parsed, or `phrases` is None and the prompt has none.
@@ -64,7 +70,15 @@ class PhraseNegative(Negative):
                 f"negatives=own, but prompt {prompt.id!r} has no negative of its own; give it one, or use "
                 'negatives=custom negatives.phrases="…"'
             )
-        phrases = self._parse(text, f"the negative of prompt {prompt.id!r}")
+        return self._parse(text, f"the negative of prompt {prompt.id!r}")
+
+    def contexts(self, prompt: Prompt) -> list[tuple[str, float]]:
+        """A pair (text, weight) for each negative context of a prompt.
+
+        Raises:
+            InputError: as for `phrases_of`.
+        """
+        phrases = self.phrases_of(prompt)
         if self.mode == "separate":
             return [(self._context(prompt, phrase.text), phrase.weight) for phrase in phrases]
         heaviest_first = sorted(phrases, key=lambda phrase: -phrase.weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
 from cfg_lab.errors import InputError, StoreError
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: FOLDER/report.html)")
     parser.add_argument(
         "--tokens",
-        type=float,
+        type=_megabytes,
         default=TOKEN_BUDGET / 1e6,
         metavar="MB",
         help="largest size of the token views in megabytes (default: %(default)g)",
@@ -33,6 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _megabytes(text: str) -> float:
+    """Read the value of --tokens. argparse prints the message of the error."""
+    size = float(text)
+    if not 0 <= size <= 1000:
+        raise ArgumentTypeError(f"must be a number of megabytes from 0 to 1000, got {text}")
+    return size
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
+from cfg_lab.metrics.column_info import ANY_LANGUAGE
 from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.study.formats import interval, three_digits
 
@@ -17,10 +18,14 @@ def meanings_html(metrics: Sequence[str]) -> str:
 
 
 def meaning_html(metric: str) -> str:
-    """Return one phrase: what a metric measures, and whether higher or lower values are better."""
+    """Return one phrase: what a metric measures, which values are better, and for which languages.
+
+    The languages are left out if they are all languages or not known.
+    """
     info = column_info(metric)
     phrase = escape(info.meaning or "defined by its config")
-    return phrase + (f"; {info.better} is better" if info.better else "")
+    phrase += f"; {info.better} is better" if info.better else ""
+    return phrase + ("" if info.languages in ("", ANY_LANGUAGE) else f"; languages: {escape(info.languages)}")
 
 
 def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:

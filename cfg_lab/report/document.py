@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from cfg_lab import analysis
+from cfg_lab.analysis.frame import distinct_prompts
 from cfg_lab.options import CONFIG, option_names
 from cfg_lab.report.answer import answer, design, question
 from cfg_lab.report.axes import Cells, cells_of, constant_settings, prompts_of, value_text
@@ -62,7 +63,7 @@ def document(
     texts, packs = texts_payload(results, cells, metrics, text_budget, token_budget)
     scope = Scope(
         labels=tuple(cells.labels),
-        prompts=len(prompts_of(results)),
+        prompts=int(distinct_prompts(results).max()) + 1,
         texts=len(results),
         planned=max(record.planned, len(results)),
         comparisons=sum(math.isfinite(change.p) for change in comparisons.primary),
@@ -72,15 +73,16 @@ def document(
         **cells_payload(results, cells, comparisons),
         "metrics": metrics_payload(metrics, summary, comparisons, roles, cells),
         "fronts": fronts_payload(results, cells, roles),
+        "distinct_prompts": scope.prompts,
         **texts,
     }
     facts = {**design(cells.axes, roles, bool(comparisons.primary)), **_option_descriptions(cells)}
     script = page_script()
     return _fill(
-        (FOLDER / "page.html").read_text(),
+        (FOLDER / "page.html").read_text(encoding="utf-8"),
         {
             "title": escape(record.name),
-            "size": _size(results, cells),
+            "size": _size(results, cells, scope),
             "design": "".join(f"<dt>{title}</dt><dd>{detail}</dd>" for title, detail in facts.items()),
             "question": question(cells.axes, roles),
             "answer": answer(findings(results, summary, cells, roles, comparisons), scope, unscored, cards),
@@ -92,7 +94,7 @@ def document(
                 list(zip(cells.ids, cells.labels, strict=True)),
                 constant_settings(results, cells),
             ),
-            "style": "".join((FOLDER / "css" / f"{name}.css").read_text() for name in STYLES),
+            "style": "".join((FOLDER / "css" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
             "policy": _policy(script),
             "data": as_script_text(payload),
             "packs": "".join(
@@ -118,15 +120,24 @@ def as_script_text(value: Any) -> str:
     )
 
 
-def _size(results: pd.DataFrame, cells: Cells) -> str:
-    """Say how many texts, cells, prompts and samples there are, and which models generated the texts."""
+def _size(results: pd.DataFrame, cells: Cells, scope: Scope) -> str:
+    """Say how many texts, cells, prompts and samples there are, and which models generated the texts.
+
+    If prompts have the same context, say also how many distinct prompts there are.
+    """
     models = joined(escape(str(name)) for name in results["model_name"].unique())
     distinct = results["completion"].nunique()
     duplicates = f", {distinct:,} of them distinct" if distinct < len(results) else ""
+    prompts = len(prompts_of(results))
+    repeated = (
+        f" {count(prompts - scope.prompts, 'duplicate prompt')}: intervals and p values count "
+        f"{count(scope.prompts, 'distinct prompt')}."
+        if scope.prompts < prompts
+        else ""
+    )
     return (
         f"{count(len(results), 'text')} by {models}{duplicates}. {count(len(cells.ids), 'cell')}, "
-        f"{count(len(prompts_of(results)), 'prompt')}, {count(results['sample'].nunique(), 'sample')} per "
-        "prompt."
+        f"{count(prompts, 'prompt')}, {count(results['sample'].nunique(), 'sample')} per prompt.{repeated}"
     )
 
 
@@ -141,7 +152,7 @@ def _option_descriptions(cells: Cells) -> dict[str, str]:
         group = axis.key.replace(".", "/")
         known = option_names(group)
         for value in filter(known.__contains__, map(value_text, axis.values)):
-            first_line = (CONFIG / group / f"{value}.yaml").read_text().partition("\n")[0]
+            first_line = (CONFIG / group / f"{value}.yaml").read_text(encoding="utf-8").partition("\n")[0]
             descriptions[f"{escape(axis.name)} {value}"] = escape(first_line.removeprefix("# "))
     return descriptions if len(descriptions) <= MOST_OPTIONS else {}
 

@@ -31,7 +31,9 @@ _UNSUPPORTED = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 def page_script() -> str:
     """Return the script of the page, made of the modules in js/."""
-    return join_modules({path.stem: path.read_text() for path in sorted(FOLDER.glob("*.js"))}, ENTRY)
+    return join_modules(
+        {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.js"))}, ENTRY
+    )
 
 
 def join_modules(sources: Mapping[str, str], entry: str) -> str:

@@ -28,7 +28,7 @@ class Scope:
 
     Attributes:
         labels: name of each cell.
-        prompts: number of distinct prompts. Intervals are computed over prompts.
+        prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
         texts, planned: how many texts exist and how many were planned, over all cells.
         comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
     """

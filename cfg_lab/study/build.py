@@ -5,24 +5,24 @@ The study has cells, each with an id and settings. It also has provenance: files
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 import yaml
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cfg_lab.analysis.frame import PLAIN_SETTINGS, SETTING_GROUPS
 from cfg_lab.decoding.identity import canonical, class_name
 from cfg_lab.errors import InputError
-from cfg_lab.options import option_names
+from cfg_lab.study.arguments import HYDRA_KEYS, parameters
 from cfg_lab.study.cell import Cell, Study
-from cfg_lab.study.config import build
+from cfg_lab.study.config import build, check_option, nearest, plain_config
 from cfg_lab.study.provenance import command_line, environment_file
+from cfg_lab.study.results_folder import results_folder, study_name
+from cfg_lab.study.stop_strings import stop_strings
 from cfg_lab.study.store import IDENTITY_VERSION, Store
 
 SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_GROUPS, "stop"))
@@ -30,8 +30,6 @@ SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_G
 
 SWEEP_KEYS = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
 """Config keys that must have the same value in all cells of a sweep."""
-
-_HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_"})
 
 
 def build_study(
@@ -52,20 +50,37 @@ def build_study(
     for key in SWEEP_KEYS:
         if key in varied:
             raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
+    plain = plain_config(first)
+    _check_keys(plain)
+    name = study_name(plain.get("name"))
+    root = results_folder(plain.get("results_root"), name)
     command = command_line() if command is None else command
     shared: dict[str, Any] = {}
     return Study(
-        name=str(first.name),
+        name=name,
         cells=[_cell(config, label, shared) for config, label in zip(configs, labels, strict=True)],
-        metrics=list(build(first, "metrics").values()) if first.get("metrics") else [],
-        store=Store(Path(str(first.results_root)) / str(first.name)),
-        max_rows=first.max_rows,
+        metrics=list(build(first, "metrics").values()) if plain.get("metrics") not in (None, {}) else [],
+        store=Store(root),
+        max_rows=cast("int", plain.get("max_rows")),
         command=command,
         provenance={
-            "config.yaml": _config_file(first, labels, command),
+            "config.yaml": _config_file(plain, labels, command),
             "environment.json": environment_file(),
         },
     )
+
+
+def _check_keys(plain: Mapping[str, Any]) -> None:
+    """Check the keys of a config, and the values that no class takes."""
+    keys = [*SWEEP_KEYS, *PLAIN_SETTINGS]
+    for key, value in plain.items():
+        if key not in keys:
+            raise InputError(
+                f"{key} is not a config key (got {value!r}){nearest(key, keys)}; "
+                f"the keys are {', '.join(keys)}"
+            )
+    if not isinstance(plain.get("report"), bool):
+        raise InputError(f"report must be true or false, got {plain.get('report')!r}")
 
 
 def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) -> Cell:
@@ -77,12 +92,13 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
         shared: objects of earlier cells, as key -> object. This function adds new objects. Two cells share an
             object if both choose the same option and the config nodes that describe the object are equal.
     """
+    values = plain_config(config)
     for group in SETTING_GROUPS:
-        if not OmegaConf.is_dict(config.get(group)):
-            raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got nothing")
-    plain: dict[str, Any] = {
-        group: OmegaConf.to_container(config[group], resolve=True) for group in SETTING_GROUPS
-    }
+        check_option(values, group)
+    for key in (*SINGLE_VALUES, "stop"):
+        if key not in values:
+            raise InputError(f"{key} has no value; set +{key}=…")
+    plain: dict[str, Any] = {group: values[group] for group in SETTING_GROUPS}
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
         plain["guidance"]["scale"] = int(scale)  # 2.0 and 2 give the same cell, which results show as 2
@@ -95,8 +111,8 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     for group, key in keys.items():
         if key not in shared:
             shared[key] = build(config, group)
-    single_values = {key: config[key] for key in SINGLE_VALUES}
-    stop = tuple(config.stop)
+    single_values = {key: values[key] for key in SINGLE_VALUES}
+    stop = stop_strings(values["stop"])
     return Cell(
         identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings,
@@ -128,14 +144,14 @@ def canonical_config(node: Any) -> Any:
         # The order of arguments has no effect, so they are sorted. The order of other mappings can have one:
         # modifiers are applied in their order.
         for key, value in (values.items() if target is None else sorted(values.items()))
-        if key not in _HYDRA_KEYS
+        if key not in HYDRA_KEYS
     }
     if target is None:
         return arguments
     try:
         called = get_object(target)
-        defaults = _defaults(called)
-    except (ImportError, ValueError, TypeError):  # `build` says what is wrong with it
+        defaults = {name: parameter.default for name, parameter in parameters(called).items()}
+    except (ImportError, AttributeError, ValueError, TypeError):  # `build` says what is wrong with it
         return [str(target), arguments]
     changed = {
         name: value
@@ -143,20 +159,6 @@ def canonical_config(node: Any) -> Any:
         if name not in defaults or not _is_default(value, defaults[name])
     }
     return [class_name(called), changed]
-
-
-def _defaults(called: Any) -> dict[str, Any]:
-    """The default value of every parameter of a function or class, as name -> default.
-
-    A function with `**arguments` passes these arguments to a class. The function's return annotation names
-    the class. The defaults of the class are then included.
-    """
-    parameters = inspect.signature(called).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        result = get_type_hints(called).get("return")
-        defaults = {**_defaults(result), **defaults} if is_dataclass(result) else defaults
-    return defaults
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -191,9 +193,14 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
         }
         settings |= dict(_flat(group, plain[group]))
     # Hydra's choices leave out groups of which several options are chosen.
-    modifiers: Mapping[str, Any] = plain["guidance"].get("modifiers") or {}
-    settings["guidance.modifiers"] = f"[{','.join(modifiers)}]"
-    return settings | {key: config[key] for key in SINGLE_VALUES} | {"stop": json.dumps(list(config.stop))}
+    modifiers = cast("dict[str, Any]", plain["guidance"].get("modifiers") or {})
+    names = list(modifiers) if isinstance(modifiers, dict) else []  # `build` refuses other values
+    settings["guidance.modifiers"] = f"[{','.join(names)}]"
+    return (
+        settings
+        | {key: config[key] for key in SINGLE_VALUES}
+        | {"stop": json.dumps(stop_strings(config.stop))}
+    )
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -212,10 +219,8 @@ def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}.{key}", value
 
 
-def _config_file(config: DictConfig, labels: Sequence[Mapping[str, str]], command: str) -> str:
+def _config_file(config: Mapping[str, Any], labels: Sequence[Mapping[str, str]], command: str) -> str:
     """The content of config.yaml: command, labels of the cells, and the whole config of the first cell."""
-    keys = [str(key) for key in config if key != "hydra"]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True)
     return yaml.safe_dump(
-        {"command": command, "cells": list(map(dict, labels)), "first_cell": plain}, sort_keys=False
+        {"command": command, "cells": list(map(dict, labels)), "first_cell": config}, sort_keys=False
     )

@@ -68,8 +68,6 @@ class Cell:
     def __post_init__(self) -> None:
         for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0), ("top", 0)):
             _check_whole(name, getattr(self, name), least)
-        if not all(isinstance(string, str) and string for string in self.stop):
-            raise InputError(f"stop must be a list of texts that are not empty, got {list(self.stop)!r}")
 
     @cached_property
     def id(self) -> str:
@@ -106,6 +104,12 @@ class Study:
         _check_whole("max_rows", self.max_rows, 1)
 
 
+_MOST = {"samples": 100_000}
+"""Largest values that a study can be planned with. Every other number is a column of 64 bits."""
+
+
 def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    most = _MOST.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= (most or 2**63 - 1):
+        requirement = f"from {least} to {most:,}" if most else f"of at least {least}, and at most 64 bits"
+        raise InputError(f"{name} must be a whole number {requirement}, got {value!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 
 from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
@@ -63,7 +64,7 @@ def prompt_column(field: str) -> str:
     return _PROMPT_COLUMNS.get(field, f"prompt_{field}")
 
 
-def _prompt_value(field: str, planned: PlannedText) -> str | None:
+def _prompt_value(field: str, planned: PlannedText) -> str | tuple[str, ...] | None:
     return getattr(planned.prompt, field)
 
 
@@ -71,7 +72,7 @@ CELL_COLUMNS = (
     *(
         Column(
             prompt_column(field.name),
-            pa.string(),
+            pa.list_(pa.string()) if field.name == "references" else pa.string(),
             partial(_prompt_value, field.name),
             shown=field.name in {"id", "text", "negative"},
         )
@@ -93,7 +94,8 @@ class Decoded:
 
     Attributes:
         planned: the plan of the text, made before decoding: prompt, request and id.
-        completion: the result of decoding: tokens, and the trace (numbers about each step).
+        completion: the result of decoding: tokens, and the trace (numbers about each step). Tokens of a stop
+            string are left out.
         models: the model of each context of the request. The positive context comes first.
         text: the generated text without the prompt, cut before the first stop string.
         other_texts: the next best texts of a beam search, best first.
@@ -151,7 +153,7 @@ COMPLETION_COLUMNS = (
     Column(
         "stop_token",
         pa.bool_(),
-        lambda decoded: decoded.completion.tokens[-1] in decoded.completion.request.stop_ids,
+        lambda decoded: len(decoded.completion.text_tokens) < len(decoded.completion.tokens),
         shown=False,
     ),
     # The text of each token.
@@ -168,7 +170,11 @@ COMPLETION_COLUMNS = (
 )
 COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 
-OLD_NAMES = {"processed": "tokens_read", "asked": "tokens_read_in_full"}
+OLD_NAMES = {
+    "processed": "tokens_read",
+    "asked": "tokens_read_in_full",
+    "prompt_reference": "prompt_references",  # one text, where there is a list now
+}
 """Name of a column in older files -> present name of the column."""
 
 SCORE_SCHEMA = pa.schema(
@@ -196,6 +202,7 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
     for field in fields(Prompt):
         value = cell[prompt_column(field.name)]
         prompt[field.name] = value if isinstance(value, str) else None
+    prompt["references"] = _references(cell[prompt_column("references")])
     return Text(
         id=completion["id"],
         prompt=Prompt(**prompt),
@@ -208,6 +215,13 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
         tokens_read_in_full=_integers(completion["tokens_read_in_full"]),
         parameters=_integers(completion["parameters"]),
     )
+
+
+def _references(stored: Any) -> tuple[str, ...]:
+    """Convert stored references to a tuple. Older files hold one text, or None or NaN if there is none."""
+    if isinstance(stored, str):
+        return (stored,)
+    return tuple(stored) if pd.api.types.is_list_like(stored) else ()
 
 
 def _integers(stored: Any) -> tuple[int, ...]:

@@ -6,26 +6,35 @@ This module does not import torch, so commands that need no model start fast.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+import shlex
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
+from cfg_lab.study.arguments import check_arguments
+
+_LISTS = ("metrics",)
+"""Config groups of which several options can be chosen."""
 
 
-def check_renamed_keys(overrides: Sequence[str]) -> None:
-    """Check that no override uses a config key that has been renamed.
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Check that every override can be read, and that none uses a config key that has been renamed.
 
     Args:
         overrides: as on the command line, such as "guidance.scale=2" or "+experiment=rules".
 
     Raises:
-        InputError: a key has been renamed; the message names the new key.
+        InputError: an override cannot be read, or its key has been renamed; the message names the new key.
     """
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0]
@@ -34,6 +43,49 @@ def check_renamed_keys(overrides: Sequence[str]) -> None:
             raise InputError(
                 f"the config key {key} was renamed; use {replacement} instead (got {override!r})"
             )
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            name, equals, value = override.partition("=")
+            escaped = value.replace('"', '\\"')
+            example = shlex.quote(f'{name}="{escaped}"') if equals else f"{name}=…"
+            raise InputError(
+                f"{override!r} cannot be read; an override is key=value, and a value with letters other than "
+                f"English ones or with special characters needs two pairs of quotes, such as {example}"
+            ) from error
+
+
+@contextmanager
+def composition_errors_in_a_sentence() -> Generator[None]:
+    """Raise an InputError of one sentence where Hydra cannot compose a config with some overrides."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise InputError(_composition_error(error)) from error
+
+
+def _composition_error(error: Exception) -> str:
+    message = str(error)
+    if option := re.search(r"Could not (?:find|load) '(model|[^'\n]+)/([^'\n]+)'", message):
+        group, name = option.groups()
+        names = option_names(group) or re.findall(r"^\t(\S+)$", message, re.MULTILINE)  # of Hydra's groups
+        sentence = f"{group} has no option {name!r}{nearest(name, names)}; the options are {', '.join(names)}"
+        return f"{sentence}; model.name={name} takes a hub id or a folder" if group == "model" else sentence
+    parent = getattr(error.__cause__, "parent_node", None)
+    if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
+        key = str(getattr(error.__cause__, "full_key", ""))
+        prefix = key.rpartition(".")[0]
+        siblings = [str(name) for name in parent if not str(name).startswith(("_", "hydra"))]
+        names = [f"{prefix}.{name}" if prefix else name for name in siblings]
+        if "/" in key:
+            names = [str(path.relative_to(CONFIG)) for path in CONFIG.rglob("*") if path.is_dir()]
+        keys = f"{prefix} has the keys" if prefix else "the keys are"
+        return f"{key} is not a config key{nearest(key, names)}; {keys} {', '.join(siblings)}"
+    if "invalid literal for int" in message:  # OmegaConf's error for stop.a=…
+        return f"the items of a list are numbered from 0, as in prompts.prompts.0.text=…; {message}"
+    return re.sub(r"\s+", " ", re.split("Config search path|See https", message)[0]).strip()
 
 
 def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:
@@ -47,38 +99,87 @@ def compose_group(group: str, overrides: Sequence[str], program: str) -> DictCon
     Raises:
         InputError: an override belongs to another group, uses a renamed key, or is wrong.
     """
-    check_renamed_keys(overrides)
+    check_overrides(overrides)
     for override in overrides:
         if not override.lstrip("+~").startswith((f"{group}=", f"{group}.")):
             raise InputError(f"{program} takes {group}=… and {group}.…=… only; got {override!r}")
+    with composition_errors_in_a_sentence(), initialize_config_dir(str(CONFIG), version_base="1.3"):
+        return compose("sweep", overrides=list(overrides))
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """The config of a cell as dicts, lists and plain values, without the node `hydra`.
+
+    Raises:
+        InputError: a key has no value, or refers to another key that does not exist.
+    """
+    plain: dict[str, Any] = {}
     try:
-        with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            return compose("sweep", overrides=list(overrides))
-    except HydraException as error:
-        reason = re.split("Config search path|Available options", str(error))[0].strip()
-        reason = reason.removeprefix("In 'sweep': ").rstrip(".")
-        raise InputError(f"{reason} ({group} can be {', '.join(option_names(group))})") from error
+        for key in config:
+            if key != "hydra":
+                value: Any = config[key]
+                is_node = OmegaConf.is_config(value)
+                plain[str(key)] = (
+                    OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+                )
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
+    return plain
+
+
+def check_option(config: Mapping[str, Any], group: str) -> None:
+    """Check that an option of a config group is chosen.
+
+    Args:
+        config: the config as dicts, lists and plain values.
+        group: a config group of which one option is chosen, such as "guidance".
+    """
+    node = config.get(group)
+    if not isinstance(node, dict) or "_target_" not in node:
+        value = "nothing" if group not in config else repr(cast("Any", node))
+        raise InputError(f"{group} must be one of {', '.join(option_names(group))}, got {value}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The most similar of some names as a question, to be added to an error: " (did you mean scale?)"."""
+    matches = get_close_matches(name, names, 1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def build(config: DictConfig, key: str) -> Any:
     """Create the object that the config node `key` describes.
 
-    The `_target_` of the node names a class or function. The other keys of the node are its arguments.
+    The `_target_` of the node names a class or function. The other keys of the node are its arguments. A node
+    without a `_target_` is a mapping of such nodes by name; it becomes a dict of objects.
 
     Raises:
-        InputError: a value in the node is wrong or missing. The message names its key.
+        InputError: a value in the node is wrong, missing or unknown. The message names its key.
     """
+    plain = plain_config(config)
+    node: Any = plain.get(key)
+    if key in _LISTS:
+        _check_options(key, node)
+    else:
+        check_option(plain, key)
     try:
         built = instantiate(config[key], _convert_="all")
-    except MissingMandatoryValue as error:
-        raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, InputError):
+        if isinstance(cause, InputError):  # what the class says of a value says more than its type
             raise cause from error
-        if isinstance(cause, MissingMandatoryValue):
-            raise InputError(f"{cause.full_key} has no value yet; set {cause.full_key}=…") from error
-        raise InputError(f"{key}: {cause or str(error).splitlines()[0]}") from error
-    for missing in sorted(OmegaConf.missing_keys(config[key])):  # in nodes that are called later
-        raise InputError(f"{missing} has no value yet; set {missing}=…")
+        check_arguments(key, node)
+        raise InputError(f"{key}: {str(cause or error).splitlines()[0]}") from error
+    check_arguments(key, node)
     return built
+
+
+def _check_options(group: str, node: Any) -> None:
+    """Check that a node holds options of a config group by name."""
+    nodes: list[Any] = [*cast("dict[str, Any]", node).values()] if isinstance(node, dict) else [None]
+    if not all(isinstance(option, dict) and "_target_" in option for option in nodes):
+        raise InputError(
+            f"{group} must be a list of options, such as {group}=[{option_names(group)[0]}], got {node!r}; "
+            f"options are {', '.join(option_names(group))}"
+        )

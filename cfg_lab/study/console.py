@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cfg_lab.errors import InputError, ModelError, StoreError, TrackingError
@@ -76,13 +77,15 @@ def _table(
     """
     table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
     for key in labels[0]:
-        table.add_column(key.removeprefix("guidance."))
+        table.add_column(key.removeprefix("guidance."), overflow="fold")  # Chinese has no spaces to wrap at
     table.add_column("n", justify="right")
     for column in columns[:shown]:
         table.add_column(column, justify="right", no_wrap=True)
     for label, row in zip(labels, rows, strict=True):
         table.add_row(
-            *label.values(), str(row["texts"]), *(_estimate(row, column) for column in columns[:shown])
+            *map(escape, label.values()),  # "[rescale]" is the name of a setting, not markup
+            str(row["texts"]),
+            *(_estimate(row, column) for column in columns[:shown]),
         )
     table.caption = "mean over n texts, [95 % interval] over prompts"
     if hidden := columns[shown:]:

@@ -45,7 +45,7 @@ def declare_stored_columns(store: Store) -> None:
     paths = (store.root / "metrics").glob("[!.]*.json")
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):  # the newest file wins
         try:
-            columns: dict[str, dict[str, Any]] = json.loads(path.read_text())["columns"]
+            columns: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["columns"]
             declare({name: _from_json(info) for name, info in columns.items()})
         except (ValueError, KeyError, TypeError, AttributeError, OSError, InputError) as error:
             raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error

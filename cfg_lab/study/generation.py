@@ -38,7 +38,7 @@ class Generated(str):
     @classmethod
     def of(cls, completion: Completion, model: LanguageModel) -> Self:
         """Make the generated text from a completion, and from the model that decoded this completion."""
-        text = cls(model.decode(completion.tokens))
+        text = cls(model.decode(completion.text_tokens))
         text.completion = completion
         text.pieces = tuple(map(model.piece, completion.tokens))
         text.alternatives = completion.trace.alternatives_as_text(model.piece)
@@ -94,6 +94,7 @@ def generate(
     negatives = (
         NamedNegative(variant="empty") if negative is None else PhraseNegative(template=template, mode=mode)
     )
+    model.warn_about_generation_settings()
     request = Request(
         positive=model.encode(prompt, system),
         negatives=negatives.branches(

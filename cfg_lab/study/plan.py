@@ -13,7 +13,7 @@ from cfg_lab.negatives import Negative, PhraseNegative
 from cfg_lab.prompts import Prompt
 from cfg_lab.study.cell import Cell
 from cfg_lab.study.planned_text import PlannedText
-from cfg_lab.study.stop_strings import StopStrings
+from cfg_lab.study.stop_strings import stops_of
 
 
 def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedText]:
@@ -26,11 +26,13 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
 
     Raises:
         InputError: a prompt does not fit into the model or the batch, or the negative contexts of a prompt
-            cannot be made. The message names the prompt.
+            cannot be made. The message names the prompt. Or a stop string cannot be used with the model.
     """
+    stop_ids, stop_when = stops_of(cell.stop, model)
     # Without random sampling all samples of a prompt are equal, so there is only one, whatever `samples` is.
     samples = cell.samples if cell.sampling.random else 1
     decoder = Decoder(model, max_rows, cell.negatives.other_models())
+    fingerprint = model.fingerprint  # an error of the weights is not an error of a prompt
     for set_prompt in cell.prompts:
         prompt = _with_phrases(set_prompt, cell.negatives)
         try:
@@ -43,14 +45,14 @@ def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedTex
                     guidance=cell.guidance,
                     sampling=cell.sampling,
                     max_new_tokens=cell.max_new_tokens,
-                    stop_ids=model.stop_ids,
-                    stop_when=StopStrings(cell.stop, model.decode) if cell.stop else None,
+                    stop_ids=stop_ids,
+                    stop_when=stop_when,
                     seed=cell.seed,
                     sample=sample,
                     top=cell.top,
                 )
                 decoder.check(request)
-                completion_id = request.id(model.fingerprint)
+                completion_id = request.id(fingerprint)
                 yield PlannedText(prompt=prompt, request=request, completion_id=completion_id)
         except InputError as error:
             raise InputError(f"prompt {prompt.id!r}: {error}") from error

@@ -20,6 +20,7 @@ from cfg_lab.study.costs import DecodingCost, in_words
 from cfg_lab.study.plan import plan
 from cfg_lab.study.planned_text import PlannedText
 from cfg_lab.study.progress import ProgressBar
+from cfg_lab.study.prompts_in_words import duplicates_in_words
 from cfg_lab.study.scoring import prepare_metrics, score_missing, summarise
 from cfg_lab.study.stop_strings import StopStrings
 
@@ -45,11 +46,15 @@ def run_study(study: Study, console: Console) -> None:
     study.store.check_version()
     loaders = {cell.model_key: cell.model for cell in study.cells}
     models = {key: load() for key, load in loaders.items()}
+    for model in models.values():
+        model.warn_about_generation_settings()
     plans: dict[Cell, list[PlannedText]] = {}
     for key, model in models.items():
         plans |= {
             cell: list(plan(cell, model, study.max_rows)) for cell in study.cells if cell.model_key == key
         }
+    for sentence in duplicates_in_words(plans.values()):
+        console.print(sentence, highlight=False, soft_wrap=True)
     missing = _missing(study, plans)
     _check_models(study, models, missing)
     study.store.check_writable()
@@ -186,14 +191,16 @@ def _decoded(
     """
     stop = completion.request.stop_when
 
-    def text_of(completion: Completion) -> str:
-        text = model.decode(completion.tokens)
-        return stop.cut(text) if isinstance(stop, StopStrings) else text
+    def cut(completion: Completion) -> tuple[Completion, str]:
+        if isinstance(stop, StopStrings):
+            return stop.cut(completion)
+        return completion, model.decode(completion.text_tokens)
 
+    cut_completion, text = cut(completion)
     return Decoded(
         planned=planned,
-        completion=completion,
+        completion=cut_completion,
         models=tuple(other_models[name] if name else model for name, _ in completion.request.contexts),
-        text=text_of(completion),
-        other_texts=tuple(map(text_of, completion.others)),
+        text=text,
+        other_texts=tuple(text for _, text in map(cut, completion.others)),
     )

@@ -87,7 +87,8 @@ class Store:
                 metadata = pq.read_schema(path).metadata or {}
             except (pa.ArrowException, OSError) as error:
                 raise _damaged(path, error) from error
-            if metadata.get(b"identity_version") != str(IDENTITY_VERSION).encode():
+            expected = _identity_version(json.loads(metadata.get(b"settings", b"{}")))
+            if metadata.get(b"identity_version") != expected.encode():
                 raise InputError(
                     f"name={self.root.name!r}: {self.root} holds results of another version of the lab; "
                     "they can be read and scored, but not added to; choose another name"
@@ -105,7 +106,7 @@ class Store:
 
     def write_cell(self, cell: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write a cell: its settings, and one row with the columns of CELL_SCHEMA per text."""
-        metadata = {"settings": json.dumps(settings), "identity_version": str(IDENTITY_VERSION)}
+        metadata = {"settings": json.dumps(settings), "identity_version": _identity_version(settings)}
         schema = CELL_SCHEMA.with_metadata(metadata)
         path = self.root / "cells" / f"{cell}.parquet"
         return self._write(path, pa.Table.from_pylist(list(rows), schema=schema))
@@ -160,7 +161,7 @@ class Store:
     def read_text(self, name: str) -> str | None:
         """The content of a text file, None if there is no such file."""
         path = self.root / name
-        return path.read_text() if path.is_file() else None
+        return path.read_text(encoding="utf-8") if path.is_file() else None
 
     def costs(self) -> list[dict[str, Any]]:
         """What decoding cost: the values of one `DecodingCost` per run and model, the oldest first.
@@ -171,7 +172,7 @@ class Store:
         costs: list[dict[str, Any]] = []
         for path in (self.root / "costs").glob("[!.]*.json"):
             try:
-                cost = json.loads(path.read_text())
+                cost = json.loads(path.read_text(encoding="utf-8"))
                 costs.append({name: cost[name] for name in COST_FIELDS})
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise StoreError(f"{path} is damaged ({error!r}); delete it: nothing else is lost") from error
@@ -263,6 +264,14 @@ class Store:
             return renamed.replace_schema_metadata(table.schema.metadata)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, error) from error
+
+
+def _identity_version(settings: Mapping[str, Any]) -> str:
+    """The IDENTITY_VERSION of a cell with these settings; one more for a cell with stop strings.
+
+    In version 2 the tokens of a stop string counted as tokens of the text.
+    """
+    return str(IDENTITY_VERSION + (settings.get("stop", "[]") != "[]"))
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

@@ -206,7 +206,9 @@ def _token_table(texts: pd.DataFrame, most_rows: int) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for _, text in texts.iterrows():
-        if not has_pieces(text) or len(rows) + len(text["pieces"]) > most_rows:
+        if not has_pieces(text):  # an empty text, or a text of an older version of the lab
+            continue
+        if len(rows) + len(text["pieces"]) > most_rows:
             break
         rows += _token_rows(text)
     return pd.DataFrame(rows)

@@ -58,6 +58,8 @@ class WandbTracker:
     name = "W&B"
 
     def __post_init__(self) -> None:
+        if not self.project:
+            raise InputError(f"tracking.project must be the name of a project, got {self.project!r}")
         if self.mode not in get_args(WandbMode):
             raise InputError(
                 f"tracking.mode must be one of {', '.join(get_args(WandbMode))}, got {self.mode!r}"

@@ -29,9 +29,11 @@ class BatchLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the whole sweep. The return value of each job is the row of the job's cell in the summary."""
+        from cfg_lab.study.console import errors_in_a_sentence
         from cfg_lab.sweep import run_or_exit
 
-        configs = compose(self.loader, self.config, job_overrides)
+        with errors_in_a_sentence():
+            configs = compose(self.loader, self.config, job_overrides)
         rows = run_or_exit(configs, job_overrides)
         return [
             JobReturn(overrides=overrides, cfg=config, _return_value=row, status=JobStatus.COMPLETED)
@@ -68,9 +70,11 @@ class GridSweeper(BasicSweeper):
         if isinstance(self.launcher, BatchLauncher):
             return self.launcher.launch(jobs, initial_job_idx=0)
 
+        from cfg_lab.study.console import errors_in_a_sentence
         from cfg_lab.sweep import run_in_jobs_or_exit
 
-        configs = compose(loader, self.config, jobs)
+        with errors_in_a_sentence():
+            configs = compose(loader, self.config, jobs)
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
@@ -108,7 +112,12 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
         loader: Hydra's config loader.
         config: the config of the sweep.
         jobs: for each job, its overrides.
+
+    Raises:
+        InputError: an override names a key or an option that does not exist.
     """
+    from cfg_lab.study.config import composition_errors_in_a_sentence
+
     parser = OverridesParser.create(config_loader=loader)
     lines = sorted({line for job in jobs for line in job})
     overrides = dict(zip(lines, parser.parse_overrides(lines), strict=True))
@@ -118,17 +127,18 @@ def compose(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
     }
     composed: dict[tuple[str, ...], bytes] = {}
     configs: list[DictConfig] = []
-    for number, job in enumerate(jobs):
-        kind = tuple(plain[line].key_or_group if line in plain else line for line in job)
-        if kind not in composed:
-            composed[kind] = pickle.dumps(loader.load_sweep_config(config, list(job)))
-        job_config: DictConfig = pickle.loads(composed[kind])
-        for override in (plain[line] for line in job if line in plain):
-            OmegaConf.update(job_config, override.key_or_group, override.value(), merge=True)
-        with open_dict(job_config):
-            job_config.hydra.job.id = job_config.hydra.job.num = number
-            job_config.hydra.overrides.task = list(job)
-        configs.append(job_config)
+    with composition_errors_in_a_sentence():
+        for number, job in enumerate(jobs):
+            kind = tuple(plain[line].key_or_group if line in plain else line for line in job)
+            if kind not in composed:
+                composed[kind] = pickle.dumps(loader.load_sweep_config(config, list(job)))
+            job_config: DictConfig = pickle.loads(composed[kind])
+            for override in (plain[line] for line in job if line in plain):
+                OmegaConf.update(job_config, override.key_or_group, override.value(), merge=True)
+            with open_dict(job_config):
+                job_config.hydra.job.id = job_config.hydra.job.num = number
+                job_config.hydra.overrides.task = list(job)
+            configs.append(job_config)
     return configs
 
 

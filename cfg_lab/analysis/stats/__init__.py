@@ -1,7 +1,8 @@
 """Confidence intervals, tests and power analysis for studies with few prompts.
 
 The prompt is the independent unit of all statistics here: texts of one prompt resemble each other. Each
-prompt is one cluster in the sense of cluster-robust statistics.
+prompt is one cluster in the sense of cluster-robust statistics. Prompts that duplicate each other count as
+one prompt: see `cfg_lab.analysis.frame.distinct_prompts`.
 
 All functions are deterministic. Resamples and sign vectors depend on the number of prompts alone. Results
 depend on neither the names nor the order of the prompts. `experiments/coverage` measures how often the

@@ -74,7 +74,7 @@ def mean_interval(values: Sequence[float], prompts: Sequence[Hashable]) -> Estim
 
     Args:
         values: one per text. NaN means unscored; such values are left out and not counted in n.
-        prompts: the prompt of each value, such as its id.
+        prompts: the prompt of each value, such as its id. Duplicates of a prompt must have equal entries.
 
     Raises:
         ValueError: the two lists differ in length.

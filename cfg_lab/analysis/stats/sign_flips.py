@@ -111,7 +111,7 @@ def paired_difference(
     Args:
         values, baseline: aligned lists: entry i of both has the same prompt, sample and noise. A pair with a
             NaN is left out.
-        prompts: the prompt of each pair, such as its id.
+        prompts: the prompt of each pair, such as its id. Duplicates of a prompt must have equal entries.
 
     Raises:
         ValueError: the lists differ in length.

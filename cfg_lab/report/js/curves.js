@@ -54,7 +54,7 @@ export function drawCurves() {
   const width = Math.max(LEAST_WIDTH, holder.clientWidth);
   const estimates = estimatesOf(metric, visibleCells());
   const onAxis = estimates.filter(({ cell }) => curveValue(cell) !== null);
-  const prompts = data.prompts.id.length;
+  const prompts = data.distinct_prompts;
   if (!estimates.length)
     fill(holder, html("p", { class: "empty" }, "No cell is shown. Switch some on above."));
   else fill(holder, onAxis.length ? curveLines(metric, onAxis, width) : forestRows(metric, estimates, width));

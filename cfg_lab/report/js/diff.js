@@ -4,18 +4,22 @@ import { html } from "./dom.js";
 
 const MOST_COMPARED = 4e6; // products of lengths above this are not compared word by word
 
+// A character, with its marks, of a script that is written without spaces between words.
+const CHARACTER = String.raw`(?=[\p{L}〇])[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Thai}\p{scx=Lao}\p{scx=Khmr}\p{scx=Mymr}]\p{M}*`;
+const PARTS = new RegExp(String.raw`\s+|${CHARACTER}|(?:(?!${CHARACTER})\S)+`, "gu");
+
 /**
- * Splits a text into words and the spaces between them.
+ * Splits a text into words and the spaces between them. In scripts without spaces, a character is a word.
  * @param {string} text
  * @returns {string[]}
  */
-const parts = (text) => text.match(/\s+|\S+/g) ?? [];
+const parts = (text) => text.match(PARTS) ?? [];
 
 /**
  * Splits a text into words.
  * @param {string} text
  */
-const words = (text) => text.split(/\s+/).filter(Boolean);
+const words = (text) => parts(text).filter((part) => part.trim());
 
 /**
  * Says for each word of `text` whether it belongs to the longest common subsequence with `baseline`.

@@ -127,9 +127,10 @@ export function drawTextControls() {
 
 /** @param {number} prompt */
 function promptName(prompt) {
-  const text = data.prompts.text[prompt];
-  const short = text.length > LONGEST_PROMPT ? `${text.slice(0, LONGEST_PROMPT - 1)}\u2026` : text;
-  return `${data.prompts.id[prompt]}: ${short}`;
+  const characters = [...data.prompts.text[prompt]]; // of Unicode, so that none is cut into halves
+  const short =
+    characters.length > LONGEST_PROMPT ? [...characters.slice(0, LONGEST_PROMPT - 1), "\u2026"] : characters;
+  return `${data.prompts.id[prompt]}: ${short.join("")}`;
 }
 
 /**
@@ -310,7 +311,7 @@ async function textBody(cell, completion, withTokens) {
   if (withTokens) {
     const view = await tokenView(completion);
     if (view) return { body: html("div", { class: "body" }, view), note: "" };
-    return { body: plain, note: "The tokens of this text were left out." };
+    return { body: plain, note: text && "The tokens of this text were left out." };
   }
   if (state.mode !== "differences") return { body: plain, note: "" };
   const row = rowOf(baselineOf(cell));

@@ -72,6 +72,8 @@ export interface PageData {
   verdicts: Record<Verdict, string>;
   metrics: Metric[];
   fronts: Front[];
+  /** Number of prompts with different contexts. Intervals are computed over them. */
+  distinct_prompts: number;
   prompts: { id: string[]; text: string[]; negative: string[] };
   /** One row per text, as indices. */
   rows: { cell: number[]; prompt: number[]; sample: number[]; completion: number[] };

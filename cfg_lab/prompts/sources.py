@@ -1,0 +1,94 @@
+"""The sources of prompt sets. Each function is the `_target_` of an option of conf/prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cfg_lab.errors import InputError
+from cfg_lab.prompts.files import read_records
+from cfg_lab.prompts.prompt import Prompt
+from cfg_lab.prompts.records import make_prompts, select_fields
+
+
+def inline(
+    prompts: Sequence[Mapping[str, Any]], *, system: str | None = None, limit: int | None = None
+) -> list[Prompt]:
+    """Prompts that are written out in a config.
+
+    Args:
+        prompts: one mapping per prompt, with the key `text` and optionally the keys `id`, `negative`,
+            `system` and `reference`. A prompt without an id gets its number as id, counted from 1. A list as
+            `negative` is several phrases; a phrase of a list can have a weight and can contain commas. A list
+            as `reference` (or `references`) is several good answers.
+        system: system message for chat models, for prompts that have no system message of their own.
+        limit: number of prompts to take, from the first on. None means all prompts.
+
+    Raises:
+        InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
+            unknown or has a value of a wrong type.
+    """
+    return make_prompts(prompts, "prompts.prompts", system, limit)
+
+
+def from_file(
+    path: str, *, column: str = "text", system: str | None = None, limit: int | None = None
+) -> list[Prompt]:
+    """Prompts from a .jsonl, .csv or .parquet file (one record per prompt) or a .txt file (one per line).
+
+    Text files are in UTF-8, with or without a byte-order mark. Empty lines are skipped. A field of a record
+    is ignored if a prompt has no field of that name. The other fields are as in `inline`.
+
+    Args:
+        path: the file.
+        column: name of the field that holds the text.
+        system, limit: as in `inline`.
+
+    Raises:
+        InputError: the file cannot be read, or one of the reasons given at `inline`.
+    """
+    return make_prompts(select_fields(read_records(path), column, path), path, system, limit, column)
+
+
+def from_dataset(
+    name: str,
+    *,
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None,
+    column: str = "text",
+    split: str = "test[:100]",
+    config: str | None = None,
+    system: str | None = None,
+    limit: int | None = None,
+) -> list[Prompt]:
+    """Prompts from a column of a dataset, read with the datasets library.
+
+    Args:
+        name: a dataset on the hub, a folder, or a builder such as "json".
+        data_files: the files that a builder reads: a path, a list of paths, or a mapping from the name of a
+            split to paths. Paths without a split are in the split "train".
+        split: which records to read, in the slicing syntax of the datasets library, such as "test[:100]".
+        config: name of the dataset's configuration, if the dataset has several.
+        column, system, limit: as in `from_file`.
+
+    Raises:
+        InputError: the dataset cannot be loaded, or one of the reasons given at `inline`.
+    """
+    from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
+    from datasets.packaged_modules import (
+        _PACKAGED_DATASETS_MODULES,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+    )
+
+    if name in _PACKAGED_DATASETS_MODULES and data_files is None:
+        # The library would read every file of the current folder.
+        raise InputError(
+            f"prompts.name is {name!r}, which reads files; set prompts.data_files to their paths"
+        )
+    try:
+        records: Any = load_dataset(name, config, data_files=data_files, split=split)
+    except Exception as error:  # the library raises many types, several of them its own
+        cause = error.__cause__ or error  # the error that says what is wrong with a record
+        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise InputError(
+            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
+        ) from error
+    return make_prompts(select_fields(records, column, name), name, system, limit, column)

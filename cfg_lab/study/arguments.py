@@ -1,0 +1,172 @@
+"""Checks the arguments in a config node against the signature of what the node calls.
+
+The classes check the range of a value where a wrong one is likely, and their messages say more. This module
+refuses what a class would misread or fail on: unknown arguments, and values of a wrong type. A new class
+needs nothing but type annotations.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from pkgutil import resolve_name
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from cfg_lab.errors import InputError
+
+HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
+"""Keys of a node that are Hydra's, and no arguments."""
+
+
+def check_arguments(key: str, node: Any) -> None:
+    """Check every call in a config node: the names of its arguments, and the types of their values.
+
+    Args:
+        key: config key of the node, for messages.
+        node: the node as dicts, lists and plain values.
+
+    Raises:
+        InputError: an argument is unknown, missing or of a wrong type. The message names its key and value.
+    """
+    if isinstance(node, list):
+        for number, item in enumerate(cast("list[Any]", node)):
+            check_arguments(f"{key}.{number}", item)
+    if not isinstance(node, dict):
+        return
+    values = cast("dict[str, Any]", node)
+    for name, value in values.items():
+        check_arguments(f"{key}.{name}", value)
+    if "_target_" not in values:
+        return
+    try:
+        called: Any = resolve_name(values["_target_"])
+        signature, types = parameters(called), _types(called)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{key}._target_ must be the dotted path of a class or function, got {values['_target_']!r}"
+        ) from error
+    for name, value in values.items():
+        if name in HYDRA_KEYS:
+            continue
+        if name not in signature:
+            if any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.values()):
+                continue
+            raise InputError(
+                f"{key}.{name} is unknown (got {value!r}); {key} has the keys {', '.join(signature)}"
+            )
+        if not _fits(value, types.get(name, Any)):
+            raise InputError(f"{key}.{name} must be {_in_words(types[name])}, got {value!r}")
+    for name, parameter in signature.items():
+        required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
+        if required and name not in values and not values.get("_partial_"):
+            raise InputError(f"{key}.{name} has no value; set +{key}.{name}=…")
+
+
+def parameters(called: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or class, by name.
+
+    A function with `**arguments` passes these arguments to a class. The function's return annotation names
+    the class. The parameters of the class are then included in place of `**arguments`.
+    """
+    signature = dict(inspect.signature(called).parameters)
+    rest = [name for name, parameter in signature.items() if parameter.kind == parameter.VAR_KEYWORD]
+    result = _result_class(called) if rest else None
+    if result is None:
+        return signature
+    del signature[rest[0]]
+    return {**parameters(result), **signature}
+
+
+def _result_class(called: Any) -> Any:
+    """The dataclass that a function returns, by its annotation; None if it returns something else."""
+    result = None if isinstance(called, type) else get_type_hints(called).get("return")
+    return result if is_dataclass(result) else None
+
+
+def _types(called: Any) -> dict[str, Any]:
+    """The annotated types of the parameters of a function or class: name -> type."""
+    source = called
+    if isinstance(called, type) and not is_dataclass(called):
+        source = cast("Any", called).__init__
+    try:
+        types = get_type_hints(source)
+    except (NameError, TypeError):  # a type that is imported for type checkers only
+        return {}
+    result = _result_class(called)
+    return types if result is None else {**_types(result), **types}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value or a node of a config can be an argument of a type."""
+    if kind is Any or kind is object:
+        return True
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in inner)
+    if origin is Literal:
+        return any(type(value) is type(option) and value == option for option in inner)
+    if kind in (None, NoneType):
+        return value is None
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind is int:
+        return _is_whole(value)
+    if kind is float:
+        return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+    if kind is str:
+        return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value)
+        if "_target_" in parts:
+            return True
+        if _is(origin, Mapping):
+            return all(_fits(part, inner[1]) for part in parts.values())
+        # Several options of one group stand in a mapping by name, also where the argument is a sequence.
+        return (
+            _is(origin, Sequence)
+            and not _is_plain(inner[0])
+            and all(_fits(part, inner[0]) for part in parts.values())
+        )
+    if _is(origin, Sequence):
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in cast("list[Any]", value))
+    return False
+
+
+def _is(origin: Any, *kinds: type) -> bool:
+    return isinstance(origin, type) and issubclass(origin, kinds)
+
+
+def _is_whole(value: Any) -> bool:
+    # Settings are columns of the results, which hold numbers of 64 bits.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether the values of a type are written in a config as they are, not as a node with a `_target_`."""
+    return kind in (Any, str, int, float, bool) or get_origin(kind) is not None
+
+
+def _in_words(kind: Any) -> str:
+    """A type in words: "a number or null"."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_in_words, inner))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    words = {
+        bool: "true or false",
+        int: "a whole number of at most 64 bits",
+        float: "a finite number",
+        str: "a text in UTF-8",
+        NoneType: "null",
+    }
+    if kind in words:
+        return words[kind]
+    if _is(origin, Mapping):
+        return "a mapping"
+    if _is(origin, Sequence):
+        return f"a list, each item {_in_words(inner[0])}" if _is_plain(inner[0]) else "a list of options"
+    return "an option with a _target_"
