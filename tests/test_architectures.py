@@ -123,7 +123,7 @@ def outcome(name: str) -> Outcome:
     logging.set_verbosity_error()
     model_type = name.partition(", ")[0]
     try:
-        loading._check_kind(model_type, CONFIG_MAPPING[model_type]())
+        loading._check_kind(model_type, CONFIG_MAPPING[model_type](), False)
     except InputError:
         return Outcome("refused", "", "not a language model that reads only text")
     except Exception as error:  # transformers' own default config is not valid
