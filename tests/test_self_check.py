@@ -51,14 +51,16 @@ def test_a_model_that_cannot_be_decoded_is_refused_by_name(name: str, reason: st
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["llama", "mixtral", "qwen3_next", "jamba", "mamba2", "gpt2", "t5", "bart"])
+@pytest.mark.parametrize(
+    "name", ["llama", "mixtral", "granitemoehybrid", "jamba", "mamba2", "gpt2", "t5", "bart"]
+)
 def test_right_models_pass_in_half_precision(name: str, dtype: torch.dtype) -> None:
     assert from_transformers(build(name, dtype=dtype)).parameters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_wrong_models_are_refused_in_any_precision(dtype: torch.dtype) -> None:
-    for name in ("bert", "roberta, decoder only", "bart, decoder only"):
+    for name in ("bert", "roberta, decoder only", "bart, decoder only", "led", "moss_transcribe_diarize"):
         with pytest.raises(InputError, match="cannot be decoded right"):
             from_transformers(build(name, dtype=dtype)).module  # noqa: B018
 

@@ -10,5 +10,5 @@ from pathlib import Path
 def known_types() -> frozenset[str]:
     """Types (`config.model_type`) that are known to be decoded right before their weights are loaded."""
     text = (Path(__file__).parent / "ARCHITECTURES.md").read_text(encoding="utf-8")
-    rows = [line for line in text.split("\n## ")[1].splitlines() if line.startswith("|")]
-    return frozenset(row.split("|")[1].strip() for row in rows)
+    lines = [line for line in text.split("\n## ")[1].splitlines() if line.startswith("|")]
+    return frozenset(line.split("|")[1].strip() for line in lines[2:])  # without the two heading lines

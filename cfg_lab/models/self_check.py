@@ -35,6 +35,7 @@ _PREFILLED = (5, 3)  # tokens of the first and the second context that are prefi
 _SHARED = 2  # tokens with which the first and the second context begin
 _EXACT_STEPS = 3
 _ROUGH_STEPS = 6  # enough for a median
+_DRAWS = 3  # largest number of draws of contexts, in half precision
 
 _EXACT_TOLERANCE = 1e-3
 """Largest difference by rounding in float32. Right models differ by 1e-6, and packed weights by 1e-5."""
@@ -57,16 +58,19 @@ class SelfCheck:
     """
 
     def __init__(self, model: CausalModel, module: Any, own_logits: OwnLogits, *, encoder: bool) -> None:
-        self.model, self.module, self.own_logits = model, module, own_logits
+        self.model, self.module, self.own_logits, self.encoder = model, module, own_logits, encoder
         with self.refusing_errors():
             _refuse_known_faults(module)
-            # In half precision, rounding can send single tokens to other experts. A fault shows at most
-            # tokens, so the median shows it.
             is_quantised = getattr(module.config, "quantization_config", None) is not None
             self.exact = module.dtype in {torch.float32, torch.float64} and not is_quantised
             self.steps = _EXACT_STEPS if self.exact else _ROUGH_STEPS
-            self.contexts = _contexts(model.vocab_size, _PREFILLED[1] + self.steps, encoder)
-            self.expected = own_logits(self.contexts)  # [contexts, length, vocab]
+            self._draw_contexts(0)
+
+    def _draw_contexts(self, seed: int) -> None:
+        """Draw contexts, and compute the logits after each of their tokens by the own forward."""
+        length = _PREFILLED[1] + self.steps
+        self.contexts = _contexts(self.model.vocab_size, length, self.encoder, seed)
+        self.expected = self.own_logits(self.contexts)  # [contexts, length, vocab]
 
     def passes(self) -> bool:
         """Whether the lab's logits differ only by rounding.
@@ -75,10 +79,16 @@ class SelfCheck:
             InputError: the model raises an error when the lab runs it.
         """
         with self.refusing_errors():
-            differences = self._differences()
-        if self.exact:
-            return max(map(max, differences)) <= _EXACT_TOLERANCE
-        return max(map(statistics.median, differences)) <= _ROUGH_TOLERANCE
+            if self.exact:
+                return max(map(max, self._differences())) <= _EXACT_TOLERANCE
+            # In half precision, rounding can send a token to another expert, which changes the rest of its
+            # row a little. A fault shows at most tokens of every draw.
+            for seed in range(_DRAWS):
+                if seed:
+                    self._draw_contexts(seed)
+                if max(map(statistics.median, self._differences())) <= _ROUGH_TOLERANCE:
+                    return True
+            return False
 
     def refusal(self) -> InputError:
         """The error for a model that does not pass."""
@@ -143,14 +153,14 @@ def _refuse_known_faults(module: Any) -> None:
         raise InputError("its forward takes no cache of transformers")
 
 
-def _contexts(vocab_size: int, length: int, encoder: bool) -> list[Context]:
-    """The contexts of the check: random token ids, always the same for the same vocabulary.
+def _contexts(vocab_size: int, length: int, encoder: bool, seed: int) -> list[Context]:
+    """The contexts of the check: random token ids, always the same for the same vocabulary and seed.
 
     Args:
         length: number of tokens of each context.
         encoder: whether the contexts have sources, for an encoder-decoder model.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     low = min(5, vocab_size - 1)  # low ids are often special tokens, such as padding
     ids = torch.randint(low, vocab_size, (_ROWS, length), generator=generator)
     ids[1, :_SHARED] = ids[0, :_SHARED]
