@@ -88,7 +88,10 @@ def from_dataset(
     except Exception as error:  # the library raises many types, several of them its own
         cause = error.__cause__ or error  # the error that says what is wrong with a record
         first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        reason = first_line.partition(" with any supported extension")[0]  # a list of 60 file extensions
+        settings = {"config": config, "data_files": data_files}
+        others = "".join(f", {key} {value!r}" for key, value in settings.items() if value is not None)
         raise InputError(
-            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
+            f"prompts.name is {name!r} with split {split!r}{others}, which could not be loaded: {reason}"
         ) from error
     return make_prompts(select_fields(records, column, name), name, system, limit, column)
