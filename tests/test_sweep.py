@@ -43,11 +43,13 @@ def test_help_config_and_a_mistyped_key() -> None:
     assert mistyped.stderr.startswith(
         "error: guidance.scal is not a config key (did you mean guidance.scale?); guidance has the keys"
     )
+    without_group = shell("scale=2")
+    assert without_group.stderr.startswith("error: scale is not a config key (did you mean guidance.scale?)")
     option = shell("negatives=own,owm")  # found before the first cell is decoded
     assert option.stderr.startswith(
         "error: negatives has no option 'owm' (did you mean own?); the options are"
     )
-    for failed in (mistyped, option):
+    for failed in (mistyped, without_group, option):
         assert len(failed.stderr.splitlines()) == 1
 
 

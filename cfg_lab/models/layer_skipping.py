@@ -26,7 +26,7 @@ def check_skip(config: Any, skip: Sequence[int]) -> None:
         and not config.is_encoder_decoder
     ):
         raise InputError(
-            f"skip_layers must be [first, end] of some but not all of the {layers} layers (from 0, end not "
+            f"model.skip_layers must be [first, end] of some but not all of the {layers} layers (from 0, end not "
             f"included) of a model without an encoder, got {list(skip)!r}"
         )
 
