@@ -21,12 +21,10 @@ from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.metrics import needs_whole_cell
-from cfg_lab.models import LanguageModel
 from cfg_lab.options import CONFIG, option_names
 from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
-from cfg_lab.study.plan import plan
 from cfg_lab.study.results_folder import results_folder, study_name
 from tests.texts import text
 
@@ -157,62 +155,6 @@ def test_plain_settings_equal_the_defaults_in_python() -> None:
             if name in ("seed", "samples", "max_new_tokens", "top", "max_rows"):
                 assert parameter.default == config[name], f"{call.__name__}({name}=…)"
     assert inspect.signature(Request).parameters["max_new_tokens"].default == config.max_new_tokens
-
-
-VALUES: list[Any] = [None, "", "text", "${nothing}", "\udcff", True, -1, 2.5, 10**30, math.nan, [1], {"a": 1}]
-"""Values that are wrong for most keys: of every kind, empty, too small, too large, not a number."""
-
-
-def leaves() -> list[tuple[str, str, str]]:
-    """(group, option, key) of every key. An argument of a class is listed once, whatever options set it."""
-    keys: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for group, option in OPTIONS:
-        top = f"{group.replace('/', '.')}{f'.{option}' if group in LISTS else ''}"
-        for path, call in calls(OmegaConf.to_container(composed(group, option)), top):
-            for name in call:
-                if name != "_partial_":
-                    keys.setdefault((call["_target_"], name), (group, option, f"{path}.{name}"))
-    with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        top_keys = [str(key) for key in compose("sweep")]
-    return [("", "", key) for key in top_keys] + list(keys.values())
-
-
-LEAVES = leaves()
-
-
-@pytest.mark.parametrize(("group", "option", "key"), LEAVES, ids=[key for *_, key in LEAVES])
-def test_every_value_of_every_key_is_right_or_refused_in_a_sentence(
-    group: str,
-    option: str,
-    key: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    rotary: LanguageModel,
-    tiny_folder: Path,
-) -> None:
-    """No value ends in a traceback, and none that a class cannot take is accepted."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
-    Path("folder").mkdir()
-    for path in ("prompts.csv", "folder/prompts.csv"):
-        Path(path).write_text("text,negative\nHi,bad\n")
-    choice = [f"{group}={f'[{option}]' if group in LISTS else option}"] if group else []
-    metrics = [] if group == "metrics" else ["metrics=[length]"]
-    model = [] if group == "model" else [f"model.name={tiny_folder}"]
-    prompts = [] if group == "prompts" else ["prompts=design"]
-    overrides = [*choice, *metrics, *model, *prompts, "prompts.limit=1", *REQUIRED.get((group, option), [])]
-    with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = compose("sweep", overrides=overrides, return_hydra_config=True)
-    for value in VALUES:
-        OmegaConf.update(config, key, value, merge=False, force_add=True)
-        try:
-            study = build_study([config], [{}])
-            build(config, "tracking")
-            list(plan(study.cells[0], rotary, study.max_rows))
-        except InputError as error:
-            message = str(error)
-            assert key.partition(".")[0].removesuffix("s") in message, f"{key}={value!r}: {message}"
-            assert "\n" not in message, f"{key}={value!r}: {message}"
 
 
 @pytest.mark.parametrize(

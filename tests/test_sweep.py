@@ -43,12 +43,25 @@ def test_help_config_and_a_mistyped_key() -> None:
     assert mistyped.stderr.startswith(
         "error: guidance.scal is not a config key (did you mean guidance.scale?); guidance has the keys"
     )
+    without_group = shell("scale=2")
+    assert without_group.stderr.startswith("error: scale is not a config key (did you mean guidance.scale?)")
     option = shell("negatives=own,owm")  # found before the first cell is decoded
     assert option.stderr.startswith(
         "error: negatives has no option 'owm' (did you mean own?); the options are"
     )
-    for failed in (mistyped, option):
+    for failed in (mistyped, without_group, option):
         assert len(failed.stderr.splitlines()) == 1
+
+
+def test_the_reader_of_the_help_text_may_leave() -> None:
+    """As in `--help | head -1`. The pipe is closed before the command prints."""
+    with subprocess.Popen(
+        command("--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as helped:
+        assert helped.stdout is not None
+        assert helped.stderr is not None
+        helped.stdout.close()
+        assert helped.stderr.read() == ""
 
 
 def test_every_command_in_the_help_text_makes_the_cells_it_means() -> None:
@@ -111,9 +124,7 @@ def test_rules_are_compared_in_one_sweep(tmp_path: Path, tiny_folder: Path) -> N
         "guidance/stopping=on_agreement",
         "guidance.stopping.threshold=0.5",
     ]
-    done = shell(*on(tmp_path, tiny_folder), *grid)
-    assert done.returncode == 0, done.stderr
-    assert "22 cells" in done.stdout
+    assert len(sweep(*on(tmp_path, tiny_folder), *grid)) == 22
     frame = cfg_lab.load_results(tmp_path / "results" / "study").drop_duplicates("cell").set_index("guidance")
     assert set(frame.loc["self_debias", "guidance.scale"]) == {2.0}
     assert set(frame.loc["kl_budget", "guidance.adaptive"]) == {"kl_budget"}

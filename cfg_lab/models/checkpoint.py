@@ -127,12 +127,14 @@ class Checkpoint:
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
         if self.revision is not None:
             arguments["revision"] = self.revision
+        subject = f"model {self.location!r}"
         if self.attn_implementation is not None:
             arguments["attn_implementation"] = self.attn_implementation
+            subject += f" with model.attn_implementation={self.attn_implementation!r}"
         return load_pretrained(
             auto,
             self.location,
-            f"model {self.location!r}",
+            subject,
             config=self.config,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,

@@ -90,13 +90,15 @@ def load_model(
         InputError: there is no such model, dtype or device; the model is not a language model; a file of the
             checkpoint is broken or missing; or an argument does not fit the model.
     """
+    if not isinstance(trust_remote_code, bool):  # the text "false" would count as true
+        raise InputError(f"model.trust_remote_code must be true or false, got {trust_remote_code!r}")
     torch_device = _device(device)
     torch_dtype = _dtype(dtype, torch_device)
     location = str(packaged_model(name)) if name in PACKAGED else str(name)
     _check_files(name, location, revision, gguf_file)
     if quantization is not None and gguf_file is not None:
         raise InputError("model.quantization and model.gguf_file cannot be combined; set one of them to null")
-    arguments: dict[str, Any] = {"trust_remote_code": bool(trust_remote_code)}
+    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     arguments |= {} if revision is None else {"revision": str(revision)}
     arguments |= {} if gguf_file is None else {"gguf_file": gguf_file}
     with _advice_on_remote_code(name):
@@ -123,7 +125,7 @@ def load_model(
         adapter=adapter,
         quantization=settings,
         attn_implementation=attn_implementation,
-        trust_remote_code=bool(trust_remote_code),
+        trust_remote_code=trust_remote_code,
     )
     kind = EncoderDecoder if config.is_encoder_decoder else LanguageModel
     return kind(

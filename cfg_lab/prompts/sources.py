@@ -28,6 +28,8 @@ def inline(
         InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
             unknown or has a value of a wrong type.
     """
+    if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
+        raise InputError(f"prompts.prompts must be a list of mappings with the key text, got {prompts!r}")
     return make_prompts(prompts, "prompts.prompts", system, limit)
 
 
@@ -88,7 +90,10 @@ def from_dataset(
     except Exception as error:  # the library raises many types, several of them its own
         cause = error.__cause__ or error  # the error that says what is wrong with a record
         first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        reason = first_line.partition(" with any supported extension")[0]  # a list of 60 file extensions
+        settings = {"config": config, "data_files": data_files}
+        others = "".join(f", {key} {value!r}" for key, value in settings.items() if value is not None)
         raise InputError(
-            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
+            f"prompts.name is {name!r} with split {split!r}{others}, which could not be loaded: {reason}"
         ) from error
     return make_prompts(select_fields(records, column, name), name, system, limit, column)

@@ -41,13 +41,10 @@ def check_arguments(key: str, node: Any) -> None:
         check_arguments(f"{key}.{name}", value)
     if "_target_" not in values:
         return
-    try:
-        called: Any = resolve_name(values["_target_"])
-        signature, types = parameters(called), _types(called)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{key}._target_ must be the dotted path of a class or function, got {values['_target_']!r}"
-        ) from error
+    called = _named(f"{key}._target_", values["_target_"])
+    if values["_target_"] == "hydra.utils.get_method":
+        _named(f"{key}.path", values.get("path"))
+    signature, types = parameters(called), _types(called)
     for name, value in values.items():
         if name in HYDRA_KEYS:
             continue
@@ -63,6 +60,16 @@ def check_arguments(key: str, node: Any) -> None:
         required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
         if required and name not in values and not values.get("_partial_"):
             raise InputError(f"{key}.{name} has no value; set +{key}.{name}=…")
+
+
+def _named(key: str, path: Any) -> Any:
+    """The class or function with a dotted path."""
+    try:
+        called: Any = resolve_name(path)
+        inspect.signature(called)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{key} must be the dotted path of a class or function, got {path!r}") from error
+    return called
 
 
 def parameters(called: Any) -> dict[str, inspect.Parameter]:
@@ -123,7 +130,8 @@ def _fits(value: Any, kind: Any) -> bool:
         if "_target_" in parts:
             return True
         if _is(origin, Mapping):
-            return all(_fits(part, inner[1]) for part in parts.values())
+            # YAML has other keys than texts, such as {1: null}, but names of arguments and roles are texts.
+            return all(isinstance(name, str) and _fits(part, inner[1]) for name, part in parts.items())
         # Several options of one group stand in a mapping by name, also where the argument is a sequence.
         return (
             _is(origin, Sequence)
@@ -166,7 +174,9 @@ def _in_words(kind: Any) -> str:
     if kind in words:
         return words[kind]
     if _is(origin, Mapping):
-        return "a mapping"
+        return (
+            f"a mapping from names, each value {_in_words(inner[1])}" if inner[1] is not Any else "a mapping"
+        )
     if _is(origin, Sequence):
         return f"a list, each item {_in_words(inner[0])}" if _is_plain(inner[0]) else "a list of options"
     return "an option with a _target_"

@@ -109,7 +109,9 @@ _MOST = {"samples": 100_000}
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
-    most = _MOST.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= (most or 2**63 - 1):
-        requirement = f"from {least} to {most:,}" if most else f"of at least {least}, and at most 64 bits"
+    most = _MOST.get(name, 2**63 - 1)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        requirement = f"from {least} to {most:,}" if name in _MOST else f"of at least {least}"
+        if isinstance(value, int) and value >= 2**63:
+            requirement += " and at most 64 bits"
         raise InputError(f"{name} must be a whole number {requirement}, got {value!r}")
