@@ -25,8 +25,8 @@ def inline(
         limit: number of prompts to take, from the first on. None means all prompts.
 
     Raises:
-        InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
-            unknown or has a value of a wrong type.
+        InputError: there is no prompt, a prompt has no text, two prompts have the same id, a field is unknown
+            or has a value of a wrong type, or the phrases of a negative cannot be read.
     """
     return make_prompts(prompts, "prompts.prompts", system, limit)
 
