@@ -26,6 +26,7 @@ from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.results_folder import results_folder, study_name
+from cfg_lab.sweep import check_command_line
 from tests.texts import text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
@@ -198,6 +199,42 @@ def test_unknown_keys_and_wrong_types_are_named(override: str, sentence: str) ->
         create(config if "tracking" in override else [config])
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("metrics=null", r"metrics must be one of answer, .*, got null"),
+        ("guidance/schedule=null", r"guidance/schedule must be one of constant, .*, got null"),
+        (
+            "guidance.modifiers.apg.parallel=0",
+            r"guidance\.modifiers\.apg is .*; guidance/modifiers=… chooses",
+        ),
+        (
+            "guidance.schedule.start=0",
+            r"guidance\.schedule\.start is .*; guidance/schedule=… chooses its options",
+        ),
+        (
+            "guidance.modifiers=[apg]",
+            r"'guidance\.modifiers=\[apg\]' is wrong: guidance\.modifiers is a mapping; ",
+        ),
+        (
+            "model.name.x=1",
+            r"model\.name\.x is not a config key: model\.name has no keys; \+model\.name\.x=… adds",
+        ),
+        ("stop.0=x", r"'stop\.0=x' is wrong: stop\[0\] is beyond the end of the list"),
+        ("stop=[。]", r"""'stop=\[。\]' cannot be read; .* quotes of its own, .*, such as 'stop=\["…"\]'$"""),
+        (
+            "prompts.prompts=[{text: 好}]",
+            r""".* cannot be read; .* such as 'prompts\.prompts=\[{name: "…"}\]'$""",
+        ),
+        ("model.template_arguments={a: é}", r""".* such as 'model\.template_arguments={name: "…"}'$"""),
+        ("stop=。", r"""'stop=。' cannot be read; .* two pairs of quotes, such as 'stop="。"'$"""),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_would_be_right(override: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=f"^{sentence}"):
+        check_command_line([override])
+
+
 JUDGED = sorted({*option_names("metrics")} - {"classifier", "evaluate", "evaluator"})
 
 
@@ -229,7 +266,9 @@ def test_every_column_of_a_metric_lies_within_its_bounds(option: str) -> None:
     texts = [
         text(
             words,
-            prompt=Prompt(id=str(i), text="The cat", negative="sad:-1, bleak", references=("The cat sat",)),
+            prompt=Prompt(
+                id=str(i), text=f"The cat {i}", negative="sad:-1, bleak", references=("The cat sat",)
+            ),
             guided_log_probs=(-0.0,) * len(words.split()),
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),

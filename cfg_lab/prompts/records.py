@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, cast
 
 from cfg_lab.errors import InputError
-from cfg_lab.prompts.phrases import join_phrases
+from cfg_lab.prompts.phrases import join_phrases, parse_phrases
 from cfg_lab.prompts.prompt import Prompt
 
 FIELDS = ("id", "text", "negative", "system", "reference", "references")
@@ -41,8 +41,9 @@ def make_prompts(
         column: the name that the field `text` has at its source, for error messages.
 
     Raises:
-        InputError: there is no record, a record has no text, two prompts have the same id, or a field is
-            unknown or has a value of a wrong type. The message names the number of the record.
+        InputError: there is no record, a record has no text, two prompts have the same id, a field is unknown
+            or has a value of a wrong type, or the phrases of a negative cannot be read. The message names the
+            number of the record.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"prompts.limit must be a whole number of at least 1, got {limit!r}")
@@ -105,7 +106,7 @@ def _prompt(record: object, number: int, place: str, system: str | None, column:
         references=tuple(
             reference
             for name in reference_names
-            for reference in _texts(values[name], f"{place}: {name}", numbers=True)
+            for reference in _references(values[name], f"{place}: {name}")
         ),
     )
 
@@ -123,12 +124,31 @@ def _id(value: object, key: str) -> str | None:
 
 def _negative(value: object, key: str) -> str | None:
     """The negative phrases of a prompt as one text. A list is several phrases."""
+    _check_list(value, key, "write phrases as in 'ugly:0.8, low resolution', or lists")
+    negative = _text(value, key) if isinstance(value, str) else join_phrases(_texts(value, key))
+    if not negative:
+        return None
+    try:
+        parse_phrases(negative)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    return negative
+
+
+def _references(value: object, key: str) -> tuple[str, ...]:
+    """The good answers of a prompt: one text or number, or a list."""
+    if key.endswith("references"):  # `reference` is one answer, which can be a list written as text
+        _check_list(value, key, "name one answer reference, or write lists")
+    return _texts(value, key, numbers=True)
+
+
+def _check_list(value: object, key: str, hint: str) -> None:
+    """Refuse a list that was written as text. `hint` begins the sentence that says what is right."""
     if isinstance(value, str) and _LIST_WRITTEN_AS_TEXT.fullmatch(value):
         raise InputError(
-            f"{key} is a list that was written as text, got {reprlib.repr(value)}; write phrases as in "
-            "'ugly:0.8, low resolution', or lists in a .jsonl or .parquet file"
+            f"{key} is a list that was written as text, got {reprlib.repr(value)}; {hint} in a .jsonl or "
+            ".parquet file"
         )
-    return (_text(value, key) if isinstance(value, str) else join_phrases(_texts(value, key))) or None
 
 
 def _texts(value: object, key: str, *, numbers: bool = False) -> tuple[str, ...]:
