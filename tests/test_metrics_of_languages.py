@@ -35,8 +35,8 @@ from cfg_lab.metrics.answer import normalised_answer
 from cfg_lab.metrics.bleu import load_bleu, tokenizer_for
 from cfg_lab.metrics.column_info import ANY_LANGUAGE, ENGLISH
 from cfg_lab.metrics.known_columns import packaged_columns
+from cfg_lab.metrics.latin import is_latin
 from cfg_lab.metrics.rouge import _Tokenizer
-from cfg_lab.metrics.scripts import is_latin
 from cfg_lab.metrics.words import space_out, words
 from cfg_lab.negatives import parse_phrases
 from cfg_lab.report.cards import meaning_html

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, reason_of
 from cfg_lab.prompts.files import read_records
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.records import make_prompts, select_fields
@@ -86,9 +86,8 @@ def from_dataset(
     try:
         records: Any = load_dataset(name, config, data_files=data_files, split=split)
     except Exception as error:  # the library raises many types, several of them its own
-        cause = error.__cause__ or error  # the error that says what is wrong with a record
-        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        reason = reason_of(error.__cause__ or error)  # the cause says what is wrong with a record
         raise InputError(
-            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {first_line}"
+            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {reason}"
         ) from error
     return make_prompts(select_fields(records, column, name), name, system, limit, column)
