@@ -249,6 +249,7 @@ class Counted:
         self.model, self.live = model, live
         self.name, self.device = model.name, model.device
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
+        self.context_limit, self.recurrent = model.context_limit, model.recurrent
         self.start, self.read = model.start, model.read
 
     def forward(
@@ -268,6 +269,7 @@ class Free:
     """A model whose forward takes almost no time, so that the decoder's own work remains."""
 
     name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
+    context_limit, recurrent = "", False
     start = ()
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:

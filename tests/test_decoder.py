@@ -199,7 +199,17 @@ def test_a_short_buffer_is_moved_and_changes_nothing(
 
 
 def test_rows_of_the_buffer_keep_their_tokens_whatever_happens_to_others() -> None:
-    """Admit, fork, free, advance and move in random order, against a plain list of tokens for each row."""
+    """Admit, fork, free, advance and move in random order, against a plain list of tokens for each row.
+
+    The state of a row must be that of the same row alone: every token changes it.
+    """
+
+    def state_after(tokens: list[float]) -> float:
+        state = 0.0
+        for token in tokens:
+            state = 0.5 * state + token
+        return state
+
     chance = random.Random(0)
     device = torch.device("cpu")
     for _ in range(20):
@@ -208,10 +218,12 @@ def test_rows_of_the_buffer_keep_their_tokens_whatever_happens_to_others() -> No
         for _ in range(60):
             action = chance.choice(["admit", "fork", "free", "write", "write"])
             if action == "admit" and buffer.live < 6:
-                length = chance.randint(1, 8)
+                length = chance.randint(0, 8)
                 tokens = [chance.random() for _ in range(length)]
                 keys = torch.tensor(tokens).reshape(1, length, 1)
-                buffer.admit([Prefix([(keys, -keys)], [])])
+                state = torch.tensor([state_after(tokens)])
+                filled = Prefix(length=length, layers={0: (keys, -keys)}, states={"a": state})
+                buffer.admit([filled if length else Prefix()])
                 rows.append(tokens)
             elif action == "fork" and 0 < buffer.live < 6:
                 source = chance.randrange(buffer.live)
@@ -232,11 +244,19 @@ def test_rows_of_the_buffer_keep_their_tokens_whatever_happens_to_others() -> No
                 visible = [keys[row, 0, mask[row], 0].tolist() for row in range(buffer.live)]
                 assert visible == [pytest.approx(row) for row in rows]
                 assert torch.equal(values, -keys)
+                states = buffer.states.get("a")
+                if states is None:
+                    states = buffer.allocate_state("a", (1,), new)
+                states[: buffer.live] = 0.5 * states[: buffer.live] + new.reshape(-1, 1)
                 buffer.advance()
             assert buffer.live == len(rows)
             for row, tokens in enumerate(rows):
-                ((keys, _),) = buffer.prefix(row, len(tokens)).layers
-                assert keys.flatten().tolist() == pytest.approx(tokens)
+                prefix = buffer.prefix(row, len(tokens))
+                if prefix.layers:
+                    assert prefix.layers[0][0].flatten().tolist() == pytest.approx(tokens)
+                if prefix.states:
+                    assert float(prefix.states["a"]) == pytest.approx(state_after(tokens), rel=1e-5)
+            assert {*buffer.layers, *buffer.states} == {0, "a"} or not any(rows)
 
 
 def test_same_seed_same_text_and_another_sample_another_text(rotary: LanguageModel) -> None:
@@ -317,6 +337,7 @@ class Forgetful:
         self.model, self.rows, self.calls = model, rows, 0
         self.name, self.device = model.name, model.device
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
+        self.context_limit, self.recurrent = model.context_limit, model.recurrent
         self.start, self.read = model.start, model.read
 
     def forward(self, ids: Any, positions: Any, mask: Any, buffer: KVBuffer, keep: int = 1) -> Any:

@@ -11,12 +11,17 @@ different steps:
 If a row starts later than others, the columns before its start are masked, and its positions count from its
 start. All live rows can be moved left or right by the same number of columns. Such a move leaves positions
 and distances as they are, so nothing is computed again.
+
+Recurrent layers (state space, linear attention, short convolutions) have no columns. Such a layer has states
+of a fixed size for each row, which every token changes. They stand beside the columns: admit, fork and free
+copy them with the row, and a move leaves them as they are.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,26 +31,29 @@ EncoderMemory = list[tuple[Tensor, Tensor]]
 """Cross-attention keys and values of one source: for each decoder layer a pair [heads, length, head_dim]."""
 
 
-class Prefix(NamedTuple):
-    """A prefilled beginning of a context: the keys and values that a row has when it becomes live.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prefix:
+    """A prefilled beginning of a context: what a row has when it becomes live.
 
     Attributes:
-        layers: a pair (keys, values) for each layer. Both have the shape [heads, length, head_dim], where
-            length is the number of prefilled tokens. Empty if no token is prefilled.
+        length: number of prefilled tokens.
+        layers: a pair (keys, values) for each layer with attention, by number of the layer. Both have the
+            shape [heads, length, head_dim]. Empty if no token is prefilled.
+        states: the states of the recurrent layers after the last prefilled token, without the dimension of
+            rows. Empty if no token is prefilled, or for a model without recurrent layers.
         memory: cross-attention keys and values of an encoder-decoder model. Empty for other models.
     """
 
-    layers: list[tuple[Tensor, Tensor]]
-    memory: EncoderMemory
-
-    @property
-    def length(self) -> int:
-        """Number of prefilled tokens."""
-        return self.layers[0][0].shape[1] if self.layers else 0
+    length: int = 0
+    layers: Mapping[Hashable, tuple[Tensor, Tensor]] = field(
+        default_factory=dict[Hashable, tuple[Tensor, Tensor]]
+    )
+    states: Mapping[Hashable, Tensor] = field(default_factory=dict[Hashable, Tensor])
+    memory: EncoderMemory = field(default_factory=EncoderMemory)
 
 
 class KVBuffer:
-    """Keys and values of all layers, each [rows, heads, columns, head_dim].
+    """Keys and values of all layers, each [rows, heads, columns, head_dim], and states of recurrent layers.
 
     A layer is allocated when it is first written to, with the shapes of the keys and values that are written.
     So layers may have different shapes.
@@ -59,7 +67,8 @@ class KVBuffer:
 
     Attributes:
         live, low, now, start: see the picture at the top of this module.
-        layers: a pair (keys, values) for each layer that has been written.
+        layers: a pair (keys, values) for each layer that has been written, by number of the layer.
+        states: the states of the recurrent layers, each [rows, ...], by a key that the model chooses.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
@@ -68,16 +77,17 @@ class KVBuffer:
         self.start = torch.zeros(rows, dtype=torch.long, device=device)  # [rows]
         # A second copy of the starts of the live rows: reading `start` from a GPU would wait for the GPU.
         self._starts = [0] * live
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        self.states: dict[Hashable, Tensor] = {}
         self._memories: list[EncoderMemory] = [[] for _ in range(live)]  # of the live rows; never copied
         self._padded_memory: tuple[EncoderMemory, Tensor] | None = None
         self._column_numbers = torch.arange(columns, device=device)  # [columns]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def write(self, layer: Hashable, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values of q new tokens in columns [now, now + q), and return all visible columns.
 
         Args:
-            layer: number of the layer, from 0.
+            layer: number of the layer, or any other key.
             keys, values: [live, heads, q, head_dim], the keys and values of the new tokens.
 
         Returns:
@@ -90,6 +100,22 @@ class KVBuffer:
             buffer[: self.live, :, self.now : end] = new
             visible.append(buffer[: self.live, :, self.low : end])
         return visible[0], visible[1]
+
+    def allocate_state(self, key: Hashable, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Allocate a state of a recurrent layer for all rows, and return the part of the live rows.
+
+        All states are 0, as before the first token.
+
+        Args:
+            key: names the layer and the state.
+            shape: shape of the state of one row.
+            like: a tensor with the dtype and the device of the state.
+
+        Returns:
+            A view [live, *shape]. The caller changes it in place.
+        """
+        self.states[key] = _zeros((self.rows, *shape), like)
+        return self.states[key][: self.live]
 
     def positions(self) -> Tensor:
         """Position of the next token in each live row, [live, 1]."""
@@ -132,10 +158,17 @@ class KVBuffer:
         self._starts += [self.now - length for length in lengths]
         self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
         for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
-            for layer, (keys, values) in enumerate(prefix.layers):
+            for layer, (keys, values) in prefix.layers.items():
                 self._allocate(layer, keys[None], values[None])
                 self.layers[layer][0][row, :, self.now - length : self.now] = keys
                 self.layers[layer][1][row, :, self.now - length : self.now] = values
+            for key, state in prefix.states.items():
+                if key not in self.states:
+                    self.allocate_state(key, tuple(state.shape), state)
+                self.states[key][row] = state
+            if not prefix.states:
+                for state in self.states.values():
+                    state[row] = 0  # as before the first token
         self._memories += [prefix.memory for prefix in prefixes]
         self._padded_memory = None
         self.live = rows.stop
@@ -157,7 +190,9 @@ class KVBuffer:
         A row whose number is listed twice is copied twice.
         """
         rows = range(self.live, self.live + len(sources))
-        for buffer in (buffer for layer in self.layers for buffer in layer):
+        for state in self.states.values():
+            state[rows.start : rows.stop] = state[sources]
+        for buffer in self._key_and_value_buffers():
             buffer[rows.start : rows.stop, :, self.low : self.now] = buffer[sources, :, self.low : self.now]
         self.start[rows.start : rows.stop] = self.start[sources]
         self._starts += [self._starts[source] for source in sources]
@@ -172,7 +207,9 @@ class KVBuffer:
         start, memory = self._starts.pop(), self._memories.pop()
         self._padded_memory = None
         if row != last:
-            for buffer in (buffer for layer in self.layers for buffer in layer):
+            for state in self.states.values():
+                state[row] = state[last]
+            for buffer in self._key_and_value_buffers():
                 buffer[row, :, start : self.now] = buffer[last, :, start : self.now]
             self._starts[row], self._memories[row] = start, memory
             self.start[row] = self.start[last]
@@ -180,17 +217,27 @@ class KVBuffer:
         self.low = min(self._starts, default=self.now)
 
     def prefix(self, row: int, length: int) -> Prefix:
-        """Keys and values of the first `length` tokens of a row.
+        """The first `length` tokens of a row, as a prefix.
 
         The returned tensors are views of the buffer: if the row changes, they change too.
+
+        The states of recurrent layers are those after all tokens of the row. So for a model with such layers
+        `length` must be the number of all tokens that the row has read.
         """
         columns = slice(self._starts[row], self._starts[row] + length)
-        layers = [(keys[row, :, columns], values[row, :, columns]) for keys, values in self.layers]
-        return Prefix(layers, self._memories[row])
+        return Prefix(
+            length=length,
+            layers={
+                layer: (keys[row, :, columns], values[row, :, columns])
+                for layer, (keys, values) in self.layers.items()
+            },
+            states={key: state[row] for key, state in self.states.items()},
+            memory=self._memories[row],
+        )
 
     def _move(self, by: int) -> None:
         """Move all live rows by `by` columns: to the right if `by` is positive, else to the left."""
-        for buffer in (buffer for layer in self.layers for buffer in layer):
+        for buffer in self._key_and_value_buffers():
             # A copy, because the columns before and after the move may overlap.
             moved = buffer[: self.live, :, self.low : self.now].clone()
             buffer[: self.live, :, self.low + by : self.now + by] = moved
@@ -199,19 +246,22 @@ class KVBuffer:
         self.low += by
         self.now += by
 
-    def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
+    def _key_and_value_buffers(self) -> list[Tensor]:
+        return [buffer for layer in self.layers.values() for buffer in layer]
+
+    def _allocate(self, layer: Hashable, keys: Tensor, values: Tensor) -> None:
         """Allocate memory for a layer's keys and values, if the buffer does not have this layer yet.
 
         Args:
-            layer: number of the layer, from 0.
+            layer: number of the layer, or any other key.
             keys, values: tensors [·, heads, ·, head_dim] whose heads, head_dim, dtype and device are used.
         """
-        if layer == len(self.layers):
+        if layer not in self.layers:
             # Zeros, because a masked column still contributes 0 × value, and 0 × NaN is NaN.
             allocated = [
                 _zeros((self.rows, new.shape[1], self.columns, new.shape[3]), new) for new in (keys, values)
             ]
-            self.layers.append((allocated[0], allocated[1]))
+            self.layers[layer] = allocated[0], allocated[1]
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ class CausalModel(Protocol):
         name: name of the model in error messages.
         device: the device that the model runs on.
         context_length: largest number of tokens that one row can hold.
+        context_limit: what sets `context_length`, in error messages.
         vocab_size: number of logits per position.
+        recurrent: whether any layer keeps a state that each token changes. Padding would change it too.
     """
 
     @property
@@ -50,7 +52,11 @@ class CausalModel(Protocol):
     @property
     def context_length(self) -> int: ...
     @property
+    def context_limit(self) -> str: ...
+    @property
     def vocab_size(self) -> int: ...
+    @property
+    def recurrent(self) -> bool: ...
     @property
     def start(self) -> tuple[int, ...]:
         """The tokens that the decoder of an encoder-decoder model starts with.
@@ -105,7 +111,8 @@ def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) 
     if longest > model.context_length:
         raise InputError(
             f"a context of {len(ids)} tokens and max_new_tokens={max_new_tokens} exceed the "
-            f"{model.context_length} tokens that model {model.name!r} can see; shorten either"
+            f"{model.context_length} tokens that model {model.name!r} can see ({model.context_limit}); "
+            "shorten either"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -127,17 +128,20 @@ class ModelRows:
                     self._assign(row, owners)
 
     def save_prefix(self, row: int, context: Context) -> None:
-        """Store a copy of a row's keys and values.
+        """Store a copy of what a row has read.
 
         It is for a sequence that must wait until rows for its negatives are free. When the sequence runs
         again, it continues from the copy, so nothing is computed twice.
 
         Args:
-            context: the context that the row has read. Its last token is not copied.
+            context: the context of the row. Its last token is the newest one, which the row has not read.
         """
-        layers, memory = self.buffer.prefix(row, len(context.ids) - 1)
-        copies = [(keys.clone(), values.clone()) for keys, values in layers]
-        self._prefixes[context.without_last_token] = Prefix(copies, memory)
+        prefix = self.buffer.prefix(row, len(context.ids) - 1)
+        self._prefixes[context.without_last_token] = replace(
+            prefix,
+            layers={layer: (keys.clone(), values.clone()) for layer, (keys, values) in prefix.layers.items()},
+            states={key: state.clone() for key, state in prefix.states.items()},
+        )
 
     def _assign(self, row: int, owners: list[Owner]) -> None:
         """Record that the branches `owners` run on a row.
@@ -152,20 +156,24 @@ class ModelRows:
         """Compute the keys and values of contexts.
 
         1. The encoder, if the model has one, reads each source once.
-        2. Contexts of similar length form a chunk, which is computed by one forward.
+        2. Contexts of similar length form a chunk, which is computed by one forward. If the model is
+           recurrent, they have equal lengths, because padding would change the states of its layers.
         3. If all contexts of a chunk begin with the same tokens, these tokens are run only once. Then the
-           rest of each context is run.
+           rest of each context is run. Recurrent models run whole contexts, because not all of them can
+           continue a state with more than one token.
         """
         for context, memory in self._encode(contexts):
-            self._prefixes[context] = Prefix([], memory)
+            self._prefixes[context] = Prefix(memory=memory)
+        recurrent = self.model.recurrent
         by_length = sorted((context for context in contexts if context.ids), key=lambda c: len(c.ids))
-        for chunk in _chunks(by_length, self._max_prefill_tokens):
-            common = _common_length(chunk) if len(chunk) > 1 and not chunk[0].source else 0
+        for chunk in _chunks(by_length, self._max_prefill_tokens, equal_lengths=recurrent):
+            shares_tokens = len(chunk) > 1 and not recurrent and not chunk[0].source
+            common = _common_length(chunk) if shares_tokens else 0
             starts = [self._prefixes[context] for context in chunk]
             if common:
-                (start,) = self._run([Context(chunk[0].ids[:common])], 0, [Prefix([], [])])
+                (start,) = prefill(self.model, [Context(chunk[0].ids[:common])], 0, [Prefix()])
                 starts = [start] * len(chunk)
-            self._prefixes.update(zip(chunk, self._run(chunk, common, starts), strict=True))
+            self._prefixes.update(zip(chunk, prefill(self.model, chunk, common, starts), strict=True))
 
     def _encode(self, contexts: set[Context]) -> Iterator[tuple[Context, EncoderMemory]]:
         """Pair each context with its encoder memory, which is empty for a model without an encoder."""
@@ -175,23 +183,24 @@ class ModelRows:
         for context in listed:
             yield context, memories.get(context.source, [])
 
-    def _run(self, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
-        """Compute the keys and values of contexts, from token number `done` on, counted from 0.
 
-        Contexts are padded on the right. Causal attention never reads this padding.
+def prefill(model: CausalModel, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
+    """Run contexts through a model, from token number `done` on, counted from 0, and return their prefixes.
 
-        Args:
-            starts: one prefix per context, with the keys and values of the context's first `done` tokens.
-        """
-        device = self.model.device
-        width = max(len(context.ids) for context in contexts)
-        padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
-        ids = torch.tensor(padded)[:, done:]  # [contexts, width - done]
-        positions = torch.arange(done, width).expand(len(contexts), -1)
-        buffer = KVBuffer(len(contexts), width, device)
-        buffer.admit(starts)
-        self.model.forward(ids.to(device), positions.to(device), None, buffer)
-        return [buffer.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]
+    Contexts are padded on the right. Causal attention never reads this padding. The contexts of a recurrent
+    model must have equal lengths, and `done` must be 0.
+
+    Args:
+        starts: one prefix per context, with the first `done` tokens of the context.
+    """
+    width = max(len(context.ids) for context in contexts)
+    padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
+    ids = torch.tensor(padded)[:, done:]  # [contexts, width - done]
+    positions = torch.arange(done, width).expand(len(contexts), -1)
+    buffer = KVBuffer(len(contexts), width, model.device)
+    buffer.admit(starts)
+    model.forward(ids.to(model.device), positions.to(model.device), None, buffer)
+    return [buffer.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]
 
 
 def _common_length(contexts: list[Context]) -> int:
@@ -202,14 +211,19 @@ def _common_length(contexts: list[Context]) -> int:
     return min(common, min(len(context.ids) for context in contexts) - 1)
 
 
-def _chunks(contexts: list[Context], max_tokens: int) -> Iterator[list[Context]]:
+def _chunks(contexts: list[Context], max_tokens: int, *, equal_lengths: bool) -> Iterator[list[Context]]:
     """Split contexts, sorted by length, into chunks of at most `max_tokens` tokens, padding included.
 
     A context that is longer than `max_tokens` is a chunk of its own.
+
+    Args:
+        equal_lengths: whether all contexts of a chunk must have the same length, so that there is no padding.
     """
     chunk: list[Context] = []
     for context in contexts:
-        if chunk and len(context.ids) * (len(chunk) + 1) > max_tokens:
+        length = len(context.ids)
+        too_many = length * (len(chunk) + 1) > max_tokens
+        if chunk and (too_many or (equal_lengths and length != len(chunk[0].ids))):
             yield chunk
             chunk = []
         chunk.append(context)

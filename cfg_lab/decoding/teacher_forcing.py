@@ -84,7 +84,7 @@ def _forward(model: CausalModel, contexts: list[Context]) -> Tensor:
         model.read([context.source for context in contexts]) if model.start else [[] for _ in contexts]
     )
     buffer = KVBuffer(len(contexts), width, model.device)
-    buffer.admit([Prefix([], memory) for memory in memories])
+    buffer.admit([Prefix(memory=memory) for memory in memories])
     return model.forward(ids, positions, None, buffer, keep=width)
 
 

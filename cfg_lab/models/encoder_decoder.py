@@ -7,21 +7,23 @@ computed once for each source and shared by all rows with this source.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
 
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
-from cfg_lab.models.kv_cache import KVBufferCache
+from cfg_lab.models.context_limit import ContextLimit, context_limit
+from cfg_lab.models.kv_cache import AttentionLayer, KVBufferCache
 from cfg_lab.models.language_model import LanguageModel
-
-TESTED_TYPES = {"t5", "mt5", "bart", "mbart", "marian", "pegasus"}
-"""Types of models (`config.model_type`) that count positions in a way that the tests cover."""
+from cfg_lab.models.self_check import SelfCheck
 
 _ENCODER_TOKENS = 4096
 """Largest number of source tokens, padding included, in one forward of the encoder."""
@@ -34,27 +36,48 @@ class EncoderDecoder(LanguageModel):
     """Positions [rows, q] of the tokens in the running forward; None outside of `forward`."""
 
     def _prepare(self, module: Any) -> None:
-        """Give each row of a batch its own positions. Raise InputError if the model does not allow this."""
+        """Give each row of a batch its own positions, and check that the lab runs the model right."""
+        check = SelfCheck(self, module, self._own_logits, encoder=True)
+        self._takes_positions = "decoder_position_ids" in inspect.signature(module.forward).parameters
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
             embedding.register_forward_hook(self._embed_positions)
-        self._check_positions()
+        if not check.passes():
+            raise check.refusal()
+
+    @property
+    def recurrent(self) -> bool:
+        """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
+        return False
+
+    @cached_property
+    def _limit(self) -> ContextLimit:
+        """The limit of the encoder or of the decoder, whichever is smaller."""
+        return min(context_limit(self.config.get_text_config(encoder=True)), super()._limit)
+
+    def _own_logits(self, contexts: list[Context]) -> Tensor:
+        """The logits of the model's own forward; see `cfg_lab.models.self_check.OwnLogits`."""
+        logits = [
+            self.module(
+                input_ids=torch.tensor([context.source], device=self.device),
+                decoder_input_ids=torch.tensor([context.ids], device=self.device),
+                use_cache=False,
+            ).logits
+            for context in contexts
+        ]
+        return torch.cat(logits).float()
 
     @property
     def start(self) -> tuple[int, ...]:
         """The decoder's first tokens: the start token, and a language token if the config forces one.
 
         Raises:
-            InputError: the config names no start token, or the model cannot be used; see `module`.
+            InputError: the config names no start token.
         """
         return self._start
 
     @cached_property
     def _start(self) -> tuple[int, ...]:
-        # Planning calls this. So a model that cannot be used raises an error before a sweep writes anything.
-        # The weights of models that are known to work are not loaded for planning.
-        if self.config.model_type not in TESTED_TYPES:
-            self.module  # noqa: B018, checks the positions
         config = self.source.generation_config
         first: int | None = config.decoder_start_token_id
         if first is None:
@@ -112,20 +135,23 @@ class EncoderDecoder(LanguageModel):
         """See `cfg_lab.decoding.model.CausalModel.forward`."""
         layers, source_mask = buffer.memory()
         cache = EncoderDecoderCache(
-            KVBufferCache(buffer, len(layers)), Cache(layers=[_filled_layer(*layer) for layer in layers])
+            KVBufferCache(buffer, [AttentionLayer] * len(layers)),
+            Cache(layers=[_filled_layer(*layer) for layer in layers]),
         )
         module, self._positions = self.module, positions
+        # The encoder's keys and values are in the cache. Of its output only the shape is used.
+        shape: Any = torch.zeros(*source_mask.shape, 1, device=source_mask.device, dtype=module.dtype)
+        encoder_output: Any = BaseModelOutput(last_hidden_state=shape)
+        encoder_output.router_logits = None  # NLLB-MoE reads it
         try:
             output = module(
-                # The encoder's keys and values are in the cache. Of its output only the shape is used.
-                encoder_outputs=(
-                    torch.empty(*source_mask.shape, 1, device=source_mask.device, dtype=module.dtype),
-                ),
+                encoder_outputs=encoder_output,
                 attention_mask=source_mask.long(),
                 decoder_input_ids=ids,
                 decoder_attention_mask=mask,
                 past_key_values=cache,
                 use_cache=True,
+                **({"decoder_position_ids": positions} if self._takes_positions else {}),
             )
         finally:
             self._positions = None
@@ -136,37 +162,15 @@ class EncoderDecoder(LanguageModel):
 
         transformers gives all rows of a batch the same positions.
         """
-        weight: Tensor | None = getattr(embedding, "weight", None)
-        if self._positions is None or weight is None:
+        if self._positions is None:
             return output
-        return weight[self._positions + getattr(embedding, "offset", 0)]
-
-    def _check_positions(self) -> None:
-        """Raise InputError if the logits of a row depend on when the row starts.
-
-        A row that starts later than another row must have the same logits as if it were the only row.
-        """
-        generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(self.vocab_size, (1, 5), generator=generator).to(self.device)
-        source = cast("list[int]", ids[0].tolist())
-        (memory,) = self.read([tuple(source)])
-        with torch.inference_mode():
-            expected: Tensor = self.module(input_ids=ids, decoder_input_ids=ids).logits[0, -1]
-        buffer = KVBuffer(2, 12, self.device)
-        buffer.admit([Prefix([], memory)])
-        logits = expected
-        for step, token in enumerate(source * 2):
-            if step == 5:
-                buffer.admit([Prefix([], memory)])  # the second row starts here
-            tokens = ids.new_full((buffer.live, 1), token)
-            logits = self.forward(tokens, buffer.positions(), buffer.mask(), buffer)[-1, 0]
-            buffer.advance()
-        expected, logits = expected.float().nan_to_num(), logits.nan_to_num()
-        if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-2 * float(expected.abs().max())):
-            raise InputError(
-                f"model {self.name!r} ({type(self.module).__name__}) counts positions in a way that the lab "
-                "does not know; encoder-decoder models of the T5, BART, Marian and Pegasus families work"
-            )
+        if hasattr(embedding, "weights"):  # a table of sines, which begins after the padding token (M2M100)
+            return embedding.weights[self._positions + embedding.padding_idx + 1].to(output.dtype)
+        if hasattr(embedding, "make_positions"):  # the same, with another name (FSMT)
+            return embedding.weight[self._positions + embedding.padding_idx + 1]
+        if hasattr(embedding, "weight"):
+            return embedding.weight[self._positions + getattr(embedding, "offset", 0)]
+        return output
 
 
 def _filled_layer(keys: Tensor, values: Tensor) -> DynamicLayer:

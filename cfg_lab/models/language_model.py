@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,18 @@ from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
+from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
+from cfg_lab.models.forward_arguments import ForwardArguments
 from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
-from cfg_lab.models.kv_cache import KVBufferCache
+from cfg_lab.models.kv_cache import is_recurrent
+from cfg_lab.models.self_check import SelfCheck
 from cfg_lab.models.source import ModelSource
 from cfg_lab.models.tokenization.chat_template import ChatTemplate, find_template
 from cfg_lab.models.tokenization.detokenizer import Detokenizer
@@ -101,13 +104,31 @@ class LanguageModel:
     @property
     def context_length(self) -> int:
         """The largest number of tokens in a context; 2**30 if the config sets no limit."""
-        limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        return limit or 1 << 30
+        return self._limit.tokens
+
+    @property
+    def context_limit(self) -> str:
+        """See `cfg_lab.decoding.model.CausalModel.context_limit`."""
+        return self._limit.key
+
+    @cached_property
+    def _limit(self) -> ContextLimit:
+        return context_limit(self._text_config)
+
+    @cached_property
+    def _text_config(self) -> Any:
+        """The config of the part that reads and writes text; models with other parts have several configs."""
+        return self.config.get_text_config(decoder=True)
+
+    @property
+    def recurrent(self) -> bool:
+        """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
+        return is_recurrent(self._text_config)
 
     @property
     def vocab_size(self) -> int:
         """Number of logits that the model returns at each position."""
-        return int(self.config.get_text_config().vocab_size)
+        return int(self._text_config.vocab_size)
 
     # The weights
 
@@ -126,46 +147,53 @@ class LanguageModel:
             self.__dict__["module"] = module  # `_prepare` may run the model
             try:
                 self._prepare(module)
-            except InputError:
+            except BaseException:
                 self.unload()
                 raise
         return module
 
     def _prepare(self, module: Any) -> None:
-        """Make a loaded model ready for `forward`."""
-        self._takes_positions = "position_ids" in inspect.signature(module.forward).parameters
-        if self.pack and onednn.supports(module):
-            self._short_forward = self._pack(module)
+        """Make a loaded model ready for `forward`, and check that the lab runs it right.
 
-    def _pack(self, module: Any) -> LlamaOnCpu | None:
-        """Replace the linear layers by packed ones (weights in the memory layout of oneDNN).
+        Raises:
+            InputError: the lab cannot run this model.
+        """
+        with onednn.called_linears(module) as called:
+            check = SelfCheck(self, module, self._own_logits, encoder=False)
+        with check.refusing_errors():
+            self._arguments = ForwardArguments(module)
+        if self.pack and onednn.supports(module):
+            self._short_forward = self._pack(module, called)
+            if self._short_forward is not None and not check.passes():
+                self._short_forward = None
+                warnings.warn(
+                    f"model {self.name!r} runs with the forward of transformers, which is slower",
+                    stacklevel=2,
+                )
+        if self._short_forward is None and not check.passes():
+            raise check.refusal()
+
+    def _own_logits(self, contexts: list[Context]) -> Tensor:
+        """The logits of the model's own forward; see `cfg_lab.models.self_check.OwnLogits`."""
+        ids = torch.tensor([context.ids for context in contexts], device=self.device)
+        return self.module(input_ids=ids, use_cache=False).logits.float()
+
+    def _pack(self, module: Any, linears: set[nn.Module]) -> LlamaOnCpu | None:
+        """Replace linear layers by packed ones (weights in the memory layout of oneDNN).
+
+        Args:
+            linears: the linear layers that may be replaced.
 
         Returns:
-            The faster forward of `LlamaOnCpu`, or None. None means that `LlamaOnCpu` does not support the
-            model, or does not give the same logits as transformers.
+            The faster forward of `LlamaOnCpu`, or None if it does not support the model.
         """
         short = None
         if LlamaOnCpu.supports(module):
             short = LlamaOnCpu(module)
         else:
-            onednn.pack_linears(module)
+            onednn.pack_linears(module, linears)
         onednn.free_plain_weights(module)
-        if short is None or self._gives_equal_logits(short, module):
-            return short
-        warnings.warn(
-            f"model {self.name!r} runs with the forward of transformers, which is slower", stacklevel=2
-        )
-        return None
-
-    def _gives_equal_logits(self, short: LlamaOnCpu, module: Any) -> bool:
-        ids = torch.arange(12).reshape(2, 6) % self.vocab_size
-        with torch.inference_mode():
-            # The decoder reports logits that are NaN. Here it is replaced, so that NaN equals NaN.
-            expected = module(ids).logits[:, -1].nan_to_num()
-            positions = torch.arange(6).expand(2, -1)
-            logits = short.forward(ids, positions, None, KVBuffer(2, 6, ids.device, live=2), 1)
-            logits = logits[:, 0].nan_to_num()
-        return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        return short
 
     def unload(self) -> None:
         """Free the memory of the weights. The next use of the weights loads them again."""
@@ -190,11 +218,9 @@ class LanguageModel:
             return self._short_forward.forward(ids, positions, mask, buffer, keep)
         output = module(
             input_ids=ids,
-            attention_mask=mask,
-            past_key_values=KVBufferCache(buffer, module.config.get_text_config().num_hidden_layers),
             use_cache=True,
             logits_to_keep=keep,
-            **({"position_ids": positions} if self._takes_positions else {}),
+            **self._arguments(positions, mask, buffer),
         )
         return output.logits[:, -keep:].float()
 

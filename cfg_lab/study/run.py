@@ -13,6 +13,7 @@ from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.models import LanguageModel, peak_memory
+from cfg_lab.models.architectures import known_types
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.columns import CELL_COLUMNS, COMPLETION_COLUMNS, Decoded, row
 from cfg_lab.study.costs import DecodingCost, in_words
@@ -54,8 +55,9 @@ def run_study(study: Study, console: Console) -> None:
         }
     for sentence in duplicates_in_words(plans.values()):
         console.print(sentence, highlight=False, soft_wrap=True)
-    study.store.check_writable()
     missing = _missing(study, plans)
+    _check_models(study, models, missing)
+    study.store.check_writable()
     text_count = len({text.completion_id for texts in plans.values() for text in texts})
     if decoded_count := text_count - sum(map(len, missing.values())):
         console.print(
@@ -95,6 +97,22 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
             {text.completion_id: text for text in texts if text.completion_id not in decoded_ids}
         )
     return missing
+
+
+def _check_models(
+    study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
+) -> None:
+    """Load the models of missing texts whose type is not known to run. They may be refused when loaded."""
+    needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
+    for cell in study.cells:
+        if missing[cell.model_key]:
+            needed |= {id(model): model for model in cell.negatives.other_models().values()}
+    for model in needed.values():
+        if model.config.model_type in known_types():
+            continue
+        model.module  # noqa: B018, loads and checks it
+        if len(needed) > 1:  # they may not fit into memory together
+            model.unload()
 
 
 def _decode(

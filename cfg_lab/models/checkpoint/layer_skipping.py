@@ -49,7 +49,16 @@ def without_layers(model: Any, skip: Sequence[int]) -> Any:
             if hasattr(module, "layer_idx"):
                 module.layer_idx = new_number
     model.set_submodule(name, nn.ModuleList([layers[number] for number in remaining]))
+    layer_types: list[str] | None = getattr(config, "layer_types", None)
     config.num_hidden_layers = len(remaining)
-    if layer_types := getattr(config, "layer_types", None):
-        config.layer_types = [layer_types[number] for number in remaining]
+    if layer_types:
+        remaining_types = [layer_types[number] for number in remaining]
+        try:
+            config.layer_types = remaining_types
+        except AttributeError:  # a model that computes the types from the numbers of the layers
+            if config.layer_types != remaining_types:
+                raise InputError(
+                    f"skip_layers is {list(skip)!r}, but the layers of a model of type {config.model_type!r} "
+                    "have types that follow from their numbers; leave skip_layers unset"
+                ) from None
     return model

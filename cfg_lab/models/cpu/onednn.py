@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -81,15 +83,35 @@ class PackedLinear(nn.Module):
         return out.reshape(*x.shape[:-1], -1)
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Replace every nn.Linear in a model by a PackedLinear."""
+@contextmanager
+def called_linears(module: nn.Module) -> Generator[set[nn.Module]]:
+    """Collect the linear layers that are called inside the context.
+
+    Only those can be packed: some models (Mamba) read the weight of a linear layer instead of calling it.
+    """
+    called: set[nn.Module] = set()
+    linears = [layer for layer in module.modules() if type(layer) is nn.Linear]
+
+    def add(layer: nn.Module, _inputs: object, _output: object) -> None:
+        called.add(layer)
+
+    handles = [layer.register_forward_hook(add) for layer in linears]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pack_linears(module: nn.Module, linears: set[nn.Module]) -> None:
+    """Replace the linear layers `linears` of a model by PackedLinear layers."""
     for name, child in module.named_children():
-        if type(child) is nn.Linear:
+        if child in linears:
             layer: Any = child
             bias = None if layer.bias is None else layer.bias.detach()
             setattr(module, name, PackedLinear(pack_weight(layer.weight), bias, slice(None)))
         else:
-            pack_linears(child)
+            pack_linears(child, linears)
 
 
 def free_plain_weights(module: nn.Module) -> None:
