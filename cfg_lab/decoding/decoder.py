@@ -138,7 +138,7 @@ class Decoder:
         if rows > self.max_rows:
             raise InputError(
                 f"max_rows must be at least {rows} for a request with {len(request.contexts)} branches "
-                f"and {request.beams} beams, got {self.max_rows}"
+                f"and {request.beams} beams (sampling.width), got {self.max_rows}"
             )
 
     def _check_lengths(self, request: Request, new_tokens: int) -> None:

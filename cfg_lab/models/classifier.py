@@ -21,7 +21,8 @@ def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[flo
     from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
 
     with errors_of_libraries(
-        f"metrics: {name!r} is neither a folder with a classifier nor a reachable hub id"
+        f"metrics.classifier.model is {name!r}, which is neither a folder with a classifier nor a reachable "
+        "hub id"
     ):
         cast("Any", AutoConfig).from_pretrained(name, trust_remote_code=False)
     tokenizer = load_tokenizer(name, name, {"trust_remote_code": False})
@@ -31,7 +32,10 @@ def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[flo
     classify: Any = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     labels = list(classify.model.config.id2label.values())
     if label not in labels:
-        raise InputError(f"metrics: classifier {name!r} has no label {label!r}; it has {', '.join(labels)}")
+        raise InputError(
+            f"metrics.classifier.label is {label!r}, but classifier {name!r} has the labels "
+            f"{', '.join(labels)}"
+        )
 
     def probabilities(texts: Sequence[str]) -> list[float]:
         results = classify(list(texts), truncation=True)

@@ -89,6 +89,8 @@ def load_model(
         InputError: there is no such model, dtype or device; the model is not a language model; a file of the
             checkpoint is broken or missing; or an argument does not fit the model.
     """
+    if not isinstance(trust_remote_code, bool):  # the text "false" would count as true
+        raise InputError(f"model.trust_remote_code must be true or false, got {trust_remote_code!r}")
     torch_device = _device(device)
     torch_dtype = _dtype(dtype, torch_device)
     location = str(packaged_model(name)) if name in PACKAGED else name

@@ -28,16 +28,26 @@ class ModelNegative(Negative):
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if not self.models or set(self.models) != set(self.weights):
+        for name in ("models", "weights"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping) or not value:
+                raise InputError(f"negatives.{name} must be a mapping from roles, got {value!r}")
+        if set(self.models) != set(self.weights):
             raise InputError(
                 f"negatives.weights must have one weight for each of negatives.models "
-                f"({', '.join(self.models)}), got {dict(self.weights)}"
+                f"({', '.join(map(str, self.models))}), got {dict(self.weights)}"
             )
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
         """The loaded models, as role -> model. A role is a name from the config, such as "amateur"."""
-        return {role: load() for role, load in self.models.items()}
+        loaded: dict[str, Any] = {}
+        for role, load in self.models.items():
+            try:
+                loaded[role] = load()
+            except InputError as error:
+                raise InputError(f"negatives.models.{role}: {error}") from error
+        return loaded
 
     def other_models(self) -> Mapping[str, Any]:
         return {model.fingerprint: model for model in self._loaded.values()}

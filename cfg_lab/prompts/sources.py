@@ -86,8 +86,11 @@ def from_dataset(
     try:
         records: Any = load_dataset(name, config, data_files=data_files, split=split)
     except Exception as error:  # the library raises many types, several of them its own
-        reason = reason_of(error.__cause__ or error)  # the cause says what is wrong with a record
+        # The cause says what is wrong with a record. A list of 60 file extensions is left out.
+        reason = reason_of(error.__cause__ or error).partition(" with any supported extension")[0]
+        settings = {"config": config, "data_files": data_files}
+        others = "".join(f", {key} {value!r}" for key, value in settings.items() if value is not None)
         raise InputError(
-            f"prompts.name is {name!r} with split {split!r}, which could not be loaded: {reason}"
+            f"prompts.name is {name!r} with split {split!r}{others}, which could not be loaded: {reason}"
         ) from error
     return make_prompts(select_fields(records, column, name), name, system, limit, column)

@@ -67,13 +67,10 @@ def check_arguments(key: str, node: Any) -> None:
 
 def _check_call(key: str, values: Mapping[str, Any]) -> None:
     """Check the arguments of one call against the signature of what its `_target_` names."""
-    try:
-        called: Any = resolve_name(values["_target_"])
-        signature, types = parameters(called), _types(called)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{key}._target_ must be the dotted path of a class or function, got {values['_target_']!r}"
-        ) from error
+    called = _resolve(f"{key}._target_", values["_target_"])
+    if values["_target_"] == "hydra.utils.get_method":
+        _resolve(f"{key}.path", values.get("path"))
+    signature, types = parameters(called), _types(called)
     for name, value in values.items():
         if name in HYDRA_KEYS:
             continue
@@ -89,6 +86,16 @@ def _check_call(key: str, values: Mapping[str, Any]) -> None:
         required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
         if required and name not in values and not values.get("_partial_"):
             raise InputError(f"{key}.{name} has no value; set +{key}.{name}=…")
+
+
+def _resolve(key: str, path: Any) -> Any:
+    """Return the class or function that a dotted path names. `key` is the config key of the path."""
+    try:
+        called: Any = resolve_name(path)
+        inspect.signature(called)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{key} must be the dotted path of a class or function, got {path!r}") from error
+    return called
 
 
 def parameters(called: Any) -> dict[str, inspect.Parameter]:
@@ -139,7 +146,8 @@ def _fits(value: Any, kind: Any) -> bool:
         if "_target_" in nodes:
             return True
         if _is_subclass(origin, Mapping):
-            return all(_fits(node, inner[1]) for node in nodes.values())
+            # YAML has other keys than texts, such as {1: null}, but names of arguments and roles are texts.
+            return all(isinstance(name, str) and _fits(node, inner[1]) for name, node in nodes.items())
         # Several options of one group stand in a mapping by name, also where the argument is a sequence.
         is_list_of_options = _is_subclass(origin, Sequence) and not _is_plain(inner[0])
         return is_list_of_options and all(_fits(node, inner[0]) for node in nodes.values())
@@ -168,7 +176,9 @@ def _in_words(kind: Any) -> str:
         description, _ = _PLAIN_TYPES[kind]
         return description
     if _is_subclass(origin, Mapping):
-        return "a mapping"
+        return (
+            f"a mapping from names, each value {_in_words(inner[1])}" if inner[1] is not Any else "a mapping"
+        )
     if _is_subclass(origin, Sequence):
         return f"a list, each item {_in_words(inner[0])}" if _is_plain(inner[0]) else "a list of options"
     return "an option with a _target_"

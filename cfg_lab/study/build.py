@@ -194,7 +194,7 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
         settings |= dict(_flat(group, plain[group]))
     # Hydra's choices leave out groups of which several options are chosen.
     modifiers = cast("dict[str, Any]", plain["guidance"].get("modifiers") or {})
-    names = list(modifiers) if isinstance(modifiers, dict) else []  # `build` refuses other values
+    names = list(map(str, modifiers)) if isinstance(modifiers, dict) else []  # `build` refuses other values
     settings["guidance.modifiers"] = f"[{','.join(names)}]"
     return settings
 

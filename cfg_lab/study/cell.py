@@ -115,5 +115,7 @@ _MOST = 2**63 - 1
 
 def _check_whole(name: str, value: object, least: int, most: int = _MOST) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        limits = f"of at least {least}, and at most 64 bits" if most == _MOST else f"from {least} to {most:,}"
+        limits = f"of at least {least}" if most == _MOST else f"from {least} to {most:,}"
+        if isinstance(value, int) and value > _MOST:
+            limits += " and at most 64 bits"
         raise InputError(f"{name} must be a whole number {limits}, got {value!r}")

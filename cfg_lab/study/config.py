@@ -113,20 +113,20 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: a key has no value, or refers to another key that does not exist.
     """
-    plain: dict[str, Any] = {}
+    return {str(key): _plain(config, str(key)) for key in config if key != "hydra"}
+
+
+def _plain(config: DictConfig, key: str) -> Any:
+    """One value of a config as dicts, lists and plain values."""
     try:
-        for key in config:
-            if key != "hydra":
-                value: Any = config[key]
-                is_node = OmegaConf.is_config(value)
-                plain[str(key)] = (
-                    OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
-                )
+        value: Any = config[key]
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        return value
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
-    return plain
 
 
 def check_option(config: Mapping[str, Any], group: str) -> None:
@@ -157,19 +157,23 @@ def build(config: DictConfig, key: str) -> Any:
     Raises:
         InputError: a value in the node is wrong, missing or unknown. The message names its key.
     """
-    plain = plain_config(config)
-    node: Any = plain.get(key)
+    node: Any = _plain(config, key) if key in config else None
     if key in _LISTS:
         _check_options(key, node)
     else:
-        check_option(plain, key)
+        check_option({key: node} if key in config else {}, key)
     try:
         built = instantiate(config[key], _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, InputError):  # what the class says of a value says more than its type
+        try:
+            check_arguments(key, node)
+        except InputError as wrong_type:
+            # What the class says of an argument says more than its type.
+            if not isinstance(cause, InputError) or str(wrong_type).split()[0] not in str(cause):
+                raise
+        if isinstance(cause, InputError):
             raise cause from error
-        check_arguments(key, node)
         raise InputError(f"{key}: {str(cause or error).splitlines()[0]}") from error
     check_arguments(key, node)
     return built

@@ -130,12 +130,14 @@ class Checkpoint:
 
     def _from_pretrained(self, **arguments: Any) -> Any:
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
+        subject = f"model {self.location!r}"
         if self.attn_implementation is not None:
             arguments["attn_implementation"] = self.attn_implementation
+            subject += f" with model.attn_implementation={self.attn_implementation!r}"
         return load_pretrained(
             auto,
             self.location,
-            f"model {self.location!r}",
+            subject,
             config=self.config,
             revision=self.revision,
             dtype=self.dtype,
