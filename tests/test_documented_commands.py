@@ -169,6 +169,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
     prompts = '{"text": "Hi", "negative": "bad"}\n' * 2
     (tmp_path / "mine.jsonl").write_text(prompts)
+    (tmp_path / "folder").mkdir()  # the dataset of REQUIRED
+    (tmp_path / "folder" / "mine.jsonl").write_text(prompts)
     return tmp_path
 
 

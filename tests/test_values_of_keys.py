@@ -29,9 +29,6 @@ VALUES: list[Any] = [
 ]
 """Values of every kind: missing, empty, text for a number, negative, huge, not a number, list, mapping."""
 
-SHOWN_AS = {"${nothing}": ("key 'nothing'",), "{'_target_': 'text'}": ("_target_ must be",)}
-"""Values of which a message shows another part than their repr."""
-
 SWEEP = ("", "sweep")
 """The keys at the top of conf/sweep.yaml, as if they were an option."""
 
@@ -40,9 +37,6 @@ NEEDED: dict[tuple[str, str], list[str]] = {
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
     ("negatives", "amateur"): ["negatives.models.amateur.skip_layers=[0,1]"],
-    ("negatives", "early_exits"): [
-        f"negatives.models.layer_{layer}.skip_layers=[1,2]" for layer in (10, 16, 22)
-    ],
     ("negatives", "base"): ["negatives.models.base.name=model"],
     ("negatives", "experts"): [
         "negatives.models.expert.name=model",
@@ -66,8 +60,19 @@ class Letters(evaluate.Metric):
 """
 
 
+def shows(message: str, value: Any) -> bool:
+    """Whether a message shows a value, a part of it, or that there is none."""
+    parts = [value, *(value if isinstance(value, list | dict) else [])]
+    if value == "${nothing}":
+        parts = ["nothing"]
+    nothing = value in (None, [], {}) or value != value
+    return any(repr(part) in message or str(part) in message for part in parts) or (
+        nothing and " no " in message
+    )
+
+
 def keys_of(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """(what the key is an argument of, the key) for each key in a node of YAML. Of a list, its first item."""
+    """(what it is an argument of, the key) for every key in a node of YAML. Of a list, the first item."""
     if isinstance(node, list):
         yield from keys_of(node[0], f"{path}.0") if node else ()
     if not isinstance(node, dict):
@@ -86,6 +91,8 @@ def keys_by_option() -> dict[tuple[str, str], list[str]]:
     groups = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
     keys = {SWEEP: [*groups, *(key for key in top if key not in ("defaults", "hydra"))]}
     for group, option in OPTIONS:
+        if option == "early_exits":  # as amateur, with three models instead of one
+            continue
         node = yaml.safe_load((CONFIG / group / f"{option}.yaml").read_text())
         option_keys = dict(keys_of(node, group.replace("/", ".")))
         if group == "guidance":  # the groups in its `defaults`
@@ -176,11 +183,9 @@ def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
             except InputError as error:
                 message = str(error)
                 named = name.removesuffix("s") in message
-                shown = any(word in message for word in SHOWN_AS.get(str(value), (repr(value), str(value))))
-                if not (named and shown and "\n" not in message):
+                if not (named and shows(message, value) and "\n" not in message):
                     faults.append(f"{key}={value!r}: {message}")
             except Exception as error:
                 faults.append(f"{key}={value!r}: {type(error).__name__}: {error}")
         OmegaConf.update(config, key, before, merge=False)
-    print("FAULTS", *faults, sep="\n  ")
     assert not faults, "\n".join(faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -36,6 +37,13 @@ class ModelNegative(Negative):
             raise InputError(
                 f"negatives.weights must have one weight for each of negatives.models "
                 f"({', '.join(map(str, self.models))}), got {dict(self.weights)}"
+            )
+        numbers = [*self.weights.values()]
+        if not all(
+            isinstance(number, int | float) and math.isfinite(number) for number in numbers
+        ) or not any(numbers):
+            raise InputError(
+                f"negatives.weights must be finite numbers that are not all 0, got {dict(self.weights)}"
             )
 
     @cached_property

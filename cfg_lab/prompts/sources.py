@@ -28,6 +28,8 @@ def inline(
         InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
             unknown or has a value of a wrong type.
     """
+    if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
+        raise InputError(f"prompts.prompts must be a list of mappings with the key text, got {prompts!r}")
     return make_prompts(prompts, "prompts.prompts", system, limit)
 
 
