@@ -209,13 +209,15 @@ class TestDuplicatePrompts:
                 ("c", "Ho", "sad", "gpt2", [7, 9]),
                 ("d", "Ho", "sad", "gpt2", [7, 9]),
                 ("a", "Hi", "sad", "gpt2", [7, 4]),
-                ("e", "Hi", "sad", "gpt2", [7, 6]),
+                ("e", "Hi", "sad", "gpt2", [1, 2]),  # ids mean other tokens in another tokenizer
             ],
-            columns=["prompt_id", "prompt", "prompt_negative", "model", "positive_ids"],
+            columns=["prompt_id", "prompt", "prompt_negative", "model_name", "positive_ids"],
         )
         assert distinct_prompts(results).tolist() == [0, 0, 1, 1, 1, 0, 2]
         shuffled = results.sample(frac=1, random_state=1)
         assert distinct_prompts(shuffled).tolist() == [[0, 0, 1, 1, 1, 0, 2][row] for row in shuffled.index]
+        from_csv = pd.read_csv(io.StringIO(results.to_csv(index=False)))
+        assert distinct_prompts(from_csv).tolist() == distinct_prompts(results).tolist()
         by_text = results.drop(columns="positive_ids")
         assert distinct_prompts(by_text).tolist() == [0, 1, 2, 2, 2, 0, 0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,27 @@ def test_the_mean_over_texts_is_the_statistic_also_if_prompts_have_different_num
     estimate = mean_interval(pseudo_values(one_prompt, lambda indices: 3.0), ["a", "a"])
     assert estimate.mean == 3
     assert math.isnan(estimate.low)
+
+
+def test_duplicates_of_prompts_change_no_metric_of_the_cell() -> None:
+    """Law: a prompt that is given several times has equal texts, which add no evidence."""
+    words = {"p": ["a cat sat on the mat", "the dog ran"], "q": ["a cat ran", "rain fell"], "r": ["so", "no"]}
+    once = [sample for prompt, texts in words.items() for sample in samples_of(prompt, *texts)]
+    vectors = {sample.text: np.random.default_rng(n).normal(size=4) for n, sample in enumerate(once)}
+    metrics = (SelfBleu(), Vendi(embedder=lambda: FakeEmbedder(vectors, size=4)))
+    several = [
+        replace(sample, prompt=replace(sample.prompt, id=f"{sample.prompt.id}-{copy}"))
+        for copy in range(3)
+        for sample in once
+    ]
+    clusters = [sample.prompt.text for sample in once]
+    for metric in metrics:
+        scores, scores_of_several = metric.score(once), metric.score(several)
+        for column, values in scores.items():
+            assert scores_of_several[column] == pytest.approx(values * 3), column
+            expected = mean_interval(values, clusters)
+            estimate = mean_interval(scores_of_several[column], clusters * 3)
+            assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_self_bleu_by_hand() -> None:
@@ -102,7 +124,8 @@ def test_mauve_equals_the_authors_program_on_clear_clusters() -> None:
     reference = compute(p_features=p, q_features=q, num_buckets=4, verbose=False).mauve
     embedder = FakeEmbedder({f"t{i}": row for i, row in enumerate([*p, *q])}, size=4)
     texts = [
-        text(f"t{i}", prompt=Prompt(id=str(i), text="?", references=(f"t{40 + i}",))) for i in range(len(p))
+        text(f"t{i}", prompt=Prompt(id=str(i), text=f"{i}?", references=(f"t{40 + i}",)))
+        for i in range(len(p))
     ]
     scores = Mauve(embedder=lambda: embedder, min_texts=40).score(texts)["mauve"]
     assert np.mean(scores) == pytest.approx(reference, abs=1e-6)

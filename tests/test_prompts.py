@@ -130,6 +130,7 @@ def test_another_column_can_hold_the_text(tmp_path: Path) -> None:
     [
         'text, negative ,id\nHi, "sad, bleak",1\n\n,,\n"So, so",cold, 2\n',
         'text,negative,id\nHi,"sad, bleak",1\n"So, so",cold,2\n',
+        'text,negative,id\nHi, "sad, bleak",1\n"So, so",cold,2\n',
     ],
 )
 def test_spaces_after_the_commas_of_a_table_are_skipped(tmp_path: Path, content: str) -> None:
@@ -201,6 +202,12 @@ def test_datasets(tmp_path: Path) -> None:
         ({"text": "b", "negative": "['sad', 'x']"}, "negative is a list that was written as text"),
         ({"text": "b", "negative": "['sad', \"isn't\"]"}, "negative is a list that was written as text"),
         ({"text": "b", "negative": '["sad"]'}, "negative is a list that was written as text"),
+        ({"text": "b", "references": "['x', 'y']"}, "references is a list that was written as text"),
+        (
+            {"text": "b", "negative": "see http://x: bad"},
+            r"negative: more than one colon in 'see http://x: bad'",
+        ),
+        ({"text": "b", "negative": ["sad", "cold:wet"]}, r"negative: weight 'wet' at position 5"),
         ({"text": "b", "system": False}, "prompt 2: system must be a text, got False"),
         ({"text": "b", "reference": {"text": ["x"]}}, "prompt 2: reference must be a text, got {'text'"),
         ({"text": "b", "references": ["x", True]}, "prompt 2: references must be a text, got True"),

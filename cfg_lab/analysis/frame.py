@@ -148,8 +148,14 @@ def distinct_prompts(results: pd.DataFrame) -> Ints:
     prompt, prompts = keys.factorize(sort=True)
     contexts_as_values: Any = results["prompt"]
     if "positive_ids" in results and results["positive_ids"].notna().all():
-        ids_as_bytes = [np.asarray(ids, np.int64).tobytes() for ids in results["positive_ids"]]
-        contexts_as_values = pd.Series(ids_as_bytes, dtype=object)
+        # Different contexts of models with different tokenizers can have the same ids.
+        models: Any = results.get("model_name", pd.Series("", results.index))
+        # In a frame that was read from a CSV file, the ids are a text.
+        ids_as_values = [
+            ids if isinstance(ids, str) else np.asarray(ids, np.int64).tobytes()
+            for ids in results["positive_ids"]
+        ]
+        contexts_as_values = pd.MultiIndex.from_arrays([models, pd.Series(ids_as_values, dtype=object)])
     context, contexts = cast("Any", pd.factorize(contexts_as_values))
     # A prompt has one context per model. So prompts and contexts are the nodes of a graph, and each text
     # joins its prompt with its context. What is connected is one distinct prompt.

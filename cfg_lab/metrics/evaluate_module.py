@@ -26,7 +26,7 @@ class EvaluateModule:
     Args:
         module: the module's name on the hub ("exact_match") or the path of a .py file.
         column: which of the module's values to use, by its name. The column gets the same name.
-        arguments: further arguments of the module's `compute`, the same for every text.
+        arguments: further arguments of the module's `compute`, the same for every text; None has none.
         better: which values are good, "higher" or "lower"; None if neither is. If `better` is not None, the
             page shows the column as an aim of guidance (see `ColumnInfo`).
     """
@@ -34,7 +34,7 @@ class EvaluateModule:
     version: ClassVar[int] = 2
     module: str
     column: str
-    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    arguments: Mapping[str, Any] | None = None
     better: Direction | None = field(default=None, repr=False)
 
     @property
@@ -75,7 +75,7 @@ class EvaluateModule:
         )
 
     def _compute(self, module: Any, inputs: Mapping[str, Any]) -> float:
-        computed: dict[str, Any] = module.compute(**inputs, **self.arguments)
+        computed: dict[str, Any] = module.compute(**inputs, **(self.arguments or {}))
         if self.column not in computed:
             raise InputError(
                 f"metrics.evaluate.column is {self.column!r}, but {self.module} computes "

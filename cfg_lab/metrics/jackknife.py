@@ -13,8 +13,9 @@ from cfg_lab.metrics.text import Text
 def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]) -> list[float]:
     """Centred jackknife pseudo-values of a statistic, leaving out one prompt at a time.
 
-    There are m prompts. θ is the statistic of all texts, θ₋ᵢ is the statistic without the texts of prompt i,
-    and θ̄₋ is the mean of θ₋ᵢ over the texts. A text of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ).
+    There are m prompts. Prompts with the same text and system message count as one prompt. θ is the statistic
+    of all texts, θ₋ᵢ is the statistic without the texts of prompt i, and θ̄₋ is the mean of θ₋ᵢ over the
+    texts. A text of prompt i gets θ + (m - 1)(θ̄₋ - θ₋ᵢ).
 
     The mean of these values over the texts is θ. The usual interval of that mean, with prompts as clusters,
     is the jackknife's interval (Tukey 1958; Efron & Tibshirani 1993, ch. 11). If all texts have the same
@@ -29,7 +30,7 @@ def pseudo_values(texts: Sequence[Text], statistic: Callable[[list[int]], float]
         One value per text, in order.
     """
     whole = statistic(list(range(len(texts))))
-    prompts = [text.prompt.id for text in texts]
+    prompts = [text.distinct_prompt for text in texts]
     if len(set(prompts)) < 2:
         return [whole] * len(texts)
     without = {

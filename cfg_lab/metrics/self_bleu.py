@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -23,8 +23,9 @@ class SelfBleu:
     self_bleu: mean BLEU of a text against each other sample of its prompt, in [0, 1]. NaN for a prompt with
     one sample.
     self_bleu_across: mean BLEU of all pairs of texts of different prompts, in [0, 1]: high if the model says
-    the same for different prompts. One number for the cell, turned into jackknife pseudo-values. NaN for
-    fewer than three prompts, because the jackknife leaves out one prompt and needs two others to form pairs.
+    the same for different prompts. Prompts with the same text and system message count as one prompt. One
+    number for the cell, turned into jackknife pseudo-values. NaN for fewer than three prompts, because the
+    jackknife leaves out one prompt and needs two others to form pairs.
 
     BLEU is computed by sacrebleu's sentence BLEU (effective order, exponential smoothing). Two equal texts
     have BLEU 1, and so have two empty texts. A mean over pairs (Shen et al. 2019, arXiv:1902.07816) does not
@@ -64,9 +65,10 @@ class SelfBleu:
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         bleu = _pairwise_bleu([text.text for text in texts], load_bleu(self.tokenize))
-        prompts = np.array([text.prompt.id for text in texts])
-        same_prompt = prompts[:, None] == prompts[None, :]
-        other_samples = same_prompt & ~np.eye(len(texts), dtype=bool)
+        ids = [text.prompt.id for text in texts]
+        other_samples = _equal(ids) & ~np.eye(len(texts), dtype=bool)
+        # Duplicates of a prompt have equal texts, because they have the same sampling noise.
+        same_prompt = _equal([text.distinct_prompt for text in texts])
 
         def across(indices: list[int]) -> float:
             subset = np.ix_(indices, indices)
@@ -76,6 +78,13 @@ class SelfBleu:
             "self_bleu": [_mean(row[mask]) for row, mask in zip(bleu, other_samples, strict=True)],
             "self_bleu_across": pseudo_values(texts, across) if texts else [],
         }
+
+
+def _equal(values: Sequence[Hashable]) -> np.ndarray:
+    """Whether two values are equal, for all pairs of values, [values, values]."""
+    numbers = {value: number for number, value in enumerate(values)}
+    column = np.array([numbers[value] for value in values])[:, None]
+    return column == column.T
 
 
 def _mean(values: np.ndarray) -> float:

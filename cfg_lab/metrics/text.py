@@ -36,3 +36,11 @@ class Text:
     tokens_read: tuple[int, ...] = ()
     tokens_read_in_full: tuple[int, ...] = ()
     parameters: tuple[int, ...] = ()
+
+    @property
+    def distinct_prompt(self) -> tuple[str, str | None]:
+        """What the model was given: the prompt's text and system message.
+
+        Metrics of a whole cell count prompts that are equal in both as one prompt, whatever their ids are.
+        """
+        return self.prompt.text, self.prompt.system

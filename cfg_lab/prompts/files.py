@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,15 +89,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     """Read the records of a CSV file, one record per row. Empty rows are skipped; an empty field is None.
 
-    If there are spaces after the commas of the header, spaces after all commas are skipped. A text in
-    quotation marks after a space would otherwise keep the quotation marks.
+    If there are spaces after the commas of the header, or between a comma and a quotation mark, spaces after
+    all commas are skipped. A text in quotation marks would otherwise keep the quotation marks.
     """
     text = _read_text(path)
     first_row = next(_csv_rows(text, skip_spaces=False), None)
     if first_row is None:
         return []
-    spaced = any(name != name.lstrip() for name in first_row[1][1:])
-    (_, header), *rows = _csv_rows(text, skip_spaces=spaced)
+    rows = list(_csv_rows(text, skip_spaces=True))
+    if not any(name != name.lstrip() for name in first_row[1][1:]):
+        rows_with_spaces = list(_csv_rows(text, skip_spaces=False))
+        # They differ in more than spaces if a quotation mark follows a space.
+        if _without_leading_spaces(rows_with_spaces) == _without_leading_spaces(rows):
+            rows = rows_with_spaces
+    (_, header), *rows = rows
     names = [name.strip() for name in header]
     for name, times in Counter(filter(None, names)).items():
         if times > 1:
@@ -111,6 +116,10 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
             )
         records.append({name: field or None for name, field in zip(names, row, strict=True)})
     return records
+
+
+def _without_leading_spaces(rows: Sequence[tuple[int, list[str]]]) -> list[list[str]]:
+    return [[field.lstrip(" ") for field in fields] for _, fields in rows]
 
 
 def _csv_rows(text: str, *, skip_spaces: bool) -> Iterator[tuple[int, list[str]]]:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, cast
 
 from cfg_lab.errors import InputError
-from cfg_lab.prompts.phrases import join_phrases
+from cfg_lab.prompts.phrases import join_phrases, parse_phrases
 from cfg_lab.prompts.prompt import Prompt
 
 FIELDS = ("id", "text", "negative", "system", "reference", "references")
@@ -94,20 +94,13 @@ def _prompt(record: object, number: int, source: str, system: str | None, column
     text = _text(values.get("text"), f"{name}: {column}")
     if text is None or not text.strip():
         raise InputError(f"{name} has no text, got {text!r}")
-    reference_keys = [key for key in ("reference", "references") if key in values]
-    if len(reference_keys) > 1:
-        raise InputError(f"{name} has both reference and references; give one of them")
     system_of_record = _text(values.get("system"), f"{name}: system")
     return Prompt(
         id=_id(values.get("id"), f"{name}: id") or str(number),
         text=text,
         negative=_negative(values.get("negative"), f"{name}: negative"),
         system=system if system_of_record is None else system_of_record,
-        references=tuple(
-            reference
-            for key in reference_keys
-            for reference in _texts(values[key], f"{name}: {key}", numbers=True)
-        ),
+        references=_references(values, name),
     )
 
 
@@ -124,12 +117,34 @@ def _id(value: object, key: str) -> str | None:
 
 def _negative(value: object, key: str) -> str | None:
     """The negative phrases of a prompt as one text. A list is several phrases."""
+    _check_list(value, key, "write phrases as in 'ugly:0.8, low resolution', or lists")
+    negative = _text(value, key) if isinstance(value, str) else join_phrases(_texts(value, key))
+    if not negative:
+        return None
+    try:
+        parse_phrases(negative)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    return negative
+
+
+def _references(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The good answers of a prompt, each a text or a whole number. `name` names the record in messages."""
+    keys = [key for key in ("reference", "references") if key in values]
+    if len(keys) > 1:
+        raise InputError(f"{name} has both reference and references; give one of them")
+    if "references" in values:  # `reference` is one answer, which can be a list written as text
+        _check_list(values["references"], f"{name}: references", "name one answer reference, or write lists")
+    return tuple(text for key in keys for text in _texts(values[key], f"{name}: {key}", numbers=True))
+
+
+def _check_list(value: object, key: str, hint: str) -> None:
+    """Refuse a list that was written as text. `hint` begins the sentence that says what is right."""
     if isinstance(value, str) and _LIST_WRITTEN_AS_TEXT.fullmatch(value):
         raise InputError(
-            f"{key} is a list that was written as text, got {reprlib.repr(value)}; write phrases as in "
-            "'ugly:0.8, low resolution', or lists in a .jsonl or .parquet file"
+            f"{key} is a list that was written as text, got {reprlib.repr(value)}; {hint} in a .jsonl or "
+            ".parquet file"
         )
-    return (_text(value, key) if isinstance(value, str) else join_phrases(_texts(value, key))) or None
 
 
 def _texts(value: object, key: str, *, numbers: bool = False) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigIndexError, ConfigTypeError, OmegaConfBaseException
 
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
@@ -44,15 +44,24 @@ def check_overrides(overrides: Sequence[str]) -> None:
                 f"the config key {key} was renamed; use {replacement} instead (got {override!r})"
             )
         try:
-            OverridesParser.create().parse_override(override)
+            parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
-            name, equals, value = override.partition("=")
-            escaped = value.replace('"', '\\"')
-            example = shlex.quote(f'{name}="{escaped}"') if equals else f"{name}=…"
+            key, _, value = override.partition("=")
+            if value.startswith(("[", "{")):  # quotes around the whole would make a text of it
+                form = '[{name: "…"}]' if value[:2] == "[{" else '["…"]' if value[0] == "[" else '{name: "…"}'
+                example = f"'{key}={form}'"
+                quotes = "in a list or mapping needs quotes of its own, inside the quotes of the shell"
+            else:
+                escaped = value.replace('"', '\\"')
+                example = shlex.quote(f'{key}="{escaped}"') if value else f"{key}=…"
+                quotes = "needs two pairs of quotes"
             raise InputError(
                 f"{override!r} cannot be read; an override is key=value, and a value with letters other than "
-                f"English ones or with special characters needs two pairs of quotes, such as {example}"
+                f"English ones or with special characters {quotes}, such as {example}"
             ) from error
+        names = option_names(key)
+        if names and not parsed.is_delete() and parsed.value() is None:
+            raise InputError(f"{key} must be one of {', '.join(names)}, got null")
 
 
 @contextmanager
@@ -73,11 +82,26 @@ def _composition_error(error: Exception) -> str:
         names = option_names(group) or re.findall(r"^\t(\S+)$", message, re.MULTILINE)  # of Hydra's groups
         sentence = f"{group} has no option {name!r}{nearest(name, names)}; the options are {', '.join(names)}"
         return f"{sentence}; model.name={name} takes a hub id or a folder" if group == "model" else sentence
-    parent = getattr(error.__cause__, "parent_node", None)
+    cause = error.__cause__
+    parent, key = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", ""))
+    if isinstance(
+        cause, ConfigTypeError | ConfigIndexError
+    ):  # a list where a mapping belongs, or the reverse
+        override = message.splitlines()[0].removeprefix("Error merging override ")
+        if isinstance(cause, ConfigIndexError):
+            return f"{override!r} is wrong: {key} is beyond the end of the list"
+        group = key.replace(".", "/")
+        kind = "mapping" if isinstance(parent, DictConfig) else "list"
+        options = f"; {group}=… chooses its options" if option_names(group) else ""
+        return f"{override!r} is wrong: {key} is a {kind}{options}"
     if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
-        key = str(getattr(error.__cause__, "full_key", ""))
         prefix = key.rpartition(".")[0]
         siblings = [str(name) for name in parent if not str(name).startswith(("_", "hydra"))]
+        if not siblings:
+            group = prefix.replace(".", "/")
+            names = option_names(group)
+            hint = f"{group}=… chooses its options: {', '.join(names)}" if names else f"+{key}=… adds one"
+            return f"{key} is not a config key: {prefix} has no keys; {hint}"
         names = [f"{prefix}.{name}" if prefix else name for name in siblings]
         if "/" in key:
             names = [str(path.relative_to(CONFIG)) for path in CONFIG.rglob("*") if path.is_dir()]
