@@ -16,7 +16,7 @@ from cfg_lab.metrics.words import words
 
 _LATIN = cast("Any", regex).compile(r"\p{Latin}")
 
-Score = Callable[[Any, Sequence[Text]], dict[str, list[float]]]
+_ScoreMethod = Callable[[Any, Sequence[Text]], dict[str, list[float]]]
 """The method `score` of a metric."""
 
 
@@ -32,7 +32,7 @@ def is_latin(text: str) -> bool:
 
 def latin_only(
     strings: Callable[[Text], Sequence[str]] = lambda text: (text.text,),
-) -> Callable[[Score], Score]:
+) -> Callable[[_ScoreMethod], _ScoreMethod]:
     """Decorate the method `score` of a metric that is for English: other scripts get NaN and a warning.
 
     Only texts whose strings are mostly in Latin letters are given to the metric. The language is not
@@ -42,7 +42,7 @@ def latin_only(
         strings: returns what the metric reads of a text, such as the text and its prompt.
     """
 
-    def decorate(score: Score) -> Score:
+    def decorate(score: _ScoreMethod) -> _ScoreMethod:
         @wraps(score)
         def score_latin(self: Any, texts: Sequence[Text]) -> dict[str, list[float]]:
             latin = [all(map(is_latin, strings(text))) for text in texts]  # [texts]
