@@ -41,8 +41,9 @@ def make_prompts(
         column: the name that the field `text` has at its source, for error messages.
 
     Raises:
-        InputError: there is no record, a record has no text, two prompts have the same id, or a field is
-            unknown or has a value of a wrong type. The message names the number of the record.
+        InputError: there is no record, a record has no text, two prompts have the same id, a field is unknown
+            or has a value of a wrong type, or the phrases of a negative cannot be read. The message names the
+            number of the record.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"prompts.limit must be a whole number of at least 1, got {limit!r}")

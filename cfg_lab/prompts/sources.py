@@ -25,8 +25,8 @@ def inline(
         limit: number of prompts to take, from the first on. None means all prompts.
 
     Raises:
-        InputError: there is no prompt, a prompt has no text, two prompts have the same id, or a field is
-            unknown or has a value of a wrong type.
+        InputError: there is no prompt, a prompt has no text, two prompts have the same id, a field is unknown
+            or has a value of a wrong type, or the phrases of a negative cannot be read.
     """
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
         raise InputError(f"prompts.prompts must be a list of mappings with the key text, got {prompts!r}")
