@@ -11,6 +11,7 @@ Hydra's launcher then decides where cells run:
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -205,6 +206,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    if any(argument.startswith("-") for argument in sys.argv[1:]) and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
     with errors_in_a_sentence():
         check_command_line(sys.argv[1:])
     cast("Callable[[], None]", main)()

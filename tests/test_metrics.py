@@ -133,7 +133,7 @@ def test_an_evaluate_module_by_path(tmp_path: Path) -> None:
 def test_a_missing_module_or_classifier_is_an_error_that_names_it() -> None:
     with pytest.raises(InputError, match=r"metrics\.evaluate\.module is 'no_such_metric'"):
         EvaluateModule(module="no_such_metric", column="x").score([])
-    with pytest.raises(InputError, match="'no/such-model' is neither a folder with a classifier"):
+    with pytest.raises(InputError, match="is 'no/such-model', which is neither a folder with a cl"):
         Classifier(model="no/such-model", label="good", loader=load_classifier).score([])
 
 
@@ -160,5 +160,5 @@ def test_a_classifier_by_folder(tmp_path: Path) -> None:
     good, bad = scores("good"), scores("bad")
     assert good[0] + bad[0] == pytest.approx(1, abs=1e-5)
     assert math.isnan(good[1])
-    with pytest.raises(InputError, match="has no label 'fine'; it has bad, good"):
+    with pytest.raises(InputError, match="label is 'fine', but classifier .* has the labels bad, good"):
         scores("fine")
