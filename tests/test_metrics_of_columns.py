@@ -96,7 +96,7 @@ A new metric tests its columns in its own test.
 
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "Classifier": (1, {"column": "classifier", "better": None}),
-    "EvaluateModule": (2, {"arguments": {}, "better": None}),
+    "EvaluateModule": (2, {"arguments": None, "better": None}),
     "Evaluator": (2, {"separator": "\n", "column": "evaluator"}),
     "Formality": (2, {"letters": 1.96, "contractions": -35.1, "bias": -9.02}),
     "Language": (1, {"language": None}),

@@ -8,8 +8,8 @@ from unicodedata import category
 
 from cfg_lab.errors import InputError
 
-_LONGEST_NAME = 128
-"""Bytes. A file name can have 255 bytes, and a group in Weights & Biases 128 characters."""
+_LONGEST_NAME = 200
+"""Bytes. Most file systems allow 255, and a folder that is being written has a suffix."""
 
 
 def study_name(value: Any) -> str:
