@@ -263,7 +263,7 @@ def test_a_folder_for_several_studies(tmp_path: Path, tiny_folder: Path) -> None
     log_dir = tmp_path / "log dir"
     root = results_of(tmp_path, tiny_folder, f"tracking.log_dir='{log_dir}'")
     sweep(
-        *on(tmp_path, tiny_folder, "b "../results/b" c"),
+        *on(tmp_path, tiny_folder, "b & c"),
         "guidance.scale=1,2",
         *TENSORBOARD,
         f"tracking.log_dir='{log_dir}'",
