@@ -160,5 +160,5 @@ def test_a_classifier_by_folder(tmp_path: Path) -> None:
     good, bad = scores("good"), scores("bad")
     assert good[0] + bad[0] == pytest.approx(1, abs=1e-5)
     assert math.isnan(good[1])
-    with pytest.raises(InputError, match="label is 'fine', but classifier .* has the labels bad, good"):
+    with pytest.raises(InputError, match=r"label is 'fine', but classifier .* has the labels bad, good"):
         scores("fine")
