@@ -144,7 +144,7 @@ def canonical_config(node: Any) -> Any:
         # The order of arguments has no effect, so they are sorted. The order of other mappings can have one:
         # modifiers are applied in their order.
         for key, value in (values.items() if target is None else sorted(values.items()))
-        if key not in HYDRA_KEYS
+        if key == "_args_" or key not in HYDRA_KEYS  # `_args_` are positional arguments
     }
     if target is None:
         return arguments
