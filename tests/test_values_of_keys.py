@@ -67,7 +67,7 @@ def shows(message: str, value: Any) -> bool:
         parts = ["nothing"]
     nothing = value in (None, [], {}) or value != value
     return any(repr(part) in message or str(part) in message for part in parts) or (
-        nothing and " no " in message
+        nothing and any(word in message for word in (" no ", "got {}"))
     )
 
 

@@ -106,7 +106,10 @@ def _composition_error(error: Exception) -> str:
         if "/" in key:
             names = [str(path.relative_to(CONFIG)) for path in CONFIG.rglob("*") if path.is_dir()]
         keys = f"{prefix} has the keys" if prefix else "the keys are"
-        return f"{key} is not a config key{nearest(key, names)}; {keys} {', '.join(siblings)}"
+        # scale=2 means guidance.scale=2.
+        groups = [name for name in siblings if OmegaConf.is_dict(parent[name]) and key in parent[name]]
+        hint = f" (did you mean {groups[0]}.{key}?)" if groups else nearest(key, names)
+        return f"{key} is not a config key{hint}; {keys} {', '.join(siblings)}"
     if "invalid literal for int" in message:  # OmegaConf's error for stop.a=…
         return f"the items of a list are numbered from 0, as in prompts.prompts.0.text=…; {message}"
     return re.sub(r"\s+", " ", re.split("Config search path|See https", message)[0]).strip()

@@ -26,8 +26,8 @@ def check_skip(config: Any, skip: Sequence[int]) -> None:
         and not config.is_encoder_decoder
     ):
         raise InputError(
-            f"skip_layers must be [first, end] of some but not all of the {layers} layers (from 0, end not "
-            f"included) of a model without an encoder, got {list(skip)!r}"
+            f"model.skip_layers must be [first, end] of some but not all of the {layers} layers (from 0, end "
+            f"not included) of a model without an encoder, got {list(skip)!r}"
         )
 
 
