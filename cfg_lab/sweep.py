@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
+from rich.markup import escape
 
 from cfg_lab.errors import InputError, TrackingError
 from cfg_lab.options import CONFIG
@@ -69,8 +70,7 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
 
     console = _console()
     study, tracker = _study_and_tracker(configs, overrides)
-    console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'cell')}", highlight=False)
-    _print_phrases(study, console)
+    _introduce(study, "cell", console)
     run_study(study, console)
     return _show(study, tracker, console, page=configs[0].report)
 
@@ -98,8 +98,7 @@ def run_in_jobs_or_exit(
         study, tracker = _study_and_tracker(configs, overrides)
         study.store.check_version()
         study.store.check_writable()
-        console.print(f"[bold]{study.name}[/]: {count(len(study.cells), 'job')}", highlight=False)
-        _print_phrases(study, console)
+        _introduce(study, "job", console)
         launch()
         write_provenance(study)  # replaces the files that the last job wrote
         return _show(study, tracker, console, page=configs[0].report)
@@ -148,10 +147,11 @@ def _study_and_tracker(
     return build_study(configs, labels_of_overrides(overrides)), build(configs[0], "tracking")
 
 
-def _print_phrases(study: Study, console: Console) -> None:
-    """Print the negative phrases and their weights as they were understood."""
+def _introduce(study: Study, unit: str, console: Console) -> None:
+    """Print the study's name and size, and its negative phrases with the weights that were read."""
     from cfg_lab.study.prompts_in_words import phrases_in_words
 
+    console.print(f"[bold]{escape(study.name)}[/]: {count(len(study.cells), unit)}", highlight=False)
     for sentence in phrases_in_words(study.cells):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 

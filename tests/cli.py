@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG
 from cfg_lab.sweep import run
 
@@ -82,3 +84,13 @@ def on(folder: Path, model: Path, name: str = "study") -> list[str]:
         f"name={name}",
         *QUICK,
     ]
+
+
+def refusal(folder: Path, model: Path, *overrides: str) -> str:
+    """The sentence with which a sweep is refused. Checks that nothing was written."""
+    with pytest.raises(InputError) as caught:
+        sweep(*on(folder, model), *overrides)
+    assert not (folder / "results").exists(), "something was written"
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence

@@ -15,8 +15,8 @@ from cfg_lab import Decoder, Prompt, Request
 from cfg_lab.metrics import Perplexity
 from cfg_lab.metrics.likelihood import perplexity
 from cfg_lab.models import LanguageModel, from_transformers, load_model
-from cfg_lab.models.detokenizer import Detokenizer
 from cfg_lab.models.evaluator import log_probs
+from cfg_lab.models.tokenization.detokenizer import Detokenizer
 from tests.conftest import SHAPE
 from tests.texts import text
 from tests.tokenizer_kinds import KINDS, SPECIAL

@@ -31,7 +31,7 @@ from cfg_lab.report.document import TOKEN_BUDGET
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
-from tests.test_configs import REQUIRED
+from tests.options import REQUIRED
 
 REPOSITORY = CONFIG.parent
 DOCUMENTS = [

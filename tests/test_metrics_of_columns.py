@@ -38,7 +38,7 @@ from cfg_lab.report.roles import Roles, roles_of
 from cfg_lab.score import run
 from cfg_lab.study.scoring import main_columns, prepare_metrics
 from tests.cli import environment, on, sweep
-from tests.packaged_metrics import METRICS, OFFLINE
+from tests.options import METRICS, OFFLINE
 from tests.texts import FakeEmbedder, text
 
 INFINITY = math.inf

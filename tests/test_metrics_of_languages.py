@@ -35,12 +35,12 @@ from cfg_lab.metrics.answer import normalised_answer
 from cfg_lab.metrics.bleu import load_bleu, tokenizer_for
 from cfg_lab.metrics.column_info import ANY_LANGUAGE, ENGLISH
 from cfg_lab.metrics.known_columns import packaged_columns
+from cfg_lab.metrics.latin import is_latin
 from cfg_lab.metrics.rouge import _Tokenizer
-from cfg_lab.metrics.scripts import is_latin
 from cfg_lab.metrics.words import space_out, words
 from cfg_lab.negatives import parse_phrases
 from cfg_lab.report.cards import meaning_html
-from tests.packaged_metrics import OFFLINE
+from tests.options import OFFLINE
 from tests.texts import FakeEmbedder, answer, samples_of, text
 
 SENTENCES = {
@@ -66,10 +66,9 @@ def prepared(
     words_of_text: str, prompt: str, *, reference: str, negative: str, question: str | None = None
 ) -> Text:
     """A text with all that any metric reads. The text of its prompt is `question`, else the reference."""
-    asked = Prompt(id=prompt, text=question or reference, negative=negative, references=(reference,))
     return text(
         words_of_text,
-        prompt=asked,
+        prompt=Prompt(id=prompt, text=question or reference, negative=negative, references=(reference,)),
         log_probs=(-1.0,) * 9,
         guided_log_probs=(-1.0,) * 9,
         tokens=tuple(range(9)),
@@ -140,7 +139,7 @@ def test_scripts_side_by_side_and_signs_inside_words() -> None:
 
 def test_the_number_of_words() -> None:
     texts = ["今天，天气很好。", "Hello, 世界 !", "- 好", "well-known don't"]
-    assert Length().score([text(each) for each in texts])["words"] == [6, 4, 2, 2]
+    assert Length().score(list(map(text, texts)))["words"] == [6, 4, 2, 2]
 
 
 # Comparisons with a reference
@@ -201,7 +200,7 @@ def test_punctuation_of_every_script_is_none_of_the_answer() -> None:
         ("٢٠٢٤؟", "٢٠٢٤"),
         ("दिल्ली।", "दिल्ली"),
     ]
-    scores = Answer().score([answer(said, reference) for said, reference in pairs])
+    scores = Answer().score([answer(answered, reference) for answered, reference in pairs])
     assert scores["exact_match"] == scores["token_f1"] == [1] * len(pairs)
     scores = Answer().score([answer("法国巴黎", "巴黎"), answer("दिल", "दिल्ली"), answer("l'an", "l'été")])
     assert scores["exact_match"] == [0, 0, 0]
@@ -264,8 +263,8 @@ def test_a_chinese_negative_is_found_in_a_chinese_text() -> None:
     metric = Leakage(embedder=lambda: FakeEmbedder({}), phrases=parse_phrases)
 
     def leakage(written: str, negative: str) -> float:
-        asked = Prompt(id="1", text="?", negative=negative)
-        return scored(metric, [text(written, prompt=asked)])["leakage_verbatim"][0]
+        prompt = Prompt(id="1", text="?", negative=negative)
+        return scored(metric, [text(written, prompt=prompt)])["leakage_verbatim"][0]
 
     assert leakage("他今天很难过，也很孤单。", "难过、孤单") == 1
     assert leakage("他今天很难过。", "难过:3、孤单") == pytest.approx(3 / 4)
@@ -281,12 +280,10 @@ def test_a_chinese_negative_is_found_in_a_chinese_text() -> None:
 # Metrics that are not for every language
 
 
-def test_every_column_says_its_languages() -> None:
-    silent = [name for name, info in packaged_columns().items() if not info.languages]
-    silent += [
-        name for metric in OFFLINE.values() for name, info in columns_of(metric).items() if not info.languages
-    ]
-    assert silent == []
+def test_every_column_says_what_it_measures_and_in_which_languages() -> None:
+    columns = [packaged_columns(), *map(columns_of, OFFLINE.values())]
+    infos = {name: info for by_name in columns for name, info in by_name.items()}
+    assert [name for name, info in infos.items() if not info.meaning or not info.languages] == []
     assert columns_of(EvaluateModule(module="m", column="c"))["c"].languages
     assert meaning_html("sentiment").endswith("; higher is better; languages: English")
     assert meaning_html("distinct_1").endswith("; higher is better")
@@ -328,8 +325,11 @@ def test_texts_in_other_scripts_change_no_score_of_an_english_text() -> None:
         alone, together = scored(metric, english), scored(metric, [english[0], chinese, *english[1:]])
         for column, info in columns_of(metric).items():
             if info.languages == ENGLISH:
-                rest = [together[column][0], *together[column][2:]]
-                assert rest == pytest.approx(alone[column], nan_ok=True, abs=1e-6), (name, column)
+                scores_in_english = [together[column][0], *together[column][2:]]
+                assert scores_in_english == pytest.approx(alone[column], nan_ok=True, abs=1e-6), (
+                    name,
+                    column,
+                )
                 assert math.isnan(together[column][1])
 
 
@@ -353,8 +353,7 @@ class Overlap(evaluate.Metric):
         return evaluate.MetricInfo(description="", citation="", features=FEATURES)
     def _compute(self, predictions, references):
         reference = references[0]
-        taken = len(reference) if isinstance(reference, list) else float(reference == predictions[0])
-        return {"overlap": taken}
+        return {"overlap": len(reference) if isinstance(reference, list) else reference == predictions[0]}
 """
 STRING, STRINGS = 'datasets.Value("string")', 'datasets.Sequence(datasets.Value("string"))'
 

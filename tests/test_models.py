@@ -32,8 +32,8 @@ from transformers import (
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, load_model, options
 from cfg_lab.errors import InputError
-from cfg_lab.models import LanguageModel, fingerprint, from_transformers, load_evaluator, packaged
-from cfg_lab.models.checkpoint import Checkpoint
+from cfg_lab.models import LanguageModel, from_transformers, load_evaluator, packaged
+from cfg_lab.models.checkpoint import Checkpoint, fingerprint
 from cfg_lab.models.evaluator import log_probs
 from cfg_lab.models.option import LOAD_MODEL, option_call
 from cfg_lab.options import option_names

@@ -1,15 +1,19 @@
-"""BLEU of two sentences in any language, by sacrebleu."""
+"""BLEU and chrF of two sentences in any language, by sacrebleu."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import regex
 
 from cfg_lab.errors import InputError
-from cfg_lab.metrics.scripts import HAN
 from cfg_lab.metrics.words import is_character_word, words
+
+_HAN = cast("Any", regex).compile(r"\p{Han}")
+"""One Chinese character."""
 
 
 def load_bleu(tokenize: str = "auto") -> Callable[[str, str], float]:
@@ -26,11 +30,21 @@ def load_bleu(tokenize: str = "auto") -> Callable[[str, str], float]:
     fixed = None if tokenize == "auto" else _load_metric(tokenize)
 
     def bleu(text: str, reference: str) -> float:
-        text, reference = (unicodedata.normalize("NFC", string) for string in (text, reference))
-        metric = fixed or _load_metric(tokenizer_for(reference))
-        return metric.sentence_score(text, [reference]).score / 100
+        return _score(fixed or _load_metric(tokenizer_for(reference)), text, reference)
 
     return bleu
+
+
+def load_chrf() -> Callable[[str, str], float]:
+    """A function that takes a text and one reference, and returns the text's chrF, in [0, 1]."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return partial(_score, CHRF())
+
+
+def _score(metric: Any, text: str, reference: str) -> float:
+    text, reference = (unicodedata.normalize("NFC", string) for string in (text, reference))
+    return metric.sentence_score(text, [reference]).score / 100
 
 
 @lru_cache(maxsize=65_536)
@@ -44,7 +58,7 @@ def tokenizer_for(reference: str) -> str:
     characters = [word for word in words_of_reference if is_character_word(word)]
     if 2 * len(characters) <= len(words_of_reference):
         return "13a"
-    return "zh" if all(map(HAN.match, characters)) else "char"
+    return "zh" if all(map(_HAN.match, characters)) else "char"
 
 
 @lru_cache
@@ -57,6 +71,6 @@ def _load_metric(tokenize: str) -> Any:
         )
     try:
         return BLEU(effective_order=True, tokenize=tokenize)
-    except Exception as error:  # each tokenizer fails in its own way, for a package or a download
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # each tokenizer fails in its own way; its last line says what to install
+        reason = " ".join(str(error).split())
         raise InputError(f"metrics: tokenize is {tokenize!r}, which cannot be loaded: {reason}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, cast
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, errors_of_libraries
 from cfg_lab.metrics.column_info import ColumnInfo, Direction
 from cfg_lab.metrics.text import Text
 
@@ -87,7 +87,7 @@ class EvaluateModule:
 
 
 def _is_list(feature: Any) -> bool:
-    """Whether a feature of a dataset holds a list of values."""
+    """Whether a feature of the datasets library holds a list of values."""
     return isinstance(feature, list) or hasattr(feature, "feature")
 
 
@@ -96,11 +96,8 @@ def _load_module(module: str) -> Any:
     """Load a module of the `evaluate` library. It stays in memory, so that later calls are fast."""
     import evaluate
 
-    try:
+    with errors_of_libraries(
+        f"metrics.evaluate.module is {module!r}, which is neither a path of a metric's .py file nor a "
+        "reachable name on the hub"
+    ):
         return evaluate.load(module)
-    except Exception as error:  # evaluate and the hub raise many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"metrics.evaluate.module is {module!r}, which is neither a path of a metric's .py file nor a "
-            f"reachable name on the hub: {reason}"
-        ) from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from cfg_lab.errors import InputError
 from cfg_lab.metrics.column_info import ANY_LANGUAGE, COSINE, ENGLISH, ColumnInfo
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 from cfg_lab.metrics.words import words
 
@@ -80,35 +80,33 @@ class Leakage:
             raise InputError(f"metrics.leakage.template must have {{}} in it, got {self.template!r}")
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        return self._leakage(texts) | {"leakage_verbatim": [self._verbatim(text) for text in texts]}
+        verbatim: list[float] = []
+        for text in texts:
+            phrases = self._phrases_of(text)
+            verbatim.append(_weighted_mean(phrases, [contains(text.text, phrase.text) for phrase in phrases]))
+        return self._similarity(texts) | {"leakage_verbatim": verbatim}
 
     @latin_only(lambda text: (text.text, text.prompt.negative or ""))
-    def _leakage(self, texts: Sequence[Text]) -> dict[str, list[float]]:
+    def _similarity(self, texts: Sequence[Text]) -> dict[str, list[float]]:
         embed = self.embedder()
         embeddings = embed([text.text for text in texts])  # [texts, size], of length 1
+        leakage: list[float] = []
+        for text, embedding in zip(texts, embeddings, strict=True):
+            phrases = self._phrases_of(text)
+            sentences = [self.template.replace("{}", phrase.text) for phrase in phrases]
+            leakage.append(_weighted_mean(phrases, embed(sentences) @ embedding))
+        return {"leakage": leakage}
 
-        def similarities(phrases: Sequence[WeightedPhrase], embedding: np.ndarray) -> np.ndarray:
-            return embed([self.template.replace("{}", phrase.text) for phrase in phrases]) @ embedding
+    def _phrases_of(self, text: Text) -> Sequence[WeightedPhrase]:
+        """The negative phrases of a text's prompt. An empty text has none, because it is not scored."""
+        negative = text.prompt.negative
+        return self.phrases(negative) if negative and text.text.strip() else ()
 
-        return {
-            "leakage": [
-                self._mean(text, lambda phrases, embedding=embedding: similarities(phrases, embedding))
-                for text, embedding in zip(texts, embeddings, strict=True)
-            ]
-        }
 
-    def _verbatim(self, text: Text) -> float:
-        return self._mean(
-            text, lambda phrases: np.array([contains(text.text, phrase.text) for phrase in phrases])
-        )
-
-    def _mean(self, text: Text, values: Callable[[Sequence[WeightedPhrase]], np.ndarray]) -> float:
-        """Weighted mean of the values of the prompt's phrases; NaN for an empty text or without phrases."""
-        phrases = self.phrases(text.prompt.negative) if text.prompt.negative else ()
-        weights = np.array([phrase.weight for phrase in phrases])
-        if not text.text.strip() or not weights.any():
-            return math.nan
-        return float(weights @ values(phrases) / np.abs(weights).sum())
+def _weighted_mean(phrases: Sequence[WeightedPhrase], values: Sequence[float] | np.ndarray) -> float:
+    """Mean of one value per phrase, weighted by the phrases' weights; NaN if no phrase has a weight."""
+    weights = np.array([phrase.weight for phrase in phrases])
+    return float(weights @ np.asarray(values) / np.abs(weights).sum()) if weights.any() else math.nan
 
 
 def contains(text: str, phrase: str) -> bool:

@@ -58,10 +58,8 @@ class Length:
 
 
 def _word_count(text: str) -> int:
-    counts = (
-        sum(any(map(str.isalnum, word)) for word in space_out(chunk).split())  # not punctuation alone
-        for chunk in text.split()
-    )
+    """Number of words between white space. In scripts without spaces, each letter or digit is a word."""
+    counts = (sum(any(map(str.isalnum, word)) for word in space_out(chunk).split()) for chunk in text.split())
     return sum(max(1, count) for count in counts)
 
 

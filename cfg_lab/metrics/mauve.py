@@ -6,16 +6,17 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, errors_of_libraries
 from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
 from cfg_lab.metrics.jackknife import pseudo_values
-from cfg_lab.metrics.scripts import is_latin, latin_only
+from cfg_lab.metrics.latin import is_latin, latin_only
 from cfg_lab.metrics.text import Text
 
 _SCALING = 5
@@ -99,17 +100,11 @@ class Mauve:
 
     def _references(self, texts: Sequence[Text]) -> list[str]:
         if self.references is not None:
-            try:
+            with errors_of_libraries(f"metrics.mauve.references is {self.references!r}, which is not UTF-8"):
                 lines = Path(self.references).read_text(encoding="utf-8-sig").split("\n")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"metrics.mauve.references: {self.references} is not UTF-8: {error}"
-                ) from error
             return [line for line in lines if line.strip()]
         references = {text.prompt.id: text.prompt.references for text in texts}
-        return [
-            reference for references_of_prompt in references.values() for reference in references_of_prompt
-        ]
+        return list(chain.from_iterable(references.values()))
 
 
 def _cluster(texts: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, int]:

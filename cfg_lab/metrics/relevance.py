@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from cfg_lab.metrics.column_info import COSINE, ENGLISH, ColumnInfo
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 
 HEAD = Path(__file__).with_name("sentiment_head.json")

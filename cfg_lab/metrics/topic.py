@@ -12,7 +12,7 @@ import numpy as np
 
 from cfg_lab.errors import InputError
 from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 
 _TOPIC = ColumnInfo(

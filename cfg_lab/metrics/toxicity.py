@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 from cfg_lab.metrics.column_info import ENGLISH, SHARE, ColumnInfo
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from cfg_lab.metrics.bleu import load_bleu
+from cfg_lab.metrics.bleu import load_bleu, load_chrf
 from cfg_lab.metrics.column_info import ANY_LANGUAGE, SHARE, ColumnInfo
 from cfg_lab.metrics.references import best_score
 from cfg_lab.metrics.text import Text
@@ -53,20 +52,8 @@ class Translation:
     tokenize: str = "auto"
 
     def score(self, texts: Sequence[Text]) -> dict[str, list[float]]:
-        compare = {"bleu": load_bleu(self.tokenize), "chrf": _load_chrf()}
+        compare = {"bleu": load_bleu(self.tokenize), "chrf": load_chrf()}
         return {
             column: [best_score(text, partial(function, text.text)) for text in texts]
             for column, function in compare.items()
         }
-
-
-def _load_chrf() -> Callable[[str, str], float]:
-    from sacrebleu.metrics.chrf import CHRF
-
-    metric: Any = CHRF()
-
-    def chrf(text: str, reference: str) -> float:
-        text, reference = (unicodedata.normalize("NFC", string) for string in (text, reference))
-        return metric.sentence_score(text, [reference]).score / 100
-
-    return chrf

@@ -12,7 +12,7 @@ import numpy as np
 
 from cfg_lab.metrics.column_info import AT_LEAST_1, ENGLISH, ColumnInfo
 from cfg_lab.metrics.jackknife import pseudo_values
-from cfg_lab.metrics.scripts import latin_only
+from cfg_lab.metrics.latin import latin_only
 from cfg_lab.metrics.text import Text
 
 

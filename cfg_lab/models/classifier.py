@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
-from cfg_lab.models.pretrained import load_pretrained
-from cfg_lab.models.tokenizer import load_tokenizer
+from cfg_lab.errors import InputError, errors_of_libraries
+from cfg_lab.models.checkpoint.weights import load_pretrained
+from cfg_lab.models.tokenization.tokenizer import load_tokenizer
 
 
 def load_classifier(name: str, label: str) -> Callable[[Sequence[str]], list[float]]:

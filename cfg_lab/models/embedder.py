@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.errors import errors_of_libraries
+from cfg_lab.models.checkpoint.weights import load_pretrained
 from cfg_lab.models.packaged import packaged_embedder
-from cfg_lab.models.pretrained import load_pretrained
 
 _BATCH_SIZE = 32
 _CACHE_SIZE = 50_000

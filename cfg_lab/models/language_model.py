@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
-from cfg_lab.models.chat_template import ChatTemplate, find_template
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
-from cfg_lab.models.detokenizer import Detokenizer
 from cfg_lab.models.forward_arguments import ForwardArguments
 from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
 from cfg_lab.models.kv_cache import is_recurrent
 from cfg_lab.models.self_check import SelfCheck
 from cfg_lab.models.source import ModelSource
-from cfg_lab.models.token_ids import check_characters, token_ids
+from cfg_lab.models.tokenization.chat_template import ChatTemplate, find_template
+from cfg_lab.models.tokenization.detokenizer import Detokenizer
+from cfg_lab.models.tokenization.token_ids import check_characters, token_ids
 
 PromptFormat = Literal["auto", "chat", "plain"]
 

@@ -15,18 +15,17 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.adapter import ADAPTER_CONFIG, adapter_files, check_peft
+from cfg_lab.errors import InputError, errors_of_libraries
 from cfg_lab.models.checkpoint import Checkpoint
+from cfg_lab.models.checkpoint.adapter import ADAPTER_CONFIG, adapter_files, check_peft
+from cfg_lab.models.checkpoint.layer_skipping import check_skip
+from cfg_lab.models.checkpoint.quantization import check_stored_quantization, quantization_settings
 from cfg_lab.models.encoder_decoder import EncoderDecoder
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
-from cfg_lab.models.layer_skipping import check_skip
-from cfg_lab.models.library_errors import errors_of_libraries
 from cfg_lab.models.option import with_option_defaults
 from cfg_lab.models.packaged import PACKAGED, packaged_model
-from cfg_lab.models.quantization import check_stored_quantization, quantization_settings
 from cfg_lab.models.source import LoadedModel
-from cfg_lab.models.tokenizer import load_tokenizer
+from cfg_lab.models.tokenization.tokenizer import load_tokenizer
 from cfg_lab.options import option_names
 
 logging.disable_progress_bar()
@@ -94,14 +93,12 @@ def load_model(
         raise InputError(f"model.trust_remote_code must be true or false, got {trust_remote_code!r}")
     torch_device = _device(device)
     torch_dtype = _dtype(dtype, torch_device)
-    location = str(packaged_model(name)) if name in PACKAGED else str(name)
+    location = str(packaged_model(name)) if name in PACKAGED else name
     _check_files(name, location, revision, gguf_file)
     if quantization is not None and gguf_file is not None:
         raise InputError("model.quantization and model.gguf_file cannot be combined; set one of them to null")
-    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    arguments |= {} if revision is None else {"revision": str(revision)}
-    arguments |= {} if gguf_file is None else {"gguf_file": gguf_file}
-    with _advice_on_remote_code(name):
+    arguments = {"revision": revision, "gguf_file": gguf_file, "trust_remote_code": trust_remote_code}
+    with _permission_to_run_code(name):
         with errors_of_libraries(_unreadable(name, location, gguf_file)):
             config = cast("Any", AutoConfig).from_pretrained(location, **arguments)
         _check_kind(name, config, trust_remote_code)
@@ -120,7 +117,7 @@ def load_model(
         device=torch_device,
         dtype=torch_dtype,
         skip_layers=None if skip_layers is None else (skip_layers[0], skip_layers[1]),
-        revision=arguments.get("revision"),
+        revision=revision,
         gguf_file=gguf_file,
         adapter=adapter,
         quantization=settings,
@@ -150,7 +147,10 @@ def from_transformers(
 ) -> LanguageModel:
     """Wrap a transformers model that is in memory already. It keeps its device and its dtype.
 
-    The other arguments are those of `load_model`.
+    Args:
+        model: the transformers model.
+        tokenizer: its transformers tokenizer; None if the model is only given token ids.
+        prompt_format, chat_template, template_arguments: as for `load_model`.
     """
     name = model.config.name_or_path or type(model).__name__
     kind = EncoderDecoder if model.config.is_encoder_decoder else LanguageModel
@@ -193,7 +193,7 @@ def _check_files(name: str, location: str, revision: str | None, gguf_file: str 
 
 
 def _unreadable(name: str, location: str, gguf_file: str | None) -> str:
-    """Begins the message of an error in reading a model's config."""
+    """The beginning of the message if a model's config cannot be read."""
     if gguf_file is not None:
         return f"model.gguf_file is {gguf_file!r}, which cannot be read in {name!r}"
     if Path(location, "config.json").is_file():
@@ -205,7 +205,7 @@ def _unreadable(name: str, location: str, gguf_file: str | None) -> str:
 
 
 def _check_kind(name: str, config: Any, trust_remote_code: bool) -> None:
-    """Raise InputError unless there is a language model for the config, and it was saved from one.
+    """Raise InputError if a checkpoint is not that of a language model.
 
     `Checkpoint.load` would fail as well, but only after a sweep has been planned and its cells written.
     """
@@ -226,8 +226,8 @@ def _check_kind(name: str, config: Any, trust_remote_code: bool) -> None:
 
 
 @contextmanager
-def _advice_on_remote_code(name: str) -> Generator[None]:
-    """Replace the error of a `with` block if transformers asks for permission to run code."""
+def _permission_to_run_code(name: str) -> Generator[None]:
+    """If transformers asks for permission to run code in a `with` block, say how to give it."""
     try:
         yield
     except InputError as error:
@@ -254,7 +254,6 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = getattr(torch, str(name), None)
-    if not isinstance(dtype, torch.dtype) or dtype not in {getattr(torch, known) for known in DTYPES}:
+    if name not in DTYPES:
         raise InputError(f"model.dtype must be auto, {', '.join(DTYPES)}, got {name!r}")
-    return dtype
+    return getattr(torch, name)

@@ -31,10 +31,6 @@ def with_option_defaults(load: Callable[Arguments, Result]) -> Callable[Argument
 
     @wraps(load)
     def load_option(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if unknown := sorted(set(kwargs) - set(parameters)):
-            raise InputError(
-                f"a model has no key {', '.join(unknown)}; the keys of a model are {', '.join(parameters)}"
-            )
         explicit = inspect.signature(load).bind(*args, **kwargs).arguments
         target, arguments = option_call(explicit)
         if target != LOAD_MODEL:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from cfg_lab.models.fingerprint import fingerprint_of_parameters
+from cfg_lab.models.checkpoint.fingerprint import fingerprint_of_parameters
 
 
 class ModelSource(Protocol):

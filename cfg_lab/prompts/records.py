@@ -49,7 +49,7 @@ def make_prompts(
         raise InputError(f"prompts.limit must be a whole number of at least 1, got {limit!r}")
     system = _text(system, "prompts.system")
     prompts = [
-        _prompt(record, number, f"{source}: prompt {number}", system, column)
+        _prompt(record, number, source, system, column)
         for number, record in enumerate(islice(records, limit), 1)
     ]
     if not prompts:
@@ -82,32 +82,26 @@ def select_fields(records: Iterable[Mapping[str, Any]], column: str, source: str
         yield {**selected, "text": values[column.strip()]}
 
 
-def _prompt(record: object, number: int, place: str, system: str | None, column: str) -> Prompt:
-    """Make the prompt of one record. `place` says where the record stands, for error messages."""
+def _prompt(record: object, number: int, source: str, system: str | None, column: str) -> Prompt:
+    """Make the prompt of one record. The record has this number, counted from 1, at its source."""
+    name = f"{source}: prompt {number}"
     if not isinstance(record, Mapping):
-        raise InputError(f"{place} must be a mapping with the key text, got {reprlib.repr(record)}")
+        raise InputError(f"{name} must be a mapping with the key text, got {reprlib.repr(record)}")
     fields = cast("Mapping[str, Any]", record)
     unknown = [str(key) for key in fields if key not in FIELDS]
     if unknown:
-        raise InputError(f"{place} has an unknown field {unknown[0]!r}; fields are {', '.join(FIELDS)}")
-    values = {key: _plain(value) for key, value in fields.items() if not _is_missing(value)}
-    text = _text(values.get("text"), f"{place}: {column}")
+        raise InputError(f"{name} has an unknown field {unknown[0]!r}; fields are {', '.join(FIELDS)}")
+    values = {key: _without_array(value) for key, value in fields.items() if not _is_missing(value)}
+    text = _text(values.get("text"), f"{name}: {column}")
     if text is None or not text.strip():
-        raise InputError(f"{place} has no text, got {text!r}")
-    reference_names = [name for name in ("reference", "references") if name in values]
-    if len(reference_names) > 1:
-        raise InputError(f"{place} has both reference and references; give one of them")
-    own_system = _text(values.get("system"), f"{place}: system")
+        raise InputError(f"{name} has no text, got {text!r}")
+    system_of_record = _text(values.get("system"), f"{name}: system")
     return Prompt(
-        id=_id(values.get("id"), f"{place}: id") or str(number),
+        id=_id(values.get("id"), f"{name}: id") or str(number),
         text=text,
-        negative=_negative(values.get("negative"), f"{place}: negative"),
-        system=system if own_system is None else own_system,
-        references=tuple(
-            reference
-            for name in reference_names
-            for reference in _references(values[name], f"{place}: {name}")
-        ),
+        negative=_negative(values.get("negative"), f"{name}: negative"),
+        system=system if system_of_record is None else system_of_record,
+        references=_references(values, name),
     )
 
 
@@ -135,11 +129,14 @@ def _negative(value: object, key: str) -> str | None:
     return negative
 
 
-def _references(value: object, key: str) -> tuple[str, ...]:
-    """The good answers of a prompt: one text or number, or a list."""
-    if key.endswith("references"):  # `reference` is one answer, which can be a list written as text
-        _check_list(value, key, "name one answer reference, or write lists")
-    return _texts(value, key, numbers=True)
+def _references(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The good answers of a prompt, each a text or a whole number. `name` names the record in messages."""
+    keys = [key for key in ("reference", "references") if key in values]
+    if len(keys) > 1:
+        raise InputError(f"{name} has both reference and references; give one of them")
+    if "references" in values:  # `reference` is one answer, which can be a list written as text
+        _check_list(values["references"], f"{name}: references", "name one answer reference, or write lists")
+    return tuple(text for key in keys for text in _texts(values[key], f"{name}: {key}", numbers=True))
 
 
 def _check_list(value: object, key: str, hint: str) -> None:
@@ -188,6 +185,6 @@ def _text(value: object, key: str) -> str | None:
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Convert an array, as pandas and numpy have it, to a list."""
+def _without_array(value: Any) -> Any:
+    """Convert a numpy array to a list. Other values stay."""
     return value.tolist() if hasattr(value, "tolist") else value

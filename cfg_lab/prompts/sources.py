@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, reason_of
 from cfg_lab.prompts.files import read_records
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.records import make_prompts, select_fields
@@ -88,9 +88,8 @@ def from_dataset(
     try:
         records: Any = load_dataset(name, config, data_files=data_files, split=split)
     except Exception as error:  # the library raises many types, several of them its own
-        cause = error.__cause__ or error  # the error that says what is wrong with a record
-        first_line = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        reason = first_line.partition(" with any supported extension")[0]  # a list of 60 file extensions
+        # The cause says what is wrong with a record. A list of 60 file extensions is left out.
+        reason = reason_of(error.__cause__ or error).partition(" with any supported extension")[0]
         settings = {"config": config, "data_files": data_files}
         others = "".join(f", {key} {value!r}" for key, value in settings.items() if value is not None)
         raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from pkgutil import resolve_name
 from types import NoneType, UnionType
@@ -19,6 +19,29 @@ from cfg_lab.errors import InputError
 
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 """Keys of a node that are Hydra's, and no arguments."""
+
+
+def _is_whole(value: Any) -> bool:
+    # Settings are columns of the results, which hold numbers of 64 bits.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+_PLAIN_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number of at most 64 bits", _is_whole),
+    float: ("a finite number", _is_number),
+    str: ("a text in UTF-8", _is_text),
+    NoneType: ("null", lambda value: value is None),
+}
+"""Types of single values: type -> (the type in words, whether a value is of the type)."""
 
 
 def check_arguments(key: str, node: Any) -> None:
@@ -34,16 +57,19 @@ def check_arguments(key: str, node: Any) -> None:
     if isinstance(node, list):
         for number, item in enumerate(cast("list[Any]", node)):
             check_arguments(f"{key}.{number}", item)
-    if not isinstance(node, dict):
-        return
-    values = cast("dict[str, Any]", node)
-    for name, value in values.items():
-        check_arguments(f"{key}.{name}", value)
-    if "_target_" not in values:
-        return
-    called = _named(f"{key}._target_", values["_target_"])
+    if isinstance(node, dict):
+        values = cast("dict[str, Any]", node)
+        for name, value in values.items():
+            check_arguments(f"{key}.{name}", value)
+        if "_target_" in values:
+            _check_call(key, values)
+
+
+def _check_call(key: str, values: Mapping[str, Any]) -> None:
+    """Check the arguments of one call against the signature of what its `_target_` names."""
+    called = _resolve(f"{key}._target_", values["_target_"])
     if values["_target_"] == "hydra.utils.get_method":
-        _named(f"{key}.path", values.get("path"))
+        _resolve(f"{key}.path", values.get("path"))
     signature, types = parameters(called), _types(called)
     for name, value in values.items():
         if name in HYDRA_KEYS:
@@ -62,8 +88,8 @@ def check_arguments(key: str, node: Any) -> None:
             raise InputError(f"{key}.{name} has no value; set +{key}.{name}=…")
 
 
-def _named(key: str, path: Any) -> Any:
-    """The class or function with a dotted path."""
+def _resolve(key: str, path: Any) -> Any:
+    """Return the class or function that a dotted path names. `key` is the config key of the path."""
     try:
         called: Any = resolve_name(path)
         inspect.signature(called)
@@ -79,12 +105,9 @@ def parameters(called: Any) -> dict[str, inspect.Parameter]:
     the class. The parameters of the class are then included in place of `**arguments`.
     """
     signature = dict(inspect.signature(called).parameters)
-    rest = [name for name, parameter in signature.items() if parameter.kind == parameter.VAR_KEYWORD]
-    result = _result_class(called) if rest else None
-    if result is None:
-        return signature
-    del signature[rest[0]]
-    return {**parameters(result), **signature}
+    plain = {name: value for name, value in signature.items() if value.kind != value.VAR_KEYWORD}
+    result = _result_class(called) if len(plain) < len(signature) else None
+    return signature if result is None else {**parameters(result), **plain}
 
 
 def _result_class(called: Any) -> Any:
@@ -115,46 +138,31 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, option) for option in inner)
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in inner)
-    if kind in (None, NoneType):
-        return value is None
-    if kind is bool:
-        return isinstance(value, bool)
-    if kind is int:
-        return _is_whole(value)
-    if kind is float:
-        return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-    if kind is str:
-        return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    if kind in _PLAIN_TYPES:
+        _, is_of_kind = _PLAIN_TYPES[kind]
+        return is_of_kind(value)
     if isinstance(value, dict):
-        parts = cast("dict[str, Any]", value)
-        if "_target_" in parts:
+        nodes = cast("dict[str, Any]", value)
+        if "_target_" in nodes:
             return True
-        if _is(origin, Mapping):
+        if _is_subclass(origin, Mapping):
             # YAML has other keys than texts, such as {1: null}, but names of arguments and roles are texts.
-            return all(isinstance(name, str) and _fits(part, inner[1]) for name, part in parts.items())
+            return all(isinstance(name, str) and _fits(node, inner[1]) for name, node in nodes.items())
         # Several options of one group stand in a mapping by name, also where the argument is a sequence.
-        return (
-            _is(origin, Sequence)
-            and not _is_plain(inner[0])
-            and all(_fits(part, inner[0]) for part in parts.values())
-        )
-    if _is(origin, Sequence):
+        is_list_of_options = _is_subclass(origin, Sequence) and not _is_plain(inner[0])
+        return is_list_of_options and all(_fits(node, inner[0]) for node in nodes.values())
+    if _is_subclass(origin, Sequence):
         return isinstance(value, list) and all(_fits(item, inner[0]) for item in cast("list[Any]", value))
     return False
 
 
-def _is(origin: Any, *kinds: type) -> bool:
-    return isinstance(origin, type) and issubclass(origin, kinds)
-
-
-def _is_whole(value: Any) -> bool:
-    # Settings are columns of the results, which hold numbers of 64 bits.
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+def _is_subclass(origin: Any, parent: type) -> bool:
+    return isinstance(origin, type) and issubclass(origin, parent)
 
 
 def _is_plain(kind: Any) -> bool:
     """Whether the values of a type are written in a config as they are, not as a node with a `_target_`."""
-    return kind in (Any, str, int, float, bool) or get_origin(kind) is not None
+    return kind is Any or kind in _PLAIN_TYPES or get_origin(kind) is not None
 
 
 def _in_words(kind: Any) -> str:
@@ -164,19 +172,13 @@ def _in_words(kind: Any) -> str:
         return " or ".join(map(_in_words, inner))
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
-    words = {
-        bool: "true or false",
-        int: "a whole number of at most 64 bits",
-        float: "a finite number",
-        str: "a text in UTF-8",
-        NoneType: "null",
-    }
-    if kind in words:
-        return words[kind]
-    if _is(origin, Mapping):
+    if kind in _PLAIN_TYPES:
+        description, _ = _PLAIN_TYPES[kind]
+        return description
+    if _is_subclass(origin, Mapping):
         return (
             f"a mapping from names, each value {_in_words(inner[1])}" if inner[1] is not Any else "a mapping"
         )
-    if _is(origin, Sequence):
+    if _is_subclass(origin, Sequence):
         return f"a list, each item {_in_words(inner[0])}" if _is_plain(inner[0]) else "a list of options"
     return "an option with a _target_"

@@ -102,7 +102,9 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
         plain["guidance"]["scale"] = int(scale)  # 2.0 and 2 give the same cell, which results show as 2
-    settings = _settings(config, plain)
+    stop = stop_strings(values["stop"])
+    single_values = {key: values[key] for key in SINGLE_VALUES}
+    settings = _settings(config, plain) | single_values | {"stop": json.dumps(stop)}
     # The option's name is part of the key: a sweep over two options has two cells, even if both describe
     # equal objects.
     keys = {
@@ -111,8 +113,6 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     for group, key in keys.items():
         if key not in shared:
             shared[key] = build(config, group)
-    single_values = {key: values[key] for key in SINGLE_VALUES}
-    stop = stop_strings(values["stop"])
     return Cell(
         identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings,
@@ -144,7 +144,7 @@ def canonical_config(node: Any) -> Any:
         # The order of arguments has no effect, so they are sorted. The order of other mappings can have one:
         # modifiers are applied in their order.
         for key, value in (values.items() if target is None else sorted(values.items()))
-        if key not in HYDRA_KEYS
+        if key == "_args_" or key not in HYDRA_KEYS  # `_args_` are positional arguments
     }
     if target is None:
         return arguments
@@ -176,9 +176,9 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a cell, as column name -> value, such as "guidance.scale" -> 1.5.
+    """The settings of a cell in its config groups, as column name -> value, such as "guidance.scale" -> 1.5.
 
-    Settings are the names of the chosen options, and all plain values of the config: numbers, texts,
+    Settings are the names of the chosen options, and all plain values of the groups: numbers, texts,
     booleans, None, and lists of these values.
 
     Args:
@@ -196,11 +196,7 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
     modifiers = cast("dict[str, Any]", plain["guidance"].get("modifiers") or {})
     names = list(map(str, modifiers)) if isinstance(modifiers, dict) else []  # `build` refuses other values
     settings["guidance.modifiers"] = f"[{','.join(names)}]"
-    return (
-        settings
-        | {key: config[key] for key in SINGLE_VALUES}
-        | {"stop": json.dumps(stop_strings(config.stop))}
-    )
+    return settings
 
 
 def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

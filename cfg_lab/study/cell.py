@@ -66,8 +66,10 @@ class Cell:
     top: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0), ("top", 0)):
-            _check_whole(name, getattr(self, name), least)
+        _check_whole("samples", self.samples, 1, _MOST_SAMPLES)
+        _check_whole("max_new_tokens", self.max_new_tokens, 1)
+        _check_whole("seed", self.seed, 0)
+        _check_whole("top", self.top, 0)
 
     @cached_property
     def id(self) -> str:
@@ -104,14 +106,16 @@ class Study:
         _check_whole("max_rows", self.max_rows, 1)
 
 
-_MOST = {"samples": 100_000}
-"""Largest values that a study can be planned with. Every other number is a column of 64 bits."""
+_MOST_SAMPLES = 100_000
+"""Largest number of samples with which a study can be planned."""
+
+_MOST = 2**63 - 1
+"""Largest number in a column of 64 bits."""
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
-    most = _MOST.get(name, 2**63 - 1)
+def _check_whole(name: str, value: object, least: int, most: int = _MOST) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        requirement = f"from {least} to {most:,}" if name in _MOST else f"of at least {least}"
-        if isinstance(value, int) and value >= 2**63:
-            requirement += " and at most 64 bits"
-        raise InputError(f"{name} must be a whole number {requirement}, got {value!r}")
+        limits = f"of at least {least}" if most == _MOST else f"from {least} to {most:,}"
+        if isinstance(value, int) and value > _MOST:
+            limits += " and at most 64 bits"
+        raise InputError(f"{name} must be a whole number {limits}, got {value!r}")

@@ -13,35 +13,30 @@ _LONGEST_NAME = 200
 
 
 def study_name(value: Any) -> str:
-    """The name of a study, checked: one folder in results_root has this name.
+    """Check the name of a study, which is also the name of a folder in results_root.
 
     Raises:
         InputError: the value cannot be the name of a folder, or of a folder that a user can find again.
     """
     name = _as_text("name", value)
-    problem = (
-        "is empty"
-        if not name.strip()
-        else "begins or ends with a space"
-        if name != name.strip()
-        else "has a slash or backslash"
-        if "/" in name or "\\" in name
-        else "begins with a dot"
-        if name.startswith(".")
-        else f"is longer than {_LONGEST_NAME} bytes"
-        if len(name.encode()) > _LONGEST_NAME
-        else None
-    )
-    if problem:
-        raise InputError(
-            f"name must be the name of a folder in results_root, such as name=mine; got {name!r}, "
-            f"which {problem}"
-        )
+    problems = {
+        "is empty": not name.strip(),
+        "begins or ends with a space": name != name.strip(),
+        "has a slash or backslash": "/" in name or "\\" in name,
+        "begins with a dot": name.startswith("."),
+        f"is longer than {_LONGEST_NAME} bytes": len(name.encode()) > _LONGEST_NAME,
+    }
+    for problem, is_present in problems.items():
+        if is_present:
+            raise InputError(
+                f"name must be the name of a folder in results_root, such as name=mine; got {name!r}, "
+                f"which {problem}"
+            )
     return name
 
 
 def results_folder(results_root: Any, name: str) -> Path:
-    """The results folder of a study. A leading "~/" of `results_root` is the home folder.
+    """The path of a study's results folder. A leading "~/" of `results_root` is the home folder.
 
     Raises:
         InputError: `results_root` is not the path of a folder.

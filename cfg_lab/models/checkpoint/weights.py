@@ -1,13 +1,15 @@
-"""The files of a checkpoint: which files transformers reads, and whether they are whole."""
+"""The weights of a checkpoint: which files hold them, whether the files are whole, and how to load them."""
 
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import safe_open
+from transformers import modeling_utils
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -16,8 +18,11 @@ from transformers.utils import (
     hub,
 )
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.errors import InputError, errors_of_libraries
+
+# transformers logs a table of missing and unexpected weights. Missing weights are an error here. Unexpected
+# weights are common, such as those of a training head, and change no text.
+logging.getLogger(modeling_utils.__name__).addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
 
 _WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 """In the order in which transformers looks for them. An index lists the files of weights in several files."""
@@ -79,3 +84,29 @@ def check_whole(file: Path, subject: str) -> None:
             raise InputError(
                 f"the weights of {subject} cannot be loaded: {file.name} is broken: the file is cut off"
             )
+
+
+def load_pretrained(auto_class: Any, location: str, subject: str, **arguments: Any) -> Any:
+    """Load a transformers model whose checkpoint has every weight of it.
+
+    transformers gives random values to weights that are missing in a checkpoint. This happens to the output
+    layer if the checkpoint of a classifier is loaded as a language model, or the reverse.
+
+    Args:
+        auto_class: a class such as AutoModelForCausalLM.
+        location: a local folder or a hub id.
+        subject: begins the message of an error, such as "model 'x'".
+        arguments: further arguments of `from_pretrained`.
+
+    Raises:
+        InputError: the weights cannot be read, or some are missing.
+    """
+    with errors_of_libraries(f"the weights of {subject} cannot be loaded"):
+        model, report = auto_class.from_pretrained(location, output_loading_info=True, **arguments)
+    if missing := sorted(report["missing_keys"]):
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise InputError(
+            f"the checkpoint of {subject} has no weights for {names}, which {type(model).__name__} needs; "
+            "it was saved from a model of another kind, or is incomplete"
+        )
+    return model

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.errors import InputError, errors_of_libraries
 
 
 def check_characters(text: str) -> None:

@@ -8,9 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
-from cfg_lab.models.weight_files import check_whole, file_of
+from cfg_lab.errors import InputError, errors_of_libraries
+from cfg_lab.models.checkpoint.weights import check_whole, file_of
 
 ADAPTER_CONFIG = "adapter_config.json"
 """Name of the file with the settings of an adapter."""
@@ -26,7 +25,7 @@ def check_peft() -> None:
 
 
 def adapter_files(adapter: str) -> list[Path]:
-    """The files of an adapter: its settings and its weights.
+    """Find the files of an adapter, its settings and its weights, and check them.
 
     Args:
         adapter: a local folder or a hub id.
@@ -52,8 +51,8 @@ def with_adapter(model: Any, adapter: str, *, merge: bool) -> Any:
     Args:
         model: a transformers model without adapters. It is changed.
         adapter: a local folder or a hub id.
-        merge: add the adapter to the model's weights, which is as fast as the model alone. Quantized weights
-            cannot be added to: for them the adapter remains layers of its own.
+        merge: add the adapter to the model's weights, so that the result is as fast as the model alone.
+            Nothing can be added to quantized weights: for them the adapter stays in separate layers.
 
     Raises:
         InputError: the adapter does not fit the model, or is of a kind that does not change weights.

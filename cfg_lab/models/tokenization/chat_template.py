@@ -11,8 +11,7 @@ from typing import Any, cast
 
 from transformers.utils import chat_template_utils
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.errors import InputError, errors_of_libraries
 
 TODAY = datetime(2024, 7, 26)
 """The date that every template is told as today's date.

@@ -7,8 +7,7 @@ from typing import Any, cast
 
 from transformers.quantizers import auto
 
-from cfg_lab.errors import InputError
-from cfg_lab.models.library_errors import errors_of_libraries
+from cfg_lab.errors import InputError, errors_of_libraries
 
 _NAMED_SETTINGS: dict[str, dict[str, Any]] = {
     "bitsandbytes_4bit": {"quant_method": "bitsandbytes", "load_in_4bit": True},

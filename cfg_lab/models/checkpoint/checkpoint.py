@@ -1,4 +1,4 @@
-"""A model in files: a local folder, or a repository of the Hugging Face hub."""
+"""The class `Checkpoint`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from transformers import (
 )
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
-from cfg_lab.models.adapter import ADAPTER_CONFIG, adapter_files, with_adapter
-from cfg_lab.models.fingerprint import content_hash, fingerprint_of_files, fingerprint_of_parameters
-from cfg_lab.models.layer_skipping import without_layers
-from cfg_lab.models.library_errors import errors_of_libraries
-from cfg_lab.models.pretrained import load_pretrained
-from cfg_lab.models.quantization import quantization_config, stored_quantization
-from cfg_lab.models.remote_code import hash_of_remote_code
-from cfg_lab.models.weight_files import check_whole, file_of, weight_files
+from cfg_lab.errors import errors_of_libraries
+from cfg_lab.models.checkpoint.adapter import ADAPTER_CONFIG, adapter_files, with_adapter
+from cfg_lab.models.checkpoint.fingerprint import (
+    content_hash,
+    fingerprint_of_files,
+    fingerprint_of_parameters,
+    hash_of_remote_code,
+)
+from cfg_lab.models.checkpoint.layer_skipping import without_layers
+from cfg_lab.models.checkpoint.quantization import quantization_config, stored_quantization
+from cfg_lab.models.checkpoint.weights import check_whole, file_of, load_pretrained, weight_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +75,14 @@ class Checkpoint:
         """
         if self.gguf_file is not None:
             return GenerationConfig.from_model_config(self.config)
-        arguments: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
+        arguments: dict[str, Any] = {}
         if file_of(self.location, GENERATION_CONFIG_NAME, self.revision) is None:
             # Old checkpoints have generation settings in the model's config.
-            arguments |= {"config_file_name": CONFIG_NAME, "_from_model_config": True}
+            arguments = {"config_file_name": CONFIG_NAME, "_from_model_config": True}
         with errors_of_libraries(f"the generation settings of model {self.location!r} cannot be read"):
-            return cast("Any", GenerationConfig).from_pretrained(self.location, **arguments)
+            return cast("Any", GenerationConfig).from_pretrained(
+                self.location, revision=self.revision, **arguments
+            )
 
     def fingerprint(self) -> str:
         """Hash of the weight files, the config, and everything else that changes what the model computes.
@@ -98,7 +103,7 @@ class Checkpoint:
         settings = {
             "dtype": str(self.dtype),
             "skip_layers": self.skip_layers,
-            **self._settings_beyond_default(),
+            **self._optional_settings(),
         }
         return fingerprint_of_files(files, self.config, settings)
 
@@ -125,8 +130,6 @@ class Checkpoint:
 
     def _from_pretrained(self, **arguments: Any) -> Any:
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM
-        if self.revision is not None:
-            arguments["revision"] = self.revision
         subject = f"model {self.location!r}"
         if self.attn_implementation is not None:
             arguments["attn_implementation"] = self.attn_implementation
@@ -136,6 +139,7 @@ class Checkpoint:
             self.location,
             subject,
             config=self.config,
+            revision=self.revision,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
             **arguments,
@@ -144,24 +148,26 @@ class Checkpoint:
     def _check_without_weights(self) -> None:
         """Raise InputError if the weights do not fit, in the cases in which this is likely.
 
-        transformers compares names and shapes in the files with the model, but reads no values (20 ms for a
-        small model). The likely cases are a checkpoint that was saved from a model of another class, an
-        adapter of another model, and an attention function that does not exist.
+        The likely cases are a checkpoint that was saved from a model of another class, an adapter of another
+        model, and an attention function that does not exist. transformers compares names and shapes in the
+        files with the model, but reads no values (20 ms for a small model).
         """
+        if stored_quantization(self.config) is not None:
+            return
         expected: Any = cast("Any", MODEL_FOR_CAUSAL_LM_MAPPING).get(type(self.config), None)
-        architectures: list[str] = self.config.architectures or []
-        usual = expected is None or architectures == [getattr(expected, "__name__", None)]
-        if stored_quantization(self.config) is None and not (
-            usual and self.attn_implementation is None and self.adapter is None
-        ):
+        saved_from_another_class = expected is not None and self.config.architectures != [
+            getattr(expected, "__name__", None)
+        ]
+        if saved_from_another_class or self.attn_implementation is not None or self.adapter is not None:
             model = self._from_pretrained(device_map="meta")
             if self.adapter is not None:
                 with_adapter(model, self.adapter, merge=False)
 
-    def _settings_beyond_default(self) -> dict[str, Any]:
-        """Settings that change what the model computes, as name -> JSON data, without those of None.
+    def _optional_settings(self) -> dict[str, Any]:
+        """The settings that are set and change what the model computes, as name -> JSON data.
 
-        A model without these settings therefore keeps the fingerprint that it had before they existed.
+        Settings that are not set are left out: so an older model keeps the fingerprint that it had before
+        these settings existed.
         """
         settings: dict[str, Any] = {}
         if self.adapter is not None:
@@ -172,20 +178,21 @@ class Checkpoint:
             settings["attn_implementation"] = self.attn_implementation
         if self.trust_remote_code:
             code = hash_of_remote_code(self.config, self.location, self.revision)
-            settings |= {"code": code} if code else {}
+            if code is not None:
+                settings["code"] = code
         return settings
 
     def _weight_files(self) -> list[Path] | None:
         """The files that `load` reads weights from; None if these files are not known.
 
-        Files of a hub repository are downloaded. The files are not known in three cases: for a folder with an
-        adapter, which refers to another checkpoint; for a config that names its own weight file; and if a
-        file is missing.
+        Files of a hub repository are downloaded. The files are not known if the folder has an adapter, which
+        refers to another checkpoint; if the config names its own weight file; or if a file is missing.
         """
         if self.gguf_file is not None:
             file = file_of(self.location, self.gguf_file, self.revision)
             return None if file is None else [file]
-        names_own_file = getattr(self.config, "transformers_weights", None)
-        if names_own_file or file_of(self.location, ADAPTER_CONFIG, self.revision):
+        if getattr(self.config, "transformers_weights", None) is not None:
+            return None
+        if file_of(self.location, ADAPTER_CONFIG, self.revision) is not None:
             return None
         return weight_files(self.location, self.revision)

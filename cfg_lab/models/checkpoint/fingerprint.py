@@ -1,25 +1,32 @@
 """Fingerprints: hashes that identify the weights of a model, used in the id of every text.
 
-There are two kinds. Weights in files are identified by the content of the files, which needs no torch and is
-fast (0.1 s for 540 MB). Weights in memory are identified by the values of the parameters. The same weights
+There are two kinds. Weights in files are identified by the content of the files, which is fast (0.1 s for
+540 MB). Weights in memory are identified by the values of the parameters. The same weights
 therefore have one fingerprint as files and another one in memory.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import xxhash
+from transformers import dynamic_module_utils
+
+from cfg_lab.errors import errors_of_libraries
 
 _BYTES_PER_READ = 1 << 22
 _HUB_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """SHA-1 or SHA-256 in hexadecimal digits: the names of files in the `blobs` folder of the hub's cache."""
+
+_AUTO_CLASSES = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+"""Classes of transformers that can run the Python code of a checkpoint."""
 
 
 def fingerprint_of_files(files: Sequence[Path], config: Any, settings: Mapping[str, Any]) -> str:
@@ -66,6 +73,30 @@ def content_hash(file: Path) -> str:
         return target.name
     status = target.stat()
     return _hash_of_bytes(target, status.st_size, status.st_mtime_ns)
+
+
+def hash_of_remote_code(config: Any, location: str, revision: str | None) -> str | None:
+    """Hash of the checkpoint's own Python files, which transformers runs; None if it runs none.
+
+    Args:
+        config: the transformers config, whose `auto_map` names the classes.
+        location: a local folder or a hub id.
+        revision: branch, tag or commit of a hub id; None is the main branch.
+
+    Raises:
+        InputError: the code cannot be loaded.
+    """
+    code: Mapping[str, str] = getattr(config, "auto_map", None) or {}
+    modules = cast("Any", dynamic_module_utils)
+    digest = xxhash.xxh3_128()
+    with errors_of_libraries(f"the Python code of model {location!r} cannot be loaded"):
+        for reference in (code[name] for name in _AUTO_CLASSES if name in code):
+            loaded = modules.get_class_from_dynamic_module(reference, location, revision=revision)
+            file = inspect.getfile(loaded)
+            for path in sorted([file, *modules.get_relative_import_files(file)]):
+                digest.update(Path(path).name.encode())
+                digest.update(Path(path).read_bytes())
+    return digest.hexdigest() if code else None
 
 
 @lru_cache(maxsize=1024)
