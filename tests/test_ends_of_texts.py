@@ -290,6 +290,7 @@ def test_a_stop_string_is_text_for_a_model_that_has_no_such_token() -> None:
         ([" "], (" ",)),
         ("\n\n", ("\n\n",)),
         (r"\n\t", ("\n\t",)),
+        (r"\\nabla \x", (r"\nabla \x",)),
     ],
 )
 def test_a_text_is_one_stop_string_and_a_list_is_several(value: Any, strings: tuple[str, ...]) -> None:

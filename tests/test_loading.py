@@ -589,11 +589,16 @@ class ScaledConfig(LlamaConfig):
 class ScaledForCausalLM(LlamaForCausalLM):
     config_class = ScaledConfig
 
-    def forward(self, *args, **kwargs):
-        output = super().forward(*args, **kwargs)
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, **kwargs):
+        output = super().forward(input_ids, attention_mask, position_ids, past_key_values, **kwargs)
         output.logits = output.logits * SCALE
         return output
 """
+
+
+def test_a_kernel_of_the_hub_is_code_too(tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"attn_implementation is 'org/kernel'.*trust_remote_code=true"):
+        load_model(str(tiny_folder), attn_implementation="org/kernel")
 
 
 def test_code_of_a_checkpoint_runs_only_if_it_is_trusted_and_is_part_of_the_fingerprint(

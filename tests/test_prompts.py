@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,25 @@ def test_every_line_of_a_text_file_is_one_prompt(
     path = tmp_path_factory.mktemp("written") / "prompts.txt"
     records = [{"text": line} for line in lines]
     assert [prompt.text for prompt in from_file(write(path, records, MARK, newline))] == lines
+
+
+def test_control_characters_in_a_json_text_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text": "page one\x0cpage\ttwo"}\n')
+    assert [prompt.text for prompt in from_file(str(path))] == ["page one\x0cpage\ttwo"]
+
+
+def test_what_the_datasets_library_logs_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads the cached copy of a folder that was deleted, and only logs it."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "quotes"
+    folder.mkdir()
+    write(folder / "test.jsonl", RECORDS)
+    prompts = from_dataset("quotes", split="test")
+    shutil.rmtree(folder)
+    with pytest.warns(UserWarning, match="cached"):
+        assert from_dataset("quotes", split="test") == prompts
 
 
 def test_a_text_file_has_one_prompt_per_line(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def load_model(
             default arguments, or with arguments ({"quant_method": "bitsandbytes", "load_in_4bit": True}).
             Most methods need a package of their own. None leaves the weights as they are.
         attn_implementation: how transformers computes attention ("eager", "sdpa"); None is its own choice.
+            The name of a kernel on the hub ("org/kernel") needs `trust_remote_code`.
         trust_remote_code: run Python code that comes with the checkpoint, if the model needs it. The code
             can do anything that you can do on this machine, so read it first.
         prompt_format: "chat", "plain", or "auto": chat if the tokenizer has a chat template, else plain.
@@ -91,6 +92,11 @@ def load_model(
     """
     if not isinstance(trust_remote_code, bool):  # the text "false" would count as true
         raise InputError(f"model.trust_remote_code must be true or false, got {trust_remote_code!r}")
+    if attn_implementation is not None and "/" in attn_implementation and not trust_remote_code:
+        raise InputError(
+            f"model.attn_implementation is {attn_implementation!r}, a kernel that would be downloaded and "
+            "run; name a function of transformers such as sdpa, or allow it with model.trust_remote_code=true"
+        )
     torch_device = _device(device)
     torch_dtype = _dtype(dtype, torch_device)
     location = str(packaged_model(name)) if name in PACKAGED else name

@@ -67,7 +67,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record: Any = json.loads(line, object_pairs_hook=_object)
+            record: Any = json.loads(line, object_pairs_hook=_object, strict=False)
         except InputError as error:
             raise InputError(f"line {number} {error}") from None
         except (json.JSONDecodeError, RecursionError) as error:

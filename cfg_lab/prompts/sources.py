@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cfg_lab.errors import InputError, reason_of
@@ -86,7 +89,8 @@ def from_dataset(
             f"prompts.name is {name!r}, which reads files; set prompts.data_files to their paths"
         )
     try:
-        records: Any = load_dataset(name, config, data_files=data_files, split=split)
+        with _warnings_of_datasets():
+            records: Any = load_dataset(name, config, data_files=data_files, split=split)
     except Exception as error:  # the library raises many types, several of them its own
         # The cause says what is wrong with a record. A list of 60 file extensions is left out.
         reason = reason_of(error.__cause__ or error).partition(" with any supported extension")[0]
@@ -96,3 +100,16 @@ def from_dataset(
             f"prompts.name is {name!r} with split {split!r}{others}, which could not be loaded: {reason}"
         ) from error
     return make_prompts(select_fields(records, column, name), name, system, limit, column)
+
+
+@contextmanager
+def _warnings_of_datasets() -> Generator[None]:
+    """Show what the datasets library logs as a warning, such as reading a copy from its cache."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.warn(f"prompts=dataset: {record.getMessage()}", stacklevel=2)
+    logger = logging.getLogger("datasets")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

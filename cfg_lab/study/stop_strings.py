@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -65,11 +66,14 @@ class StopStrings:
         return min((text.index(string) for string in self.strings if string in text), default=None)
 
 
+_ESCAPES = {r"\n": "\n", r"\t": "\t", "\\\\": "\\"}
+
+
 def stop_strings(value: Any) -> tuple[str, ...]:
     """The stop strings that a config gives under `stop`: one text, or a list of texts.
 
-    On a command line Hydra keeps the two characters of `\\n` as they are. So they mean a line break here, and
-    `\\t` a tab.
+    A line break is hard to type on a command line. So `\\n` means a line break, `\\t` a tab and `\\\\` a
+    backslash. A backslash before another character is an ordinary character.
 
     Raises:
         InputError: the value is something else, or one of the texts is empty.
@@ -81,7 +85,7 @@ def stop_strings(value: Any) -> tuple[str, ...]:
             "stop must be a text or a list of texts, none of them empty (a number needs quotes), "
             f"got {strings if is_list else value!r}"
         )
-    return tuple(string.replace("\\n", "\n").replace("\\t", "\t") for string in strings)
+    return tuple(re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], string) for string in strings)
 
 
 def stops_of(strings: Sequence[str], model: LanguageModel) -> tuple[frozenset[int], StopStrings | None]:
