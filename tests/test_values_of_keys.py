@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,7 @@ def composed(group: str, option: str) -> DictConfig:
     return config
 
 
-class Rest:
+class ObjectCache:
     """Builds the objects of a config, and those of groups that do not change only once."""
 
     def __init__(self, group: str) -> None:
@@ -151,12 +152,12 @@ class Rest:
         return self.built[key]
 
 
-def check(config: DictConfig, rest: Rest, model: LanguageModel) -> None:
+def check(config: DictConfig, objects: ObjectCache, model: LanguageModel) -> None:
     """What a sweep does before it writes anything. The model is loaded only if its config changes."""
     study = build_study([config], [{}])
-    rest.build(config, "tracking")
+    objects.build(config, "tracking")
     (cell,) = study.cells
-    assert list(plan(cell, cell.model() if rest.changed in ("", "model") else model, study.max_rows))
+    assert list(plan(cell, cell.model() if objects.changed in ("", "model") else model, study.max_rows))
     prepare_metrics(study.metrics)
 
 
@@ -165,13 +166,15 @@ def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
     group: str, option: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No value ends in a traceback, in a sentence without the key, or in several lines."""
-    rest = Rest(group)
+    objects = ObjectCache(group)
     monkeypatch.chdir(folder)
+    # Hydra logs wrong paths of classes. One that is not UTF-8 cannot be passed between the processes of pytest.
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
-    monkeypatch.setattr("cfg_lab.study.build.build", rest.build)
+    monkeypatch.setattr("cfg_lab.study.build.build", objects.build)
     config = composed(group, option)
     model = build(config, "model")()
-    check(config, rest, model)  # else every value would be refused
+    check(config, objects, model)  # else every value would be refused
     faults: list[str] = []
     for key in KEYS[group, option]:
         name = key.rpartition(".")[2]
@@ -179,13 +182,13 @@ def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
         for value in VALUES:
             OmegaConf.update(config, key, value, merge=False, force_add=True)
             try:
-                check(config, rest, model)
+                check(config, objects, model)
             except InputError as error:
                 message = str(error)
                 named = name.removesuffix("s") in message
                 if not (named and shows(message, value) and "\n" not in message):
-                    faults.append(f"{key}={value!r}: {message}")
+                    faults.append(f"{key}={value!a}: {message!a}")
             except Exception as error:
-                faults.append(f"{key}={value!r}: {type(error).__name__}: {error}")
+                faults.append(f"{key}={value!a}: {type(error).__name__}: {error!a}")
         OmegaConf.update(config, key, before, merge=False)
     assert not faults, "\n".join(faults)
