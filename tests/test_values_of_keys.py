@@ -168,7 +168,7 @@ def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
     """No value ends in a traceback, in a sentence without the key, or in several lines."""
     objects = ObjectCache(group)
     monkeypatch.chdir(folder)
-    # Hydra logs wrong paths of classes. One that is not UTF-8 cannot be passed between the processes of pytest.
+    # Hydra logs wrong paths of classes. Processes of pytest cannot exchange those that are not UTF-8.
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
     monkeypatch.setattr("cfg_lab.study.build.build", objects.build)
