@@ -207,7 +207,7 @@ def test_a_stop_token_that_is_no_special_token_is_no_part_of_the_text() -> None:
     tokenizer = byte_level()
     tokens = tokenizer("the cat.").input_ids
     model = scripted(tokens, tokenizer)
-    model.module.generation_config.eos_token_id = tokens[-1]
+    model.source.generation_config.eos_token_id = tokens[-1]
     text = generate(model, "x", negative=None, scale=1, max_new_tokens=9)
     assert (text, text.completion.finish_reason) == ("the cat", "stop")
     assert isinstance(text, Generated)
