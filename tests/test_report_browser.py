@@ -103,7 +103,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
 
 
 def read(page: Any, mode: str) -> None:
-    page.locator(f"input[name=texts-mode][value={mode}]").check(force=True)
+    page.locator(f"input[name=texts-mode][value={mode}]").dispatch_event("click")
     page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
 
 
@@ -130,13 +130,13 @@ def test_it_is_quick(show: Open) -> None:
 def test_filters_hide_cells_everywhere(swept: pd.DataFrame, show: Open) -> None:
     page = show(swept)
     assert page.locator("#table tbody tr").count() == 6
-    page.locator("#filters input[name=negatives][value=empty]").uncheck(force=True)
+    page.locator("#filters input[name=negatives][value=empty]").dispatch_event("click")
     assert page.locator("#filters output").inner_text() == "3 of 6 cells"
     for marks in ("#table tbody tr", "#curves .point", "#tradeoff-chart .point", "#heatmap button"):
         assert page.locator(marks).count() == 3, marks
     lines = page.locator(".plates label").first.locator(".line")
     assert lines.count() == 1
-    page.locator("#filters input[name=negatives][value=own]").uncheck(force=True)
+    page.locator("#filters input[name=negatives][value=own]").dispatch_event("click")
     assert lines.count() == 0
     for section in ("#curves", "#tradeoff-chart", "#texts-grid"):
         assert "No cell is shown" in page.locator(section).inner_text(), section
@@ -148,16 +148,16 @@ def test_texts_fall_back_to_cells_that_the_filters_show(show: Open) -> None:
     page.locator("#curves .point").last.click()
     assert names.all_inner_texts() == ["negatives own, scale 1 unguided", "negatives own, scale 3"]
     own = page.locator("#filters input[name=negatives][value=own]")
-    own.uncheck(force=True)
+    own.dispatch_event("click")
     page.wait_for_selector("#texts-grid:not([aria-busy])", state="attached")
     assert [name.split()[1] for name in names.all_inner_texts()] == ["empty,"] * 3
     assert chosen.inner_text().startswith("Cells: 3 chosen")
     chosen.click()
     assert page.locator("#texts-picker input:checked").count() == 3
-    own.check(force=True)
+    own.dispatch_event("click")
     assert chosen.inner_text().startswith("Cells: 2 chosen")
     for _ in range(2):
-        page.locator("#texts-picker input:checked").first.uncheck(force=True)
+        page.locator("#texts-picker input:checked").first.dispatch_event("click")
     assert "No cell is chosen" in page.locator("#texts-grid").inner_text()
 
 
@@ -198,7 +198,7 @@ def test_a_first_tap_shows_the_numbers_and_a_second_the_texts(selector: str, sho
 
 def test_the_difference_map_is_coloured_by_what_is_better(show: Open) -> None:
     page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own"), price=2))
-    page.locator("input[name=map-show][value=change]").check(force=True)
+    page.locator("input[name=map-show][value=change]").dispatch_event("click")
 
     def colour(metric: str) -> tuple[str, str]:
         page.locator("#map-controls select").first.select_option(metric)
@@ -217,14 +217,14 @@ def test_the_difference_map_is_coloured_by_what_is_better(show: Open) -> None:
 
 def test_metrics_axes_and_sizes_can_be_chosen(show: Open) -> None:
     page = show(results({1: 0, 2: 0.3}, negatives=("empty", "own")))
-    page.locator("input[name=curves-metric][value=perplexity]").check(force=True)
+    page.locator("input[name=curves-metric][value=perplexity]").dispatch_event("click")
     assert "perplexity" in page.locator("#curves-caption").inner_text()
     page.locator("#tradeoff-controls select").nth(0).select_option("distinct_1")
     page.locator("#tradeoff-controls select").nth(2).select_option("length")
     assert "distinct_1 against perplexity" in page.locator("#tradeoff-caption").inner_text()
     page.locator("#tradeoff-controls select").nth(1).select_option("distinct_1")
     assert "two different metrics" in page.locator("#tradeoff-chart").inner_text()
-    page.locator("input[name=map-show][value=change]").check(force=True)
+    page.locator("input[name=map-show][value=change]").dispatch_event("click")
     assert page.locator("#heatmap button").first.inner_text() == "0"
     page.locator("#curves-table summary").click()
     assert page.locator("#curves-table tbody tr").count() == 4
@@ -497,7 +497,7 @@ def test_a_phone_shows_all_columns_of_a_map_and_breaks_names_at_underscores(show
     frame["forward_tokens"] = frame["length"]
     page = show(frame, **PHONE)
     for value in ("mean", "change"):
-        page.locator(f"input[name=map-show][value={value}]").check(force=True)
+        page.locator(f"input[name=map-show][value={value}]").dispatch_event("click")
         box = "document.querySelector('#heatmap .box')"
         assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), value
         assert page.locator("#heatmap .heat").evaluate_all(
