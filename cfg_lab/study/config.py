@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import ConfigIndexError, ConfigTypeError, OmegaConfBaseException
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, reason_of
 from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
 from cfg_lab.study.arguments import check_arguments
 
@@ -153,7 +153,7 @@ def _plain(config: DictConfig, key: str) -> Any:
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} has no value yet; set {error.full_key}=…") from error
     except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{error.full_key or 'the config'}: {reason_of(error)}") from error
 
 
 def check_option(config: Mapping[str, Any], group: str) -> None:
@@ -201,7 +201,7 @@ def build(config: DictConfig, key: str) -> Any:
                 raise
         if isinstance(cause, InputError):
             raise cause from error
-        raise InputError(f"{key}: {str(cause or error).splitlines()[0]}") from error
+        raise InputError(f"{key}: {reason_of(cause or error)}") from error
     check_arguments(key, node)
     return built
 

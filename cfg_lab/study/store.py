@@ -33,7 +33,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfg_lab.errors import InputError, StoreError
+from cfg_lab.errors import InputError, StoreError, reason_of
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, HIDDEN, OLD_NAMES, SCORE_SCHEMA
 from cfg_lab.study.costs import COST_FIELDS
 
@@ -276,7 +276,7 @@ def _identity_version(settings: Mapping[str, Any]) -> str:
 
 def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"{path} is damaged or cut short ({str(error).splitlines()[0]}). Nothing else is lost: "
+        f"{path} is damaged or cut short ({reason_of(error)}). Nothing else is lost: "
         "delete this file and run the same command again, which makes anew only what it held"
     )
 
