@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -30,7 +29,6 @@ from cfg_lab.models import load as loading
 from tests.tiny_architectures import build
 
 TABLE = Path(loading.__file__).parent / "ARCHITECTURES.md"
-SECONDS = 2.0  # longest time for building a tiny model
 ROUNDING = 5e-3  # nats, at scale 3
 
 _ENCODERS = {  # also used as decoders
@@ -128,15 +126,12 @@ def outcome(name: str) -> Outcome:
         return Outcome("refused", "", "not a language model that reads only text")
     except Exception as error:  # transformers' own default config is not valid
         return Outcome("not built", "", _first_line(error))
-    began = time.process_time()
     try:
         module = build(name)
         own_log_probs(module, (3,), (7, 8, 9), [])
     except Exception as error:
         return Outcome("not built", "", _first_line(error))
     class_name = type(module).__name__
-    if time.process_time() - began > SECONDS:
-        return Outcome("not built", class_name, f"takes longer than {SECONDS:g} s")
     model = from_transformers(module)
     try:
         check_decoding(model)
