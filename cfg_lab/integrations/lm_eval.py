@@ -11,39 +11,40 @@ In Python, `lm_eval.simple_evaluate(model=CfgLabModel("smollm2"), tasks=["hellas
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import Any, Literal, cast, get_args
 
-from tqdm import tqdm
-
-from cfg_lab.decoding.continuation_scores import ContinuationScore
-from cfg_lab.decoding.decoder import Decoder
-from cfg_lab.decoding.request import Request
 from cfg_lab.errors import InputError
-from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
-from cfg_lab.models import LanguageModel, load_model
-from cfg_lab.negatives import NamedNegative, Negative
 from cfg_lab.study.console import errors_in_a_sentence
-from cfg_lab.study.pairs import Pair, check_raw, negative_branches, raw_log_likelihood, requests_of_pairs
-from cfg_lab.study.stop_strings import stops_of
 
 if find_spec("lm_eval") is None:
     with errors_in_a_sentence() if __name__ == "__main__" else nullcontext():
         raise InputError("the package lm-eval is missing; install it with: pip install 'cfg-lab[lm_eval]'")
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
 
 from lm_eval import utils
 from lm_eval.api import registry
 from lm_eval.api.model import CacheHook
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm import tqdm
 
+from cfg_lab.decoding.continuation_scores import ContinuationScore
+from cfg_lab.decoding.decoder import Decoder
+from cfg_lab.decoding.request import Request
+from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
 from cfg_lab.integrations.generation_arguments import GenerationArguments
 from cfg_lab.integrations.model_arguments import model_arguments
 from cfg_lab.integrations.text_to_tokens import TokenizingModel, check_whole
+from cfg_lab.models import LanguageModel, load_model
+from cfg_lab.negatives import NamedNegative, Negative
+from cfg_lab.study.pairs import Pair, check_raw, negative_branches, raw_log_likelihood, requests_of_pairs
+from cfg_lab.study.stop_strings import stops_of
 
 Score = Literal["normalised", "raw"]
 
@@ -172,6 +173,7 @@ class CfgLabModel(TokenizingModel):
             for strings, *tokens in requests
         ]
         guided = requests_of_pairs(self.model, self.negatives, pairs)
+        guided = [self._with_needed_branches(*both) for both in zip(guided, pairs, strict=True)]
         answers: list[tuple[float, bool]] = []
         for (strings, _, _), request, score in zip(
             requests, guided, self._scores(guided, pairs, [self.guidance]), strict=True
@@ -183,6 +185,11 @@ class CfgLabModel(TokenizingModel):
             if strings is not None:
                 self.cache_hook.add_partial("loglikelihood", strings, answers[-1])
         return answers
+
+    def _with_needed_branches(self, request: Request, pair: Pair) -> Request:
+        """The request without negatives, if guidance is off at every token of the continuation."""
+        planned = replace(request, guidance=self.guidance, max_new_tokens=len(pair.continuation))
+        return replace(planned, negatives=planned.branches)
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of each text in nats, without a context.
@@ -212,6 +219,9 @@ class CfgLabModel(TokenizingModel):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Decode a text for each request, up to its first stop string.
+
+        `max_gen_toks` is the largest number of new tokens. In `HFLM` an encoder-decoder model can exceed it by
+        the number of tokens of its source.
 
         Raises:
             InputError: an argument of the generation is unknown or wrong, see `GenerationArguments`.

@@ -2,9 +2,9 @@
 
     pretrained=smollm2,guidance=cfg,scale=1.5,negatives=last_token,score=raw
 
-- `pretrained` is an option of conf/model, a hub id, or a folder. Its keys are `model.dtype=float32` and so on.
-- `guidance` and `negatives` are options of these config groups. Their keys are `negatives.suffix=No` and so on.
-  `guidance/schedule=decay` chooses an option within an option.
+- `pretrained` is an option of conf/model, a hub id, or a folder. `model.dtype=float32` sets a key of it.
+- `guidance` and `negatives` are options of these config groups. `negatives.suffix=No` sets a key of an option,
+  and `guidance/schedule=decay` chooses an option within an option.
 - `scale` is short for `guidance.scale`.
 - All other arguments are those of `CfgLabModel`.
 
