@@ -17,7 +17,7 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
 
 from cfg_lab import load_model
 from cfg_lab.decoding.sampling import Greedy, Sampling
@@ -28,7 +28,9 @@ from cfg_lab.integrations.generation_arguments import GenerationArguments
 from cfg_lab.integrations.lm_eval import CfgLabModel
 from cfg_lab.integrations.model_arguments import model_arguments
 from cfg_lab.models import LanguageModel, from_transformers
+from cfg_lab.models.packaged import packaged_model
 from cfg_lab.negatives import (
+    ModelNegative,
     NamedNegative,
     Negative,
     NoNegative,
@@ -313,6 +315,30 @@ def test_guided_scores_equal_brute_force(
         assert flag is greedy
 
 
+def test_a_negative_of_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [from_transformers(make_model("rotary", seed), make_tokenizer()) for seed in (0, 1)]
+    negatives = ModelNegative(models={"amateur": lambda: models[1]}, weights={"amateur": 1.0})
+    compared: list[LanguageModel] = []
+
+    def vocabulary(model: LanguageModel) -> dict[str, int]:
+        compared.append(model)
+        return model.tokenizer.get_vocab()
+
+    monkeypatch.setattr(LanguageModel, "vocabulary", property(vocabulary))
+    lab = CfgLabModel(models[0], ClassifierFreeGuidance(scale=2), negatives)
+    answers = log_likelihoods(lab, [(context, " sat") for context in ("The cat", "A dog", "A boy")])
+    assert len(compared) == 2  # the vocabularies are compared once
+    ids: Any = make_tokenizer()
+    for context, (answer, _) in zip(("The cat", "A dog", "A boy"), answers, strict=True):
+        total = 0.0
+        for step, token in enumerate(tokens := ids.encode(" sat")):
+            positive, negative = (
+                reference.log_probs(model.module, [*ids.encode(context), *tokens[:step]]) for model in models
+            )
+            total += float((negative + 2 * (positive - negative)).log_softmax(-1)[token])
+        assert answer == pytest.approx(total, abs=1e-3)
+
+
 def test_the_raw_score_of_one_negative_is_the_papers(rotary: LanguageModel) -> None:
     lab = CfgLabModel(rotary)
     pairs = [lab.pair("The cat", " sat"), lab.pair("A dog", " ran away")]
@@ -470,6 +496,9 @@ def test_a_task_with_a_chat_template_has_the_results_of_lm_evals_own_model(tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"model": 3}, "model must be a name, or a model from .*, got a value of type int"),
+        ({"guidance": 2}, "guidance must be a rule, .*, got 2"),
+        ({"negatives": "empty"}, "negatives must be an object, .*, got 'empty'"),
         ({"score": "log"}, "score must be one of normalised, raw, got 'log'"),
         (
             {"score": "raw", "guidance": UnionGuidance()},
@@ -487,7 +516,7 @@ def test_a_task_with_a_chat_template_has_the_results_of_lm_evals_own_model(tmp_p
 )
 def test_wrong_arguments_are_refused(rotary: LanguageModel, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        CfgLabModel(rotary, **arguments)
+        CfgLabModel(**{"model": rotary, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -661,3 +690,78 @@ def test_without_lm_eval_one_sentence_says_how_to_install_it() -> None:
     assert result.stderr == (
         "error: the package lm-eval is missing; install it with: pip install 'cfg-lab[lm_eval]'\n"
     )
+
+
+# SmolLM2 on real items
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> LanguageModel:
+    return load_model("smollm2")
+
+
+@pytest.fixture(scope="module")
+def harness(smollm2: LanguageModel) -> HFLM:
+    """lm-eval's own model with the same weights, loaded by transformers."""
+    module = AutoModelForCausalLM.from_pretrained(packaged_model("smollm2"), dtype=torch.float32)
+    return HFLM(pretrained=module, tokenizer=smollm2.tokenizer, batch_size=8)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "limit"), [("hellaswag", 12), ("boolq", 12), ("piqa", 12), ("truthfulqa_mc1", 4)]
+)
+def test_real_items_have_the_answers_of_lm_evals_own_model(
+    smollm2: LanguageModel, harness: HFLM, name: str, limit: int
+) -> None:
+    load: Any = pytest.importorskip("cfg_lab.tasks.load")
+    lab = CfgLabModel(smollm2, OFF)
+    expected, results = (
+        lm_eval.evaluate(model, {name: load._packaged_task(name)}, limit=limit, bootstrap_iters=0)
+        for model in (harness, lab)
+    )
+    assert results["results"] == expected["results"]
+    for ours, theirs in zip(results["samples"][name], expected["samples"][name], strict=True):
+        assert_close(ours["filtered_resps"], theirs["filtered_resps"])
+
+
+@pytest.mark.real
+def test_real_texts_have_the_likelihoods_and_the_ends_of_lm_evals_own_model(
+    smollm2: LanguageModel, harness: HFLM
+) -> None:
+    text = "The tower stands by the river. It was built of stone, and its bells can be heard far away. "
+    lab = CfgLabModel(smollm2, OFF, max_length=32)
+    rolling = requests("loglikelihood_rolling", [(text,), (text * 4,)])
+    asked = requests(
+        "generate_until",
+        [
+            ("Question: What is the capital of France?\nAnswer:", {"until": ["\n", "."], "max_gen_toks": 12}),
+            (text * 3 + "In the morning", {"until": ["."], "max_gen_toks": 12}),
+        ],
+    )
+    try:
+        harness._max_length = 32
+        expected = harness.loglikelihood_rolling(rolling)
+        assert lab.loglikelihood_rolling(rolling) == pytest.approx(expected, abs=1e-3, rel=1e-5)
+        assert lab.generate_until(asked) == harness.generate_until(asked)
+    finally:
+        harness._max_length = None
+
+
+@pytest.mark.real
+def test_real_guided_answers_equal_the_formula(smollm2: LanguageModel, harness: HFLM) -> None:
+    context, scale = "Question: How do you open a jar?\nAnswer:", 1.5
+    lab = CfgLabModel(smollm2, ClassifierFreeGuidance(scale=scale), LAST_TOKEN)
+    raw = CfgLabModel(smollm2, ClassifierFreeGuidance(scale=scale), LAST_TOKEN, score="raw")
+    for answer in (" Turn the lid.", " Paint it blue."):
+        ids, tokens = harness._encode_pair(context, answer)
+        log_probs = [
+            harness._model_call(torch.tensor([[*branch, *tokens[:-1]]]))[0, -len(tokens) :].log_softmax(-1)
+            for branch in (ids, ids[-1:])
+        ]
+        combined = log_probs[1] + scale * (log_probs[0] - log_probs[1])
+        rows = torch.arange(len(tokens))
+        for model, expected in ((lab, combined.log_softmax(-1)), (raw, combined)):
+            ((result, flag),) = log_likelihoods(model, [(context, answer)])
+            assert result == pytest.approx(float(expected[rows, tokens].sum()), abs=1e-3)
+            assert flag is bool((combined.argmax(-1) == torch.tensor(tokens)).all())

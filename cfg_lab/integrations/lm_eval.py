@@ -38,9 +38,10 @@ from cfg_lab.decoding.continuation_scores import ContinuationScore
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Request
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
+from cfg_lab.integrations.checks import check_objects, check_whole, claim_cache
 from cfg_lab.integrations.generation_arguments import GenerationArguments
 from cfg_lab.integrations.model_arguments import model_arguments
-from cfg_lab.integrations.text_to_tokens import TokenizingModel, check_whole
+from cfg_lab.integrations.text_to_tokens import TokenizingModel
 from cfg_lab.models import LanguageModel, load_model
 from cfg_lab.negatives import NamedNegative, Negative
 from cfg_lab.study.pairs import Pair, check_raw, negative_branches, raw_log_likelihood, requests_of_pairs
@@ -51,14 +52,13 @@ Score = Literal["normalised", "raw"]
 Tokens = tuple[tuple[str, str] | None, list[int], list[int]]
 """The strings of a context and a continuation, then the token ids of each."""
 
-_CACHE_KEY = "cfg_lab settings"
-
 
 class CfgLabModel(TokenizingModel):
     """A language model under guidance, as lm-eval's tasks use it.
 
     Contexts are tokenised, truncated and split from continuations as by lm-eval's own class for transformers
-    models, `HFLM`. At scale 1 all results equal those of `HFLM`.
+    models, `HFLM`. At scale 1 all results equal those of `HFLM`. Contexts are plain texts, also for chat
+    models, unless lm-eval is told to apply the chat template.
 
     The negative contexts are described in `cfg_lab.study.pairs.requests_of_pairs`. A negative that needs more
     than the prompt, such as `own`, is refused.
@@ -103,6 +103,7 @@ class CfgLabModel(TokenizingModel):
         max_batch_size: int | None = None,
     ) -> None:
         model = load_model(model) if isinstance(model, str) else model
+        check_objects(model, guidance, negatives)
         super().__init__(model, max_length, add_bos_token, prefix_token_id)
         self.guidance: Guidance = ClassifierFreeGuidance() if guidance is None else guidance
         self.negatives = NamedNegative(variant="last_token") if negatives is None else negatives
@@ -220,8 +221,8 @@ class CfgLabModel(TokenizingModel):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Decode a text for each request, up to its first stop string.
 
-        `max_gen_toks` is the largest number of new tokens. In `HFLM` an encoder-decoder model can exceed it by
-        the number of tokens of its source.
+        `max_gen_toks` is the largest number of new tokens. In `HFLM` an encoder-decoder model can exceed it
+        by the number of tokens of its source.
 
         Raises:
             InputError: an argument of the generation is unknown or wrong, see `GenerationArguments`.
@@ -280,24 +281,9 @@ class CfgLabModel(TokenizingModel):
         }
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Use a cache of answers (`use_cache`).
-
-        lm-eval looks answers up by their texts alone. So a cache belongs to one model with one guidance.
-
-        Raises:
-            InputError: the cache holds answers of another model or another guidance.
-        """
-        cache: Any = cache_hook.dbdict
-        settings = self.get_model_info()
-        if cache is not None:
-            stored = cache.get(_CACHE_KEY)
-            if stored != settings and len(cache):
-                changed = [name for name, value in settings.items() if (stored or {}).get(name) != value]
-                raise InputError(
-                    "use_cache names a cache with answers of another model or guidance (it differs in "
-                    f"{', '.join(changed)}); name another file"
-                )
-            cache[_CACHE_KEY] = settings
+        """Use a cache of answers (`use_cache`), see `claim_cache`."""
+        if cache_hook.dbdict is not None:
+            claim_cache(cache_hook.dbdict, self.get_model_info())
         super().set_cache_hook(cache_hook)
 
 

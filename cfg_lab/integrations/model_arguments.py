@@ -3,8 +3,8 @@
     pretrained=smollm2,guidance=cfg,scale=1.5,negatives=last_token,score=raw
 
 - `pretrained` is an option of conf/model, a hub id, or a folder. `model.dtype=float32` sets a key of it.
-- `guidance` and `negatives` are options of these config groups. `negatives.suffix=No` sets a key of an option,
-  and `guidance/schedule=decay` chooses an option within an option.
+- `guidance` and `negatives` are options of these config groups. `negatives.suffix=No` sets a key of an
+  option, and `guidance/schedule=decay` chooses an option within an option.
 - `scale` is short for `guidance.scale`.
 - All other arguments are those of `CfgLabModel`.
 

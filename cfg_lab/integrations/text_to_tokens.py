@@ -10,6 +10,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, resolve_max_length
 
 from cfg_lab.errors import InputError
+from cfg_lab.integrations.checks import check_whole
 from cfg_lab.models import LanguageModel
 from cfg_lab.study.pairs import Pair, PromptContext
 
@@ -174,12 +175,6 @@ class TokenizingModel(TemplateLM):
         if list(ids) == [self.prefix_token_id]:
             return ""
         return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-
-
-def check_whole(name: str, value: Any, low: int, high: int = 2**63 - 1) -> None:
-    """Raise InputError if an argument is not a whole number in a range."""
-    if type(value) is not int or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
 
 
 def _last_of_user(messages: Messages) -> int:

@@ -78,10 +78,14 @@ def negative_branches(
 
 @dataclass(frozen=True)
 class _ContextEncoder:
-    """The prompt encoder of one context: its prompts get the token ids that they have in this context."""
+    """The prompt encoder of one context: its prompts get the token ids that they have in this context.
+
+    The encoders of one model are equal. So `ModelNegative` compares the vocabulary of a model, which can take
+    seconds, only once for all contexts.
+    """
 
     model: LanguageModel
-    context: PromptContext
+    context: PromptContext = field(compare=False)
 
     @property
     def name(self) -> str:
