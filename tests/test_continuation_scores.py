@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,8 +36,10 @@ def configured() -> Iterator[Rule]:
     """Every rule of conf/guidance, and classifier-free guidance with every option of every part."""
     choices: list[tuple[str, list[str]]] = [(rule, []) for rule in option_names("guidance")]
     for part in PARTS:
-        for option in option_names(f"guidance/{part}"):
-            choices.append(("cfg", [f"{part}=[{option}]" if part == "modifiers" else f"{part}={option}"]))
+        options = option_names(f"guidance/{part}")
+        choices += [
+            ("cfg", [f"{part}=[{name}]" if part == "modifiers" else f"{part}={name}"]) for name in options
+        ]
     with initialize_config_dir(str(CONFIG / "guidance"), version_base="1.3"):
         for rule, overrides in choices:
             yield instantiate(compose(rule, overrides=overrides), _convert_="all")
@@ -278,18 +279,19 @@ def test_a_grid_of_scales_equals_float64(spread: float) -> None:
     generator = torch.Generator().manual_seed(0)
     table = spread * torch.randn(60, 500, generator=generator)
     table[:, 450:] = -torch.inf  # a padded vocabulary
-    tokens = tuple(range(10, 40))
-    request = Request(positive=(1,), negatives=(Branch((2,)), Branch((3,), 0.5)))
     rules = [ClassifierFreeGuidance(scale=scale) for scale in SCALES]
-    (score,) = Decoder(Table(table)).score([request], [tokens], rules)
-    # Only the first token is predicted from different contexts; the table gives equal rows to the others.
+    # Only the first token is predicted from different contexts, so each continuation has one token.
+    triples = [(number, number + 20, number + 40) for number in range(20)]
+    requests = [Request(positive=(a,), negatives=(Branch((b,)), Branch((c,), 0.5))) for a, b, c in triples]
+    scores = Decoder(Table(table)).score(requests, [(10 * a,) for a, _, _ in triples], rules)
     possible = table[:, :450].double().log_softmax(-1)
-    positive, first, second = possible[1], possible[2], possible[3]
-    rest = sum(float(possible[a, b]) for a, b in pairwise(tokens))
-    for scale, nats in zip(SCALES, score.guided, strict=True):
-        combined = positive + (scale - 1) * ((positive - first) + 0.5 * (positive - second)) / 1.5
-        expected = float(combined.log_softmax(-1)[tokens[0]]) + rest
-        assert nats == pytest.approx(expected, abs=1e-4, rel=1e-6)
+    for (a, b, c), score in zip(triples, scores, strict=True):
+        positive, first, second = possible[a], possible[b], possible[c]
+        for scale, nats, greedy in zip(SCALES, score.guided, score.greedy, strict=True):
+            combined = positive + (scale - 1) * ((positive - first) + 0.5 * (positive - second)) / 1.5
+            expected = float(combined.log_softmax(-1)[10 * a])
+            assert nats == pytest.approx(expected, abs=1e-4, rel=1e-6)
+            assert greedy == (int(combined.argmax()) == 10 * a)
 
 
 def test_of_equally_likely_tokens_the_first_is_greedy() -> None:
