@@ -29,6 +29,13 @@ from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, NotAdaptive, log_
 _BLOCK_NUMBERS = 100_000
 """Number of float32 values in a block: the cache of a CPU core holds several such blocks."""
 
+_SMALLEST = -80.0
+"""Log-prob, relative to the likeliest token, from which on probabilities are rounded up to e**-80.
+
+That does not change float32 sums. Below -87 the results of `exp` are subnormal numbers, with which CPUs
+calculate up to 80 times as slowly.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuationScore:
@@ -172,7 +179,8 @@ class _Sums:
                 guided = torch.addcmul(positive, changes[normalise], strength, out=memory)
                 log_prob = guided.gather(1, chosen)
                 largest = self._compare(number, guided, chosen, log_prob)
-                log_prob = log_prob - largest - guided.sub_(largest).exp_().sum(1, keepdim=True).log_()
+                probs = guided.sub_(largest).clamp_(min=_SMALLEST).exp_()  # relative to the likeliest token
+                log_prob = log_prob - largest - probs.sum(1, keepdim=True).log_()
             else:
                 guided = positive
                 if self.request.negatives:

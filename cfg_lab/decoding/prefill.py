@@ -18,6 +18,14 @@ def max_forward_tokens(model: CausalModel) -> int:
     return 2048 if model.device.type == "cpu" else 16384
 
 
+def forward_overhead(model: CausalModel) -> int:
+    """About how many tokens more a forward could read in the time that it takes to begin one.
+
+    Each forward reads all weights, and starts all operations.
+    """
+    return 32 if model.device.type == "cpu" else 1024
+
+
 def prefill_contexts(
     model: CausalModel, contexts: Iterable[Context], beginning: Prefix | None = None
 ) -> dict[Context, Prefix]:

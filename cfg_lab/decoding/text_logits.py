@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import CausalModel, Context, context_after
-from cfg_lab.decoding.prefill import common_length, max_forward_tokens, prefill_contexts
+from cfg_lab.decoding.prefill import common_length, forward_overhead, max_forward_tokens, prefill_contexts
 from cfg_lab.decoding.request import NamedContext
 from cfg_lab.errors import InputError
 
@@ -93,9 +93,7 @@ def text_logits(
     for chunk in _chunks(rows, max_logits, _FORWARDS_PER_CHUNK * max_forward_tokens(models[None])):
         prefixes.prefill([rows[number] for number in chunk])
         distinct = list({row: None for number in chunk for row in rows[number]})
-        batches = [
-            _RowBatch(models[batch[0].model], batch, prefixes) for batch in _equal_lengths(models, distinct)
-        ]
+        batches = [_RowBatch(models[batch[0].model], batch, prefixes) for batch in _batches(models, distinct)]
         width = max(1, max_logits // len(distinct))  # tokens of one part
         for begin in range(0, max(len(row.tokens) for row in distinct), width):
             logits: dict[_Row, Tensor] = {}
@@ -189,11 +187,11 @@ class _Prefixes:
         return self._prefixes.get((row.model, row.context.without_last_token), Prefix())
 
 
-def _equal_lengths(models: Mapping[str | None, CausalModel], rows: list[_Row]) -> Iterator[list[_Row]]:
-    """Divide rows into batches: rows of one model whose contexts are equally long.
+def _batches(models: Mapping[str | None, CausalModel], rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Divide rows into batches: rows of one model with equally long contexts, by the length of their texts.
 
-    Each batch has at most as many tokens as the largest forward, padding included. A longer row is a batch of
-    its own.
+    A batch ends where the largest forward is full. It also ends where one more row would make the padding of
+    the batch cost more than another forward.
     """
     by_length: dict[tuple[str | None, int], list[_Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: len(row.tokens)):
@@ -203,7 +201,9 @@ def _equal_lengths(models: Mapping[str | None, CausalModel], rows: list[_Row]) -
         context = length if model.recurrent else 0
         batch: list[_Row] = []
         for row in alike:
-            if batch and (context + len(row.tokens)) * (len(batch) + 1) > max_forward_tokens(model):
+            padding = sum(len(row.tokens) - len(shorter.tokens) for shorter in batch)
+            tokens = (context + len(row.tokens)) * (len(batch) + 1)
+            if batch and (tokens > max_forward_tokens(model) or padding > forward_overhead(model)):
                 yield batch
                 batch = []
             batch.append(row)
