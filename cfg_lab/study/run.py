@@ -14,7 +14,7 @@ from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.models import LanguageModel, peak_memory
 from cfg_lab.models.architectures import known_types
-from cfg_lab.study.cell import Cell, Study
+from cfg_lab.study.cell import Cell, StoredStudy, Study
 from cfg_lab.study.columns import CELL_COLUMNS, COMPLETION_COLUMNS, Decoded, row
 from cfg_lab.study.costs import DecodingCost, in_words
 from cfg_lab.study.plan import plan
@@ -73,13 +73,13 @@ def run_study(study: Study, console: Console) -> None:
     score_missing(study.store, study.metrics, console, {cell.id for cell in study.cells})
 
 
-def write_provenance(study: Study) -> None:
+def write_provenance(study: StoredStudy) -> None:
     """Write config.yaml and environment.json to the results folder."""
     for name, content in study.provenance.items():
         study.store.write_text(name, content)
 
 
-def summary_of(study: Study) -> pd.DataFrame:
+def summary_of(study: StoredStudy) -> pd.DataFrame:
     """Write summary.parquet for all cells of the results folder, and return the rows of the study's cells."""
     summary = summarise(study.store).set_index("cell")
     return summary.loc[[cell.id for cell in study.cells]].reset_index()
