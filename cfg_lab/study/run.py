@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -56,7 +56,7 @@ def run_study(study: Study, console: Console) -> None:
     for sentence in duplicates_in_words(plans.values()):
         console.print(sentence, highlight=False, soft_wrap=True)
     missing = _missing(study, plans)
-    _check_models(study, models, missing)
+    check_models(study, models, missing)
     study.store.check_writable()
     text_count = len({text.completion_id for texts in plans.values() for text in texts})
     if decoded_count := text_count - sum(map(len, missing.values())):
@@ -99,10 +99,16 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
     return missing
 
 
-def _check_models(
-    study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
+def check_models(
+    study: StoredStudy, models: Mapping[str, LanguageModel], missing: Mapping[str, Collection[Any]]
 ) -> None:
-    """Load the models of missing texts whose type is not known to run. They may be refused when loaded."""
+    """Load the models of missing texts whose type is not known to run. They may be refused when loaded.
+
+    Args:
+        study: the study.
+        models: the models by their keys.
+        missing: model key -> what is to be done with the model; it is not needed if that is empty.
+    """
     needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
     for cell in study.cells:
         if missing[cell.model_key]:

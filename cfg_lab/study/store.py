@@ -291,7 +291,11 @@ def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFra
     scores = store.scores()
     single = scores.reindex(joined["score_id"]).reset_index(drop=True)
     of_sets = scores.reindex(set_score_ids(joined)).reset_index(drop=True)
-    if not joined["choices"].map(lambda choices: pd.api.types.is_list_like(choices) and len(choices) > 0).any():
+    if (
+        not joined["choices"]
+        .map(lambda choices: pd.api.types.is_list_like(choices) and len(choices) > 0)
+        .any()
+    ):
         joined = joined.drop(columns="choices")  # only a benchmark has given answers
     return joined.drop(columns=list(HIDDEN)).join(single.combine_first(of_sets), rsuffix="_metric")
 

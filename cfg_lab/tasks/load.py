@@ -25,7 +25,9 @@ def check_lm_eval() -> None:
         InputError: it is not. The message says how to install it.
     """
     if find_spec("lm_eval") is None:
-        raise InputError("a benchmark's tasks are those of lm-eval; install it: pip install 'cfg_lab[lm_eval]'")
+        raise InputError(
+            "a benchmark's tasks are those of lm-eval; install it: pip install 'cfg_lab[lm_eval]'"
+        )
 
 
 def load_items(name: str, options: TaskOptions) -> list[Item]:
@@ -61,7 +63,9 @@ def _item(name: str, task: Any, number: int, record: Any) -> Item:
     else:
         answers = list(task.doc_to_choice(record))
         requests = requests[: len(answers)]  # acc_mutual_info adds requests without context
-        labels = _labels(task.doc_to_text(record) if task.multiple_input else task.doc_to_target(record), answers)
+        labels = _labels(
+            task.doc_to_text(record) if task.multiple_input else task.doc_to_target(record), answers
+        )
         right = [answer in labels for answer in range(len(answers))]
     contexts, continuations = zip(*(request.args[:2] for request in requests), strict=True)
     if not any(right):
@@ -78,7 +82,9 @@ def _item(name: str, task: Any, number: int, record: Any) -> Item:
 def _labels(target: Any, answers: list[str]) -> list[int]:
     """The numbers of the right answers. lm-eval's target is a number, an answer, or a list of these."""
     targets: list[Any] = target if isinstance(target, list) else [target]
-    return [answers.index(label) if isinstance(label, str) and label in answers else label for label in targets]
+    return [
+        answers.index(label) if isinstance(label, str) and label in answers else label for label in targets
+    ]
 
 
 def _packaged_task(name: str) -> Any:

@@ -79,7 +79,11 @@ class PackagedTask:
 def _read(path: Path) -> Any:
     """The content of a JSON file, or the list of records of a JSONL file."""
     text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n") if line] if path.suffix == ".jsonl" else json.loads(text)
+    return (
+        [json.loads(line) for line in text.split("\n") if line]
+        if path.suffix == ".jsonl"
+        else json.loads(text)
+    )
 
 
 PACKAGED = {
