@@ -62,9 +62,8 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
     )
     for task in dict.fromkeys(cell.task for cell in benchmark.cells):
         if task in PACKAGED:
-            console.print(
-                f"{task}: {PACKAGED[task].difference}", markup=False, highlight=False, soft_wrap=True
-            )
+            line = f"{task}: {PACKAGED[task].difference}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     run_benchmark(benchmark, console)
     return show_results(benchmark, _COLUMNS, tracker, console, page=configs[0].report)
 

@@ -28,11 +28,11 @@ _RULES: dict[str, tuple[str, Callable[[Choice], float]]] = {
 class MultipleChoice:
     """Whether the answer with the highest score is right, for several scores.
 
-    acc, acc_norm: as lm-eval's metrics of these names, on guided log-likelihoods, which are normalised at each
-    token. A task with a single answer, such as LAMBADA, counts an answer as chosen if each of its tokens is the
-    likeliest one; then all columns but acc and right_log_prob are NaN.
+    acc, acc_norm: lm-eval's metrics of these names, on guided log-likelihoods, which are normalised at each
+    token. An item with a single answer, as in LAMBADA, is right if each token of the answer is the likeliest
+    one; then all columns but acc and right_log_prob are NaN.
     acc_raw, acc_norm_raw: the same with the score of Sanchez et al. 2023 (arXiv:2306.17806), the sum over
-    tokens of scale * positive + (1 - scale) * negative, which is not normalised. NaN for rules other than plain
+    tokens of scale * positive + (1 - scale) * negative, which is not normalised. NaN for all rules but plain
     classifier-free guidance.
     acc_pmi: the answer with the highest pointwise mutual information with the question; this is the limit of
     acc_raw for a large scale. NaN without negatives.
@@ -127,7 +127,7 @@ def best(scores: Sequence[float]) -> int:
 
 
 def _majority_position(items: Sequence[Sequence[Choice]]) -> int | None:
-    """The position that is right most often; None if no item has it wrong because the task fixes it."""
+    """The position that is right most often; None if the task always writes the right answer there."""
     positions = range(max(map(len, items), default=0))
     counts = [sum(len(item) > position and item[position].right for item in items) for position in positions]
     if not counts:

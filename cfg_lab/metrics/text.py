@@ -19,7 +19,7 @@ class Choice:
         negative: log-prob under the negatives, the mean over branches with their shares of the weight; NaN if
             there are no negatives.
         guided: log-prob under the guided distribution, normalised at each token.
-        raw: scale * positive + (1 - scale) * negative, which is not a log-prob; NaN for rules other than plain
+        raw: scale * positive + (1 - scale) * negative, which is not a log-prob; NaN for all rules but plain
             classifier-free guidance.
         greedy: whether each of its tokens is the likeliest one under guidance.
     """

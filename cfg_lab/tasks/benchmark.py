@@ -76,9 +76,10 @@ def build_benchmark(
     cells = [
         cell for config, label in zip(configs, labels, strict=True) for cell in _cells(config, label, shared)
     ]
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
     return Benchmark(
         name=name,
-        cells=cells,
+        cells=sorted(cells, key=lambda cell: tasks.index(cell.task)),
         metrics=[MultipleChoice()],
         store=Store(root),
         command=command,

@@ -41,7 +41,7 @@ class TaskOptions:
     Attributes:
         limit: number of items, at least 1. They are spaced evenly over the task's data. None means all items.
         num_fewshot: number of answered examples before each question, at least 0. They are drawn from the
-            task's training split; if it has none, from the evaluated split.
+            task's training split.
         seed: seed of the draw of examples, at least 0.
 
     Raises:
@@ -60,7 +60,8 @@ class TaskOptions:
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
                 null = " or null" if name == "limit" else ""
                 raise InputError(
-                    f"{name} must be a whole number of at least {least} and at most 64 bits{null}, got {value!r}"
+                    f"{name} must be a whole number of at least {least} and at most 64 bits{null}, "
+                    f"got {value!r}"
                 )
 
     def numbers(self, size: int) -> list[int]:

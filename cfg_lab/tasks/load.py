@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -26,7 +26,8 @@ def check_lm_eval() -> None:
     """
     if find_spec("lm_eval") is None:
         raise InputError(
-            "a benchmark's tasks are those of lm-eval; install it: pip install 'cfg_lab[lm_eval]'"
+            "a benchmark's tasks are those of lm-eval, which is missing; install it with: "
+            "pip install 'cfg_lab[lm_eval]'"
         )
 
 
@@ -34,8 +35,8 @@ def load_items(name: str, options: TaskOptions) -> list[Item]:
     """The items of a task, with prompts and answers as lm-eval writes them.
 
     Args:
-        name: name of a packaged task (see `PACKAGED`), or of any other task of lm-eval. The data of the
-            others are fetched from the Hugging Face hub.
+        name: name of a packaged task (see `PACKAGED`), path of a YAML file that defines a task for lm-eval,
+            or name of any other task of lm-eval, whose data come from the Hugging Face hub.
         options: which items, and how many examples stand before each question.
 
     Raises:
@@ -44,7 +45,8 @@ def load_items(name: str, options: TaskOptions) -> list[Item]:
     """
     check_lm_eval()
     with _quiet_libraries():
-        task = _packaged_task(name) if name in PACKAGED else _hub_task(name)
+        load = _packaged_task if name in PACKAGED else _file_task if name.endswith(".yaml") else _hub_task
+        task = load(name)
         _check(name, task, options)
         task.set_config("num_fewshot", options.num_fewshot)
         task.set_fewshot_seed(options.seed)
@@ -63,9 +65,8 @@ def _item(name: str, task: Any, number: int, record: Any) -> Item:
     else:
         answers = list(task.doc_to_choice(record))
         requests = requests[: len(answers)]  # acc_mutual_info adds requests without context
-        labels = _labels(
-            task.doc_to_text(record) if task.multiple_input else task.doc_to_target(record), answers
-        )
+        target = task.doc_to_text(record) if task.multiple_input else task.doc_to_target(record)
+        labels = _labels(target, answers)
         right = [answer in labels for answer in range(len(answers))]
     contexts, continuations = zip(*(request.args[:2] for request in requests), strict=True)
     if not any(right):
@@ -81,10 +82,9 @@ def _item(name: str, task: Any, number: int, record: Any) -> Item:
 
 def _labels(target: Any, answers: list[str]) -> list[int]:
     """The numbers of the right answers. lm-eval's target is a number, an answer, or a list of these."""
-    targets: list[Any] = target if isinstance(target, list) else [target]
-    return [
-        answers.index(label) if isinstance(label, str) and label in answers else label for label in targets
-    ]
+    targets = cast("list[int | str]", target if isinstance(target, list) else [target])
+    numbers = {answer: number for number, answer in enumerate(answers)}
+    return [numbers.get(label, -1) if isinstance(label, str) else label for label in targets]
 
 
 def _packaged_task(name: str) -> Any:
@@ -108,6 +108,20 @@ def _packaged_task(name: str) -> Any:
         return manager.load([name])["tasks"][name]
 
 
+def _file_task(path: str) -> Any:
+    """A task that a YAML file defines."""
+    import lm_eval.tasks
+
+    if not Path(path).is_file():
+        raise InputError(f"tasks: there is no file {path!r}")
+    manager = lm_eval.tasks.TaskManager(include_path=str(Path(path).parent), include_defaults=False)
+    try:
+        (task,) = manager.load([path])["tasks"].values()
+    except Exception as error:  # the libraries raise many types
+        raise InputError(f"tasks: lm-eval cannot load {path!r}: {reason_of(error)}") from error
+    return task
+
+
 def _hub_task(name: str) -> Any:
     """A task as lm-eval defines it. Its data come from the hub, or from the cache of the datasets library."""
     import lm_eval.tasks
@@ -126,8 +140,8 @@ def _hub_task(name: str) -> Any:
         tasks = manager.load([name])["tasks"]
     except Exception as error:  # the libraries raise many types
         raise InputError(
-            f"tasks: {name!r} is not among the packaged tasks ({', '.join(PACKAGED)}), and its data could not "
-            f"be loaded from the hub: {reason_of(error)}"
+            f"tasks: {name!r} is not among the packaged tasks ({', '.join(PACKAGED)}), and its data could "
+            f"not be loaded from the hub: {reason_of(error)}"
         ) from error
     return tasks[name]
 
@@ -141,7 +155,8 @@ def _check(name: str, task: Any, options: TaskOptions) -> None:
         )
     if options.num_fewshot and task.get_config("num_fewshot") == 0:
         raise InputError(
-            f"num_fewshot is {options.num_fewshot}, but lm-eval defines {name!r} with 0 examples; set num_fewshot=0"
+            f"num_fewshot is {options.num_fewshot}, but lm-eval defines {name!r} with 0 examples; "
+            "set num_fewshot=0"
         )
     if options.num_fewshot and not task.has_training_docs():
         # lm-eval would take them from the evaluated split, and can show an item its own answer.
@@ -153,7 +168,7 @@ def _check(name: str, task: Any, options: TaskOptions) -> None:
 
 @contextmanager
 def _quiet_libraries() -> Generator[None]:
-    """Leave out the progress bars and notes of lm-eval and datasets, which would break the console's lines."""
+    """Leave out progress bars and notes of lm-eval and datasets, which would break the console's lines."""
     import datasets
 
     names = ("lm_eval", "datasets")

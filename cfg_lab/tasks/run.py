@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -132,7 +132,7 @@ def _score_group(
         for batch in _batches(items):
             for item, scores in _scores(decoder, model, batch, guidances, bar):
                 for number, (result, guidance) in enumerate(zip(item.results, guidances, strict=True)):
-                    decoded = _decoded(item, result, guidance, number, scores, decoder, model)
+                    decoded = _decoded(item, result, guidance, number, scores, decoder)
                     unwritten[result.completion_id] = row(COMPLETION_COLUMNS, decoded)
             bar.advance(0, note=f"{group[0].task}, {model.name}")
             if time.monotonic() - last_write_time > _SECONDS_BETWEEN_WRITES:
@@ -144,7 +144,10 @@ def _score_group(
 
 
 def _batches(items: Sequence[PlannedItem]) -> Iterator[list[PlannedItem]]:
-    """Batches of about _ANSWERS_PER_CALL answers. Items of similar length are in one batch, the longest first."""
+    """Batches of about _ANSWERS_PER_CALL answers.
+
+    Items of similar length are in one batch. The longest items come first.
+    """
     batch: list[PlannedItem] = []
     for item in sorted(items, key=lambda item: -len(item.requests[0].positive)):
         batch.append(item)
@@ -188,7 +191,6 @@ def _decoded(
     number: int,
     scores: Sequence[ContinuationScore],
     decoder: Decoder,
-    model: LanguageModel,
 ) -> Decoded:
     """What is stored of an item in one cell: the scores of all answers, and the answer with the highest one.
 
@@ -199,7 +201,6 @@ def _decoded(
         number: number of the rule in the scores.
         scores: one score per answer.
         decoder: has the models of the branches by name.
-        model: the model of the positive branch.
     """
     choices = tuple(
         Choice(
@@ -228,7 +229,7 @@ def _decoded(
         steps=steps,
         negative_steps=steps if request.branches else 0,
     )
-    models = tuple(decoder.models[name] if name else model for name, _ in request.contexts)
+    models = tuple(cast("LanguageModel", decoder.models[name]) for name, _ in request.contexts)
     return Decoded(
         planned=result, completion=completion, models=models, text=choices[chosen].text, choices=choices
     )

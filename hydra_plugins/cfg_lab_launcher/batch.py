@@ -86,7 +86,7 @@ class GridSweeper(BasicSweeper):
             if self.config.hydra.job.config_name != "sweep":
                 raise InputError(
                     f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} runs one job per "
-                    "cell, but a benchmark evaluates all guidance rules together; leave hydra/launcher unset, "
+                    "cell, but a benchmark evaluates all guidance rules together; leave hydra/launcher unset "
                     "and submit the whole command as one job"
                 )
             configs = compose(loader, self.config, jobs)
