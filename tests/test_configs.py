@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 import cfg_lab
 from cfg_lab import Prompt, Request, analysis
+from cfg_lab.commands import check_command_line
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
@@ -26,7 +27,6 @@ from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.results_folder import results_folder, study_name
-from cfg_lab.commands import check_command_line
 from tests.options import OFFLINE, REQUIRED
 from tests.texts import text
 

@@ -7,8 +7,8 @@ meant to improve. A price is a metric that guidance can make worse.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from cfg_lab import analysis
@@ -31,6 +31,7 @@ class Scope:
         prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
         texts, planned: how many texts exist and how many were planned, over all cells.
         comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
+        prompts_of_tasks: number of distinct prompts of each task of a benchmark.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +39,11 @@ class Scope:
     texts: int
     planned: int
     comparisons: int
+    prompts_of_tasks: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def of_task(self, task: str) -> Scope:
+        """Return the scope of the findings of one task."""
+        return replace(self, prompts=self.prompts_of_tasks.get(task, self.prompts))
 
     def label(self, cell: int) -> str:
         """Return the name of a cell in bold."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig
 
+from cfg_lab.analysis.frame import TASK
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import MultipleChoice
 from cfg_lab.study.build import build_shared, check_keys, check_shared_keys, config_file, settings_and_keys
@@ -17,7 +18,7 @@ from cfg_lab.study.config import check_option, plain_config
 from cfg_lab.study.provenance import command_line, environment_file
 from cfg_lab.study.results_folder import results_folder, study_name
 from cfg_lab.study.store import IDENTITY_VERSION, Store
-from cfg_lab.tasks.item import TaskOptions
+from cfg_lab.tasks.item import TaskOptions, task_label
 from cfg_lab.tasks.packaged import PACKAGED
 
 GROUPS = ("model", "negatives", "guidance")
@@ -116,8 +117,12 @@ def _cells(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any])
                 identity=json.dumps(
                     [IDENTITY_VERSION, "benchmark", *keys.values(), task, data, asdict(options)]
                 ),
-                settings={"task": task, **settings, **asdict(options)},
-                label={"task": task, **shown, **{key: label[key] for key in label if key != "tasks"}},
+                settings={TASK: task_label(task), **settings, **asdict(options)},
+                label={
+                    TASK: task_label(task),
+                    **shown,
+                    **{key: label[key] for key in label if key != "tasks"},
+                },
                 model_key=keys["model"],
                 **objects,
                 task=task,
@@ -134,6 +139,7 @@ def _task_names(value: Any) -> list[str]:
         raise InputError(
             f"tasks must be a list of names, such as 'tasks=[{','.join(PACKAGED)}]', got {value!r}"
         )
-    if repeated := {name for name in names if names.count(name) > 1}:
+    labels = list(map(task_label, names))
+    if repeated := {label for label in labels if labels.count(label) > 1}:
         raise InputError(f"tasks must name each task once, got {', '.join(sorted(repeated))} several times")
     return names

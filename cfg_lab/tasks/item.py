@@ -1,8 +1,9 @@
-"""The classes `Item` and `TaskOptions`."""
+"""The classes `Item` and `TaskOptions`, and the names of tasks in results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cfg_lab.errors import InputError
 
@@ -32,6 +33,11 @@ class Item:
     def prompt(self) -> str:
         """The context, or the different contexts joined by a line if each answer has its own."""
         return "\n———\n".join(dict.fromkeys(self.contexts))
+
+
+def task_label(name: str) -> str:
+    """The name of a task in results. Of the path of a YAML file, it is the name of the file alone."""
+    return Path(name).stem if name.endswith(".yaml") else name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from typing import Any, cast
 import yaml
 
 from cfg_lab.errors import InputError, reason_of
-from cfg_lab.tasks.item import Item, TaskOptions
+from cfg_lab.tasks.item import Item, TaskOptions, task_label
 from cfg_lab.tasks.packaged import PACKAGED
 
 
@@ -51,7 +52,8 @@ def load_items(name: str, options: TaskOptions) -> list[Item]:
         task.set_config("num_fewshot", options.num_fewshot)
         task.set_fewshot_seed(options.seed)
         records = task.eval_docs
-        return [_item(name, task, number, records[number]) for number in options.numbers(len(records))]
+        label = task_label(name)
+        return [_item(label, task, number, records[number]) for number in options.numbers(len(records))]
 
 
 def _item(name: str, task: Any, number: int, record: Any) -> Item:
@@ -124,11 +126,9 @@ def _file_task(path: str) -> Any:
 
 def _hub_task(name: str) -> Any:
     """A task as lm-eval defines it. Its data come from the hub, or from the cache of the datasets library."""
-    import lm_eval.tasks
-
-    manager = lm_eval.tasks.TaskManager()
+    manager = _all_tasks()
     if name not in manager.all_tasks:
-        matches = get_close_matches(name, manager.all_subtasks, 3)
+        matches = get_close_matches(name, cast("list[str]", manager.all_subtasks), 3)
         question = f" (did you mean {' or '.join(matches)}?)" if matches else ""
         raise InputError(
             f"tasks: there is no task {name!r}{question}; the packaged tasks are {', '.join(PACKAGED)}; "
@@ -144,6 +144,14 @@ def _hub_task(name: str) -> Any:
             f"not be loaded from the hub: {reason_of(error)}"
         ) from error
     return tasks[name]
+
+
+@cache
+def _all_tasks() -> Any:
+    """The index of all tasks of lm-eval, more than 10,000. Reading their YAML files takes seconds."""
+    import lm_eval.tasks
+
+    return lm_eval.tasks.TaskManager()
 
 
 def _check(name: str, task: Any, options: TaskOptions) -> None:

@@ -28,6 +28,7 @@ from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.run import check_models, write_provenance
 from cfg_lab.study.scoring import score_missing
 from cfg_lab.tasks.benchmark import Benchmark, BenchmarkCell
+from cfg_lab.tasks.item import task_label
 from cfg_lab.tasks.load import load_items
 from cfg_lab.tasks.plan import PlannedItem, groups_of, plan
 
@@ -134,7 +135,7 @@ def _score_group(
                 for number, (result, guidance) in enumerate(zip(item.results, guidances, strict=True)):
                     decoded = _decoded(item, result, guidance, number, scores, decoder)
                     unwritten[result.completion_id] = row(COMPLETION_COLUMNS, decoded)
-            bar.advance(0, note=f"{group[0].task}, {model.name}")
+            bar.advance(0, note=f"{task_label(group[0].task)}, {model.name}")
             if time.monotonic() - last_write_time > _SECONDS_BETWEEN_WRITES:
                 benchmark.store.add_completions(list(unwritten.values()))
                 unwritten, last_write_time = {}, time.monotonic()

@@ -175,12 +175,13 @@ def _sets_plain_value(override: Override, groups: Collection[str], config: DictC
 
 _MODULE = "hydra_plugins.cfg_lab_launcher.batch"
 _store = ConfigStore.instance().store
-_store(
-    group="hydra/launcher",
-    name="batch",
-    node={"_target_": f"{_MODULE}.BatchLauncher", "run": "cfg_lab.sweep.run_or_exit"},
-    provider="cfg_lab",
-)
+for _name, _command in (("batch", "sweep"), ("benchmark", "benchmark")):
+    _store(
+        group="hydra/launcher",
+        name=_name,
+        node={"_target_": f"{_MODULE}.BatchLauncher", "run": f"cfg_lab.{_command}.run_or_exit"},
+        provider="cfg_lab",
+    )
 _store(
     group="hydra/sweeper",
     name="grid",
