@@ -48,6 +48,7 @@ def build_study(
     first = configs[0]
     check_shared_keys(labels, SWEEP_KEYS)
     plain = plain_config(first)
+    plain.pop("limit", None)  # an option of the config group `size` sets it for benchmarks
     check_keys(plain, (*SWEEP_KEYS, *SETTING_GROUPS, *SINGLE_VALUES, "stop"))
     name = study_name(plain.get("name"))
     root = results_folder(plain.get("results_root"), name)

@@ -72,7 +72,7 @@ def build_benchmark(
     check_keys(first, (*_TASK_KEYS, *GROUPS, *SHARED_KEYS))
     name = study_name(first.get("name"))
     root = results_folder(first.get("results_root"), name)
-    command = command_line() if command is None else command
+    command = command_line("cfg_lab.benchmark") if command is None else command
     shared: dict[str, Any] = {}
     cells = [
         cell for config, label in zip(configs, labels, strict=True) for cell in _cells(config, label, shared)
