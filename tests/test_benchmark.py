@@ -272,6 +272,8 @@ def test_the_page_shows_items_and_no_tokens(grid: Path, tmp_path: Path) -> None:
     frame = results(grid)
     assert json.dumps(frame["prompt"][0])[1:-1] in page
     assert "to acc and acc_norm" in page
+    (majority,) = frame.groupby("cell")["majority"].mean().unique()
+    assert f"For comparison, majority is {majority:.3g}" in page
 
 
 def test_tasks_are_not_compared_with_each_other(tmp_path: Path, tiny_folder: Path, quiz: str) -> None:

@@ -57,6 +57,7 @@ class MultipleChoice:
                     bounds=SHARE,
                     role="aim" if name in ("acc", "acc_norm") else "other",
                     languages=ANY_LANGUAGE,
+                    reference="majority",
                 )
                 for name, (score, _) in _RULES.items()
             },

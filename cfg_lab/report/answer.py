@@ -120,7 +120,11 @@ def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | No
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
         *(
             f"<p>{text}</p>"
-            for text in (sentences.neighbours(finding, scope), sentences.spread(finding, scope))
+            for text in (
+                sentences.reference(finding),
+                sentences.neighbours(finding, scope),
+                sentences.spread(finding, scope),
+            )
             if text
         ),
     ]

@@ -19,6 +19,7 @@ import pandas as pd
 from cfg_lab import analysis
 from cfg_lab.analysis.frame import SCALE, TASK
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.report.axes import MISSING, Cells, row_dicts, value_text
 from cfg_lab.report.roles import Roles
 
@@ -132,6 +133,8 @@ class Finding:
         edge: "largest" if the best guided cell has the largest scale of all guided cells, "smallest" if it
             has the smallest scale, else "".
         guided: number of guided cells that are compared.
+        reference_mean: mean, in the best guided cell, of the column that the aim is compared with (see
+            `ColumnInfo.reference`); NaN if there is none.
         task: the task whose cells are compared; "" unless the study has several tasks.
     """
 
@@ -147,6 +150,7 @@ class Finding:
     unscored: tuple[int, ...]
     edge: str
     guided: int
+    reference_mean: float = math.nan
     task: str = ""
 
     @property
@@ -252,6 +256,12 @@ def _finding(
         if cost.metric == "gflop" and cost.baseline_mean > 0
     ]
     choices = len(changes) * len(roles.aims)
+    reference = column_info(metric).reference
+    references = [
+        float(row[reference])
+        for row in rows
+        if change and reference in row and index[str(row["cell"])] == change.cell
+    ]
     return Finding(
         metric=metric,
         best=best,
@@ -265,6 +275,7 @@ def _finding(
         unscored=tuple(sorted({index[str(row["cell"])] for row in rows} - {*means})),
         edge=_edge(cells, change.cell) if change else "",
         guided=len(changes),
+        reference_mean=next(iter(references), math.nan),
     )
 
 

@@ -13,6 +13,7 @@ from html import escape
 
 from cfg_lab import analysis
 from cfg_lab.analysis.stats.sign_flips import MAX_PROMPTS_FOR_ALL_SIGN_FLIPS, MIN_PROMPTS_FOR_SIGN_FLIPS
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.report.findings import SIGNIFICANCE_LEVEL, Change, Finding, Neighbour
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
@@ -295,6 +296,17 @@ def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
             )
         case "unknown":
             return _unknown(scope)
+
+
+def reference(finding: Finding) -> str:
+    """Give the number that an aim is compared with, such as the accuracy of a constant answer; "" if none."""
+    if not math.isfinite(finding.reference_mean):
+        return ""
+    name = column_info(finding.metric).reference
+    return (
+        f"For comparison, {escape(name)} is {three_digits(finding.reference_mean)}: "
+        f"{escape(column_info(name).meaning)}."
+    )
 
 
 def _not_detected(metric: str, scope: Scope) -> str:
