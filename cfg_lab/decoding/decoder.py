@@ -8,7 +8,7 @@ filled with waiting requests. `batch` says what happens at a step; `kv_buffer` h
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -165,10 +165,14 @@ class Decoder:
         """
         listed, texts = list(requests), [tuple(continuation) for continuation in continuations]
         for request, tokens in zip(listed, texts, strict=True):
-            # No model reads the last token of a continuation.
-            read, what = max(len(tokens) - 1, 0), f"a continuation of {len(tokens)} tokens"
-            self._check_lengths(request.contexts_with(request.negatives), read, what)
+            self.check_score(request, tokens)
         return score_continuations(self.models, listed, texts, list(guidances), on_item)
+
+    def check_score(self, request: Request, continuation: Sequence[int]) -> None:
+        """Raise InputError if a continuation does not fit the context length of a model; see `score`."""
+        # No model reads the last token of a continuation.
+        read, what = max(len(continuation) - 1, 0), f"a continuation of {len(continuation)} tokens"
+        self._check_lengths(request.contexts_with(request.negatives), read, what)
 
     def check(self, request: Request) -> None:
         """Raise InputError if a request does not fit the context length of a model or `max_rows`."""

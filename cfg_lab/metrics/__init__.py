@@ -18,6 +18,7 @@ from cfg_lab.metrics.leakage import Leakage
 from cfg_lab.metrics.length import Length
 from cfg_lab.metrics.mauve import Mauve
 from cfg_lab.metrics.metric import Metric, columns_of, needs_whole_cell, scorer_key
+from cfg_lab.metrics.multiple_choice import MultipleChoice
 from cfg_lab.metrics.perplexity import Perplexity
 from cfg_lab.metrics.readability import Readability
 from cfg_lab.metrics.relevance import Relevance
@@ -25,7 +26,7 @@ from cfg_lab.metrics.repetition import Repetition
 from cfg_lab.metrics.rouge import Rouge
 from cfg_lab.metrics.self_bleu import SelfBleu
 from cfg_lab.metrics.sentiment import Sentiment
-from cfg_lab.metrics.text import Text
+from cfg_lab.metrics.text import Choice, Text
 from cfg_lab.metrics.topic import Topic
 from cfg_lab.metrics.toxicity import Toxicity
 from cfg_lab.metrics.translation import Translation
@@ -33,6 +34,7 @@ from cfg_lab.metrics.vendi import Vendi
 
 __all__ = [
     "Answer",
+    "Choice",
     "Classifier",
     "ColumnInfo",
     "Cost",
@@ -46,6 +48,7 @@ __all__ = [
     "Length",
     "Mauve",
     "Metric",
+    "MultipleChoice",
     "Perplexity",
     "Readability",
     "Relevance",

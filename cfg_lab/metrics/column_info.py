@@ -41,6 +41,8 @@ class ColumnInfo:
             lowest rank is in the main comparison.
         languages: the languages of the texts that the column is for: "any", or a phrase such as "English".
             "" if that is not known.
+        reference: name of the column that a reader compares this column with, such as the accuracy of a
+            constant answer. "" if there is none.
 
     Raises:
         InputError: an argument does not have one of the values above.
@@ -52,6 +54,7 @@ class ColumnInfo:
     role: Role = "aim"
     rank: int = 0
     languages: str = ""
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in (*get_args(Direction), None):

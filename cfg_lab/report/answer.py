@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from cfg_lab import analysis
+from cfg_lab.analysis.frame import TASK
 from cfg_lab.report import sentences
 from cfg_lab.report.axes import Axis, value_text
 from cfg_lab.report.cards import meaning_html
@@ -34,14 +35,15 @@ def question(axes: Sequence[Axis], roles: Roles) -> str:
 
     An aim is a metric that guidance is meant to improve.
     """
-    settings = joined(escape(axis.name) for axis in axes)
+    varied = [escape(axis.name) for axis in axes if axis.key != TASK]  # tasks are not compared
+    settings = joined(varied)
     aims = joined(map(escape, roles.aims))
     if len(roles.aims) > AIMS_NAMED:
         aims = f"{len(roles.aims)} aims"
     price = ", and at what price" if roles.prices else ""
     if not settings:
         return f"How do these texts score on {aims}?" if aims else "What are these texts like?"
-    do = "does" if len(axes) == 1 else "do"
+    do = "does" if len(varied) == 1 else "do"
     return f"What {do} {settings} do to {aims}{price}?" if aims else f"What {do} {settings} change?"
 
 
@@ -63,13 +65,13 @@ def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]
 
 
 def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
-    """Return the answer as HTML: one <article> per aim of the study, and notes on how to read them.
+    """Return the answer as HTML: one <article> per finding, and notes on how to read them.
 
     An aim is a metric that guidance is meant to improve. Its article has sentences and a table of
     differences.
 
     Args:
-        results: one finding per aim.
+        results: one finding per aim, and per task if there are several.
         scope: size of the study.
         unscored: names of the metrics without any score.
         judged: names of the metrics whose accuracy the page reports.
@@ -78,7 +80,7 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
     aims_by_cell: dict[int, str] = {}  # best guided cell -> the aim whose article lists its prices
     for finding in results:
         earlier_aim = aims_by_cell.get(finding.change.cell) if finding.change else None
-        articles.append(_article(finding, scope, finding.metric in judged, earlier_aim))
+        articles.append(_article(finding, scope.of_task(finding.task), finding.metric in judged, earlier_aim))
         if finding.change:
             aims_by_cell.setdefault(finding.change.cell, finding.metric)
     if not results:
@@ -106,15 +108,23 @@ def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | No
             such aim.
     """
     name = escape(finding.metric)
+    heading = f"{escape(finding.task)}: {name}" if finding.task else name
+    anchor = escape(
+        f"finding-{finding.task}-{finding.metric}" if finding.task else f"finding-{finding.metric}"
+    )
     accuracy = " <a href='#metrics'>How accurate it is</a>" if judged else ""
     parts = [
-        f"<article class='finding' aria-labelledby='finding-{name}'>",
-        f"<h3 id='finding-{name}'>{name}</h3>",
+        f"<article class='finding' aria-labelledby='{anchor}'>",
+        f"<h3 id='{anchor}'>{heading}</h3>",
         f"<p class='meaning'>{meaning_html(finding.metric)}.{accuracy}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
         *(
             f"<p>{text}</p>"
-            for text in (sentences.neighbours(finding, scope), sentences.spread(finding, scope))
+            for text in (
+                sentences.reference(finding),
+                sentences.neighbours(finding, scope),
+                sentences.spread(finding, scope),
+            )
             if text
         ),
     ]

@@ -20,7 +20,7 @@ from cfg_lab.options import CONFIG, option_names
 from cfg_lab.report.answer import answer, design, question
 from cfg_lab.report.axes import Cells, cells_of, constant_settings, prompts_of, value_text
 from cfg_lab.report.cards import cards_html, meanings_html
-from cfg_lab.report.findings import compare_with_baselines, findings
+from cfg_lab.report.findings import compare_with_baselines, findings, tasks_of
 from cfg_lab.report.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
 from cfg_lab.report.record import Record, record_html
 from cfg_lab.report.roles import roles_of
@@ -67,6 +67,7 @@ def document(
         texts=len(results),
         planned=max(record.planned, len(results)),
         comparisons=sum(math.isfinite(change.p) for change in comparisons.primary),
+        prompts_of_tasks=_prompts_of_tasks(results),
     )
     payload = {
         "name": record.name,
@@ -104,6 +105,14 @@ def document(
             "script": script,
         },
     )
+
+
+def _prompts_of_tasks(results: pd.DataFrame) -> dict[str, int]:
+    """Return the number of distinct prompts of each task of a benchmark."""
+    return {
+        task: int(distinct_prompts(results[results["cell"].isin(cells)]).max()) + 1
+        for task, cells in tasks_of(results).items()
+    }
 
 
 def as_script_text(value: Any) -> str:

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from cfg_lab import analysis
-from cfg_lab.analysis.frame import SCALE
+from cfg_lab.analysis.frame import SCALE, TASK
 from cfg_lab.errors import InputError
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.report.axes import MISSING, Cells, row_dicts, value_text
 from cfg_lab.report.roles import Roles
 
@@ -115,7 +116,7 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How guidance changed one aim.
+    """How guidance changed one aim. In a benchmark of several tasks, each task has its own findings.
 
     Attributes:
         metric: name of the aim.
@@ -132,6 +133,9 @@ class Finding:
         edge: "largest" if the best guided cell has the largest scale of all guided cells, "smallest" if it
             has the smallest scale, else "".
         guided: number of guided cells that are compared.
+        reference_mean: mean, in the best guided cell, of the column that the aim is compared with (see
+            `ColumnInfo.reference`); NaN if there is none.
+        task: the task whose cells are compared; "" unless the study has several tasks.
     """
 
     metric: str
@@ -146,6 +150,8 @@ class Finding:
     unscored: tuple[int, ...]
     edge: str
     guided: int
+    reference_mean: float = math.nan
+    task: str = ""
 
     @property
     def guidance_is_best(self) -> bool:
@@ -189,9 +195,30 @@ def compare_with_baselines(
 def findings(
     results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, comparisons: Comparisons
 ) -> list[Finding]:
-    """Return one finding per aim. An aim is a metric that guidance is meant to improve."""
+    """Return one finding per task and aim. An aim is a metric that guidance is meant to improve.
+
+    Means of different tasks are never compared, because they are over different prompts.
+    """
     rows = row_dicts(summary)
-    return [_finding(metric, results, rows, cells, roles, comparisons) for metric in roles.aims]
+    all_findings: list[Finding] = []
+    for task, cells_of_task in tasks_of(results).items():
+        of_task = results[results["cell"].isin(cells_of_task)]
+        rows_of_task = [row for row in rows if str(row["cell"]) in cells_of_task]
+        all_findings += [
+            replace(_finding(metric, of_task, rows_of_task, cells, roles, comparisons), task=task)
+            for metric in roles.aims
+        ]
+    return all_findings
+
+
+def tasks_of(results: pd.DataFrame) -> dict[str, set[str]]:
+    """Return the ids of the cells of each task. If there are not several tasks, "" has all cells."""
+    if TASK not in results or results[TASK].nunique() < 2:
+        return {"": set(map(str, results["cell"]))}
+    return {
+        str(task): set(map(str, cells))
+        for task, cells in results.groupby(TASK, sort=False)["cell"].unique().items()
+    }
 
 
 def _finding(
@@ -202,11 +229,20 @@ def _finding(
     roles: Roles,
     comparisons: Comparisons,
 ) -> Finding:
-    """Return the finding of one aim; `rows` are the rows of the summary."""
+    """Return the finding of one aim in some cells.
+
+    Args:
+        metric: the aim.
+        results: the texts of these cells.
+        rows: their rows of the summary.
+        cells: all cells of the study.
+        roles: the metrics by their role.
+        comparisons: the comparisons of all cells.
+    """
     sign = 1 if analysis.better(metric) == "higher" else -1
     index = cells.index
     means = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
-    changes = [change for change in comparisons.of(metric) if math.isfinite(change.mean)]
+    changes = [change for change in comparisons.of(metric) if change.cell in means]
     baselines = {change.baseline for change in changes}
     # If means are equal, the baseline counts as the best: guidance that changes nothing has not won.
     best = max(means, key=lambda cell: (sign * means[cell], cell in baselines, -cell), default=None)
@@ -220,6 +256,12 @@ def _finding(
         if cost.metric == "gflop" and cost.baseline_mean > 0
     ]
     choices = len(changes) * len(roles.aims)
+    reference = column_info(metric).reference
+    references = [
+        float(row[reference])
+        for row in rows
+        if change and reference in row and index[str(row["cell"])] == change.cell
+    ]
     return Finding(
         metric=metric,
         best=best,
@@ -230,9 +272,10 @@ def _finding(
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
-        unscored=tuple(sorted({*range(len(cells.ids))} - {*means})),
+        unscored=tuple(sorted({index[str(row["cell"])] for row in rows} - {*means})),
         edge=_edge(cells, change.cell) if change else "",
         guided=len(changes),
+        reference_mean=next(iter(references), math.nan),
     )
 
 
@@ -267,7 +310,10 @@ def _neighbours(
         cells: all cells.
     """
     single_differences: dict[str, tuple[str, str]] = {}
+    means = {str(row["cell"]): row for row in rows}
     for cell, point in zip(cells.ids, cells.points, strict=True):
+        if cell not in means:  # a cell of another task
+            continue
         differences = [
             (axis, index)
             for axis, index, index_of_best in zip(cells.axes, point, cells.points[change.cell], strict=True)
@@ -280,7 +326,6 @@ def _neighbours(
         return ()
     best = cells.ids[change.cell]
     compared = results[results["cell"].isin([best, *single_differences])]
-    means = {str(row["cell"]): row for row in rows}
     changes = _changes(analysis.comparisons(compared, [change.metric], baseline=best), means, cells)
     neighbours: list[Neighbour] = []
     for other in changes:

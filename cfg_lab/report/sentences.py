@@ -7,12 +7,13 @@ meant to improve. A price is a metric that guidance can make worse.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from cfg_lab import analysis
 from cfg_lab.analysis.stats.sign_flips import MAX_PROMPTS_FOR_ALL_SIGN_FLIPS, MIN_PROMPTS_FOR_SIGN_FLIPS
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.report.findings import SIGNIFICANCE_LEVEL, Change, Finding, Neighbour
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
@@ -31,6 +32,7 @@ class Scope:
         prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
         texts, planned: how many texts exist and how many were planned, over all cells.
         comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
+        prompts_of_tasks: number of distinct prompts of each task of a benchmark.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +40,11 @@ class Scope:
     texts: int
     planned: int
     comparisons: int
+    prompts_of_tasks: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def of_task(self, task: str) -> Scope:
+        """Return the scope of the findings of one task."""
+        return replace(self, prompts=self.prompts_of_tasks.get(task, self.prompts))
 
     def label(self, cell: int) -> str:
         """Return the name of a cell in bold."""
@@ -289,6 +296,17 @@ def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
             )
         case "unknown":
             return _unknown(scope)
+
+
+def reference(finding: Finding) -> str:
+    """Give the number that an aim is compared with, such as the accuracy of a constant answer; "" if none."""
+    if not math.isfinite(finding.reference_mean):
+        return ""
+    name = column_info(finding.metric).reference
+    return (
+        f"For comparison, {escape(name)} is {three_digits(finding.reference_mean)}: "
+        f"{escape(column_info(name).meaning)}."
+    )
 
 
 def _not_detected(metric: str, scope: Scope) -> str:
