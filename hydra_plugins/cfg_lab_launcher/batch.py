@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
@@ -78,16 +79,21 @@ class GridSweeper(BasicSweeper):
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell. They come from the command line and from the default study.
+        """The overrides of each cell. They come from the command line and from the experiment's grid.
 
-        If the command line and the default study set the same key, the command line is used.
+        - If the command line and the grid set the same key, the command line is used.
+        - The scales of a grid suit its guidance rules only. If the command line chooses another rule, the
+          scales are those of the command line, or else the default scale of that rule.
+        - If the command line names no experiment, the grid is that of the default study. It is not used if
+          the command line sets a guidance rule or one of its values: `guidance.scale=2` makes one cell.
         """
         overrides = parser.parse_overrides(arguments)
-        # The scales of the default study suit its guidance rule only. If the command line chooses another
-        # rule, the scales are those of the command line, or else the default scale of that rule.
         given_keys = {override.key_or_group for override in overrides}
-        defaults = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
-        (jobs,) = self.split_arguments([*parser.parse_overrides(defaults), *overrides], max_batch_size=None)
+        given_groups = {re.split("[./]", key)[0] for key in given_keys}
+        grid = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
+        if "guidance" in given_groups and "experiment" not in given_groups:
+            grid = []
+        (jobs,) = self.split_arguments([*parser.parse_overrides(grid), *overrides], max_batch_size=None)
         return jobs
 
 
