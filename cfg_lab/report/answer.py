@@ -10,9 +10,11 @@ from cfg_lab import analysis
 from cfg_lab.report import sentences
 from cfg_lab.report.axes import Axis, value_text
 from cfg_lab.report.cards import meaning_html
-from cfg_lab.report.findings import Change, Finding, Verdict
+from cfg_lab.report.caveats import caveats
+from cfg_lab.report.change import Change, Verdict
+from cfg_lab.report.findings import Finding
 from cfg_lab.report.roles import Roles
-from cfg_lab.report.sentences import Scope
+from cfg_lab.report.scope import Scope
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 VERDICTS: dict[Verdict, str] = {
@@ -86,7 +88,7 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
             "<p class='lead'>None of the metrics has a direction that is better, so no cell is the best. The "
             "table below gives every mean with its interval.</p>"
         ]
-    notes = sentences.caveats(results, scope, unscored)
+    notes = caveats(results, scope, unscored)
     aside = f"<aside class='caveats' aria-label='How to read this'>{_list(notes)}</aside>" if notes else ""
     return "".join(articles) + aside
 
