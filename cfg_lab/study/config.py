@@ -31,7 +31,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """Check that every override can be read, and that none uses a config key that has been renamed.
 
     Args:
-        overrides: as on the command line, such as "guidance.scale=2" or "+experiment=rules".
+        overrides: as on the command line, such as "guidance.scale=2" or "experiment=rules".
 
     Raises:
         InputError: an override cannot be read, or its key has been renamed; the message names the new key.
@@ -82,6 +82,9 @@ def _composition_error(error: Exception) -> str:
         names = option_names(group) or re.findall(r"^\t(\S+)$", message, re.MULTILINE)  # of Hydra's groups
         sentence = f"{group} has no option {name!r}{nearest(name, names)}; the options are {', '.join(names)}"
         return f"{sentence}; model.name={name} takes a hub id or a folder" if group == "model" else sentence
+    if group := re.match(r"Multiple values for (\S+)\.", message):
+        name = group[1]
+        return f"+{name}=… is wrong, because every config has {name}; write {name}=… without the plus sign"
     cause = error.__cause__
     parent, key = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", ""))
     if isinstance(

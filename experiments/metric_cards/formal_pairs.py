@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cfg_lab.models.packaged import Package, fetch
+from cfg_lab.packages import Package, fetch
 
 DEEPSTEER = Package(
     requirement="deepsteer==0.2.0",

@@ -26,8 +26,8 @@ from cfg_lab.metrics import Metric, Text, columns_of
 from cfg_lab.metrics.cards import CARDS
 from cfg_lab.metrics.formality import formality_features
 from cfg_lab.metrics.language import language_of
-from cfg_lab.models.packaged import Package, fetch
 from cfg_lab.options import CONFIG
+from cfg_lab.packages import Package, fetch
 from experiments.metric_cards.formal_pairs import DEEPSTEER, ROTALABS, SAKLAS, Pairs, answers, sentences
 from experiments.sentiment_head.train import RATINGS, accuracy, ratings
 

@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from cfg_lab.metrics.sentiment import HEAD
 from cfg_lab.models import load_embedder
-from cfg_lab.models.packaged import Package, fetch
+from cfg_lab.packages import Package, fetch
 
 RATINGS = Package(
     requirement="vaderSentiment==0.5",
