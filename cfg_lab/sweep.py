@@ -39,6 +39,7 @@ from cfg_lab.study.console import (
 from cfg_lab.study.formats import count
 
 if TYPE_CHECKING:
+    from cfg_lab.report.study_analysis import StudyAnalysis
     from cfg_lab.study.cell import Study
     from cfg_lab.track import Tracker
 
@@ -157,11 +158,11 @@ def _introduce(study: Study, unit: str, console: Console) -> None:
 
 
 def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
-    """Write the summary and print its table. Log the results to the tracker, and print all paths.
+    """Write the summary and print its table and the conclusion. Log the results, and print all paths.
 
     If `page` is true, also write the page (report.html). Returns the rows of the summary.
     """
-    from cfg_lab.report.write import report
+    from cfg_lab.report.write import read_study, write_page
     from cfg_lab.study.run import summary_of
     from cfg_lab.study.scoring import main_columns
     from cfg_lab.track.mirror import mirror
@@ -170,7 +171,9 @@ def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> li
     labels = [cell.label for cell in study.cells]
     console.print(fitting_table(labels, rows, main_columns(study.metrics), console))
     root = study.store.root
-    path_of_page = report(root) if page else None
+    analysed = read_study(root)
+    _print_conclusion(analysed, len(rows), console)
+    path_of_page = write_page(analysed, root / "report.html") if page else None
     try:
         mirror(study.store, tracker, console, path_of_page)
     except TrackingError as error:
@@ -185,6 +188,14 @@ def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> li
     paths |= {tracker.name: runs} if runs else {}
     print_paths(console, paths | ({"page": path_of_page} if path_of_page else {}))
     return rows
+
+
+def _print_conclusion(analysed: StudyAnalysis, cells: int, console: Console) -> None:
+    """Print the first sentence of the page. It says if the folder has more cells than the `cells` shown."""
+    if analysed.conclusion:
+        more = len(analysed.cells.ids) > cells
+        scope = f"All {count(len(analysed.cells.ids), 'cell')} of this folder. " if more else ""
+        console.print(scope + analysed.conclusion, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

@@ -27,24 +27,35 @@ VERDICTS: dict[Verdict, str] = {
 }
 """Verdict of a comparison -> the words for it in the answer and in the figures."""
 
-AIMS_NAMED = 3  # the question names up to this many aims; of more it gives the number
 VALUES_NAMED = 4  # a setting with more values is described by their range or number
 
 
-def question(axes: Sequence[Axis], roles: Roles) -> str:
-    """Return the question of a study: what the settings that vary do to the study's aims.
+def question(axes: Sequence[Axis], roles: Roles, compared: bool) -> str:
+    """Return the question of a study in a few words: what guidance does to the first aim.
 
-    An aim is a metric that guidance is meant to improve.
+    An aim is a metric that guidance is meant to improve. `design` names all other metrics.
+
+    Args:
+        axes: the settings that differ between cells.
+        roles: the metrics by their role.
+        compared: whether cells are compared with decoding without guidance.
     """
-    settings = joined(escape(axis.name) for axis in axes)
-    aims = joined(map(escape, roles.aims))
-    if len(roles.aims) > AIMS_NAMED:
-        aims = f"{len(roles.aims)} aims"
-    price = ", and at what price" if roles.prices else ""
-    if not settings:
-        return f"How do these texts score on {aims}?" if aims else "What are these texts like?"
-    do = "does" if len(axes) == 1 else "do"
-    return f"What {do} {settings} do to {aims}{price}?" if aims else f"What {do} {settings} change?"
+    aim = escape(roles.aims[0]) if roles.aims else ""
+    if not axes:
+        return f"How do these texts score on {aim}?" if aim else "What are these texts like?"
+    if not aim or not compared:
+        settings, do = joined(escape(axis.name) for axis in axes), "does" if len(axes) == 1 else "do"
+        return f"What {do} {settings} do to {aim}?" if aim else f"What {do} {settings} change?"
+    effect = "raise" if analysis.better(roles.aims[0]) == "higher" else "lower"
+    return f"Does guidance {effect} {aim}{', and at what price' if roles.prices else ''}?"
+
+
+def conclusion_html(conclusion: str) -> str:
+    """Return the conclusion as an HTML paragraph with its verdict in bold; "" if there is no conclusion."""
+    verdict, colon, rest = conclusion.partition(":")
+    if not colon:
+        return f"<p class='conclusion'>{escape(conclusion)}</p>" if conclusion else ""
+    return f"<p class='conclusion'><b>{escape(verdict)}:</b>{escape(rest)}</p>"
 
 
 def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:

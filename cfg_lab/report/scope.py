@@ -12,12 +12,14 @@ class Scope:
 
     Attributes:
         labels: name of each cell.
+        unguided: number of cells in which no text was decoded with a negative.
         prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
         texts, planned: how many texts exist and how many were planned, over all cells.
         comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
     """
 
     labels: tuple[str, ...]
+    unguided: int
     prompts: int
     texts: int
     planned: int

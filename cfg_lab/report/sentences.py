@@ -36,8 +36,7 @@ def headline(finding: Finding, scope: Scope) -> str:
         return (
             f"{scope.label(finding.best)} has the {superlative} {metric}: "
             f"<b>{three_digits(finding.best_mean)}</b>. "
-            "The effect of guidance is unknown, because no cell runs without guidance. "
-            "Add <code>guidance.scale=1</code> to the sweep."
+            f"The effect of guidance is unknown: {escape(without_baseline(scope))}"
         )
     if not finding.guidance_is_best:
         return _unguided_is_best(finding, change, scope, superlative)
@@ -51,6 +50,15 @@ def headline(finding: Finding, scope: Scope) -> str:
         f"{scope.label(change.cell)} has the {superlative} {metric}: {means}. "
         f"{_difference(change)} {_significance(change, scope)}"
     )
+
+
+def without_baseline(scope: Scope) -> str:
+    """Say in plain text why no guided cell is compared with decoding without guidance."""
+    if not scope.unguided:
+        return "no cell runs without guidance. Add guidance.scale=1 to the sweep."
+    if scope.unguided == len(scope.labels):
+        return "no cell is guided."
+    return "no guided cell has an unguided cell whose other settings are the same."
 
 
 def spread(finding: Finding, scope: Scope) -> str:
