@@ -30,13 +30,12 @@ def conclusion(finding: Finding, scope: Scope) -> str:
         return f"Unknown: {without_baseline(scope)}"
     among = f", the best of {finding.guided} guided cells" if finding.guided > 1 else ""
     guided = f"with guidance ({scope.labels[change.cell]}{among})"
-    better, worse = ("higher", "lower") if analysis.better(metric) == "higher" else ("lower", "higher")
-    direction = better if change.is_improvement else worse
     prompts = count(scope.prompts, "prompt")
-    differs = f"{metric} is {direction} {guided} than without: {_estimate(change)}, on {prompts}"
-    corrected = f"{p_value(change.p_holm)} after correction"
     if change.difference == 0:
         return f"No: {metric} is the same {guided} as without, on {prompts}."
+    direction = "higher" if change.difference > 0 else "lower"
+    differs = f"{metric} is {direction} {guided} than without: {signed(change.difference)}, {_interval(change)}, on {prompts}"
+    corrected = f"{p_value(change.p_holm)} after correction"
     match change.verdict:
         case "better" | "different":
             sentence = f"Yes: {differs}, {corrected}."
@@ -48,15 +47,39 @@ def conclusion(finding: Finding, scope: Scope) -> str:
                 f"correction over {count(scope.comparisons, 'comparison')}.{_prompts_needed(change)}"
             )
         case "not_significant":
-            sentence = f"Not shown: {differs}, {corrected}.{_prompts_needed(change)}"
+            sentence = (
+                f"Not shown: {metric} changes by {signed(change.difference)} {guided}, {_interval(change)}, on "
+                f"{prompts}, {corrected}.{_largest_gain(change)}"
+            )
         case "unknown":
             return f"Unknown: {differs}, and its p value is unknown."
-    return sentence + _price(finding)
+    return sentence + _other_negative(finding) + _price(finding)
 
 
-def _estimate(change: Change) -> str:
-    """Return a difference with its interval: "+0.1, 95 % interval [0.02, 0.18]"."""
-    return f"{signed(change.difference)}, 95 % interval {interval(change.low, change.high)}"
+def _interval(change: Change) -> str:
+    """Return the interval of a difference as text: "95 % interval [0.02, 0.18]"."""
+    return f"95 % interval {interval(change.low, change.high)}"
+
+
+def _largest_gain(change: Change) -> str:
+    """Say which gain the interval excludes; "" if there is no interval, or if it excludes every gain."""
+    gain = change.high if analysis.better(change.metric) == "higher" else -change.low
+    return f" A gain above {three_digits(gain)} is unlikely." if math.isfinite(gain) and gain > 0 else ""
+
+
+def _other_negative(finding: Finding) -> str:
+    """Compare the best guided cell with its only neighbour, such as the same scale with another negative.
+
+    Return "" if there is no neighbour or more than one, or if the difference is not significant.
+    """
+    if len(finding.neighbours) != 1 or finding.neighbours[0].change.verdict not in ("better", "worse"):
+        return ""
+    (neighbour,) = finding.neighbours
+    change = neighbour.change
+    return (
+        f" Compared with {neighbour.setting} {neighbour.value}, all else equal: {signed(change.difference)} "
+        f"{interval(change.low, change.high)}, {p_value(change.p_holm)}."
+    )
 
 
 def _price(finding: Finding) -> str:
