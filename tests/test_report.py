@@ -42,7 +42,7 @@ from cfg_lab.report.scripts import FOLDER, join_modules
 from cfg_lab.report.sentences import headline, prices
 from cfg_lab.report.study_analysis import analyse_study
 from cfg_lab.report.write import report
-from cfg_lab.study.formats import interval, signed
+from cfg_lab.study.formats import interval, signed, three_digits
 from cfg_lab.study.notebook_html import LEVELS, level, results_html, token_html
 from cfg_lab.study.results import load_results
 from tests.cli import on, sweep
@@ -198,11 +198,15 @@ def test_the_conclusion_is_the_difference_that_the_analysis_gives() -> None:
             expected = "Not certain" if row["p"] < 0.05 else "Not shown"
         verdicts.add(expected)
         direction = "higher" if row["difference"] > 0 else "lower"
-        assert text.startswith(
-            f"{expected}: sentiment is {direction} with guidance (scale {row['guidance.scale']:g}, the best "
-            f"of 2 guided cells) than without: {signed(row['difference'])}, 95 % interval "
-            f"{interval(row['low'], row['high'])}, on 16 prompts, p"
-        )
+        cell = f"with guidance (scale {row['guidance.scale']:g}, the best of 2 guided cells)"
+        by, span = signed(row["difference"]), f"95 % interval {interval(row['low'], row['high'])}"
+        if expected == "Not shown":
+            assert text.startswith(f"Not shown: sentiment changes by {by} {cell}, {span}, on 16 prompts, p")
+            assert f" A gain above {three_digits(row['high'])} is unlikely." in text
+        else:
+            assert text.startswith(
+                f"{expected}: sentiment is {direction} {cell} than without: {by}, {span}, on 16 prompts, p"
+            )
     assert verdicts == {"Yes", "No", "Not certain", "Not shown"}
 
 
@@ -243,6 +247,16 @@ def test_the_conclusion_names_the_price() -> None:
 )
 def test_the_conclusion_says_what_is_not_known(frame: pd.DataFrame, expected: str) -> None:
     assert re.match(expected.replace("(scale 2)", r"\(scale 2\)"), conclusion_of(frame))
+
+
+def test_the_conclusion_compares_with_the_other_negative() -> None:
+    frame = results({1: 0, 2: 0.3}, negatives=("empty", "own"))
+    frame.loc[(frame["negatives"] == "own") & (frame["guidance.scale"] == 2), "sentiment"] += 0.2
+    other = finding_of(frame).neighbours[0].change
+    difference = f"{signed(other.difference)} {interval(other.low, other.high)}, p < 0.001."
+    assert f" Compared with negatives empty, all else equal: {difference}" in conclusion_of(frame)
+    alike = results({1: 0, 2: 0.3}, negatives=("empty", "own"))
+    assert "Compared with" not in conclusion_of(alike)
 
 
 def test_a_lead_is_not_certain_and_says_how_many_prompts_would_decide() -> None:

@@ -31,10 +31,13 @@ def conclusion(finding: Finding, scope: Scope) -> str:
     among = f", the best of {finding.guided} guided cells" if finding.guided > 1 else ""
     guided = f"with guidance ({scope.labels[change.cell]}{among})"
     prompts = count(scope.prompts, "prompt")
+    if not math.isfinite(change.difference):
+        return f"Unknown: no text {guided} has a counterpart without guidance."
     if change.difference == 0:
         return f"No: {metric} is the same {guided} as without, on {prompts}."
     direction = "higher" if change.difference > 0 else "lower"
-    differs = f"{metric} is {direction} {guided} than without: {signed(change.difference)}, {_interval(change)}, on {prompts}"
+    by, span = signed(change.difference), f"95 % interval {interval(change.low, change.high)}"
+    differs = f"{metric} is {direction} {guided} than without: {by}, {span}, on {prompts}"
     corrected = f"{p_value(change.p_holm)} after correction"
     match change.verdict:
         case "better" | "different":
@@ -48,17 +51,12 @@ def conclusion(finding: Finding, scope: Scope) -> str:
             )
         case "not_significant":
             sentence = (
-                f"Not shown: {metric} changes by {signed(change.difference)} {guided}, {_interval(change)}, on "
-                f"{prompts}, {corrected}.{_largest_gain(change)}"
+                f"Not shown: {metric} changes by {by} {guided}, {span}, on {prompts}, {corrected}."
+                f"{_largest_gain(change)}"
             )
         case "unknown":
             return f"Unknown: {differs}, and its p value is unknown."
     return sentence + _other_negative(finding) + _price(finding)
-
-
-def _interval(change: Change) -> str:
-    """Return the interval of a difference as text: "95 % interval [0.02, 0.18]"."""
-    return f"95 % interval {interval(change.low, change.high)}"
 
 
 def _largest_gain(change: Change) -> str:
