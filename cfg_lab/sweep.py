@@ -191,11 +191,12 @@ def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> li
 
 
 def _print_conclusion(analysed: StudyAnalysis, cells: int, console: Console) -> None:
-    """Print the first sentence of the page. It says if the folder has more cells than the `cells` shown."""
-    if analysed.conclusion:
-        more = len(analysed.cells.ids) > cells
-        scope = f"All {count(len(analysed.cells.ids), 'cell')} of this folder. " if more else ""
-        console.print(scope + analysed.conclusion, markup=False, highlight=False, soft_wrap=True)
+    """Print the first lines of the page. If the folder has more cells than the `cells` shown, say so."""
+    all_cells = len(analysed.cells.ids)
+    if analysed.conclusion and all_cells > cells:
+        console.print(f"Conclusion from all {all_cells} cells of {analysed.record.name}:", markup=False)
+    for line in analysed.conclusion:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

@@ -178,7 +178,7 @@ def test_the_page_shows_the_question_and_its_details() -> None:
 
 def conclusion_of(frame: pd.DataFrame) -> str:
     """The conclusion of a study. Checks that the page shows it directly after the question."""
-    text = analyse_study(frame, Record("study")).conclusion
+    text = " ".join(analyse_study(frame, Record("study")).conclusion)
     shown = page_of(frame).partition("</h1>")[2].partition('<p class="deck">')[0]
     assert words(shown).strip() == text
     return text
@@ -260,7 +260,7 @@ def test_the_conclusion_compares_with_the_other_negative() -> None:
 
 
 def test_a_lead_is_not_certain_and_says_how_many_prompts_would_decide() -> None:
-    text = conclusion(finding(change()), SCOPE)
+    (text,) = conclusion(finding(change()), SCOPE)
     assert text == (
         "Not certain: sentiment is higher with guidance (scale 2, the best of 3 guided cells) than without: "
         "+0.1, 95 % interval [0.01, 0.19], on 16 prompts, p = 0.03 before and p = 0.2 after correction over "

@@ -50,12 +50,14 @@ def question(axes: Sequence[Axis], roles: Roles, compared: bool) -> str:
     return f"Does guidance {effect} {aim}{', and at what price' if roles.prices else ''}?"
 
 
-def conclusion_html(conclusion: str) -> str:
-    """Return the conclusion as an HTML paragraph with its verdict in bold; "" if there is no conclusion."""
-    verdict, colon, rest = conclusion.partition(":")
-    if not colon:
-        return f"<p class='conclusion'>{escape(conclusion)}</p>" if conclusion else ""
-    return f"<p class='conclusion'><b>{escape(verdict)}:</b>{escape(rest)}</p>"
+def conclusion_html(lines: Sequence[str]) -> str:
+    """Return the lines of a conclusion as HTML paragraphs, with the first words of each in bold."""
+    paragraphs: list[str] = []
+    for line in lines:
+        verdict, colon, rest = line.partition(":")
+        beginning = f"<b>{escape(verdict)}:</b>" if colon else escape(verdict)
+        paragraphs.append(f"<p>{beginning}{escape(rest)}</p>")
+    return f"<div class='conclusion'>{''.join(paragraphs)}</div>" if paragraphs else ""
 
 
 def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:

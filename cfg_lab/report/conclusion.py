@@ -1,4 +1,4 @@
-"""The conclusion of a study in one or two sentences of plain text: what guidance did to its first aim.
+"""The conclusion of a study in up to three lines of plain text: what guidance did to its first aim.
 
 An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse.
 """
@@ -15,11 +15,21 @@ from cfg_lab.report.sentences import MOST_PROMPTS, without_baseline
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 
-def conclusion(finding: Finding, scope: Scope) -> str:
+def conclusion(finding: Finding, scope: Scope) -> tuple[str, ...]:
     """Say whether guidance improved an aim, by how much, how certain that is, and at what price.
 
-    The best guided cell is compared with its baseline, as in the finding.
+    Returns:
+        One to three lines. The first compares the best guided cell with its baseline, as in the finding. The
+        second compares it with a cell that has another negative, and the third names the price.
     """
+    lines = [_result(finding, scope)]
+    if finding.change is not None and math.isfinite(finding.change.p_holm):
+        lines += [_other_negative(finding), _price(finding)]
+    return tuple(filter(None, lines))
+
+
+def _result(finding: Finding, scope: Scope) -> str:
+    """Compare the best guided cell with its baseline, in a sentence or two."""
     metric, change = finding.metric, finding.change
     if finding.best is None:
         return f"Unknown: no text has a score of {metric}."
@@ -41,22 +51,21 @@ def conclusion(finding: Finding, scope: Scope) -> str:
     corrected = f"{p_value(change.p_holm)} after correction"
     match change.verdict:
         case "better" | "different":
-            sentence = f"Yes: {differs}, {corrected}."
+            return f"Yes: {differs}, {corrected}."
         case "worse":
-            sentence = f"No: {differs}, {corrected}."
+            return f"No: {differs}, {corrected}."
         case "lead":
-            sentence = (
+            return (
                 f"Not certain: {differs}, {p_value(change.p)} before and {p_value(change.p_holm)} after "
                 f"correction over {count(scope.comparisons, 'comparison')}.{_prompts_needed(change)}"
             )
         case "not_significant":
-            sentence = (
+            return (
                 f"Not shown: {metric} changes by {by} {guided}, {span}, on {prompts}, {corrected}."
                 f"{_largest_gain(change)}"
             )
         case "unknown":
             return f"Unknown: {differs}, and its p value is unknown."
-    return sentence + _other_negative(finding) + _price(finding)
 
 
 def _largest_gain(change: Change) -> str:
@@ -75,8 +84,8 @@ def _other_negative(finding: Finding) -> str:
     (neighbour,) = finding.neighbours
     change = neighbour.change
     return (
-        f" Compared with {neighbour.setting} {neighbour.value}, all else equal: {signed(change.difference)} "
-        f"{interval(change.low, change.high)}, {p_value(change.p_holm)}."
+        f"Compared with {neighbour.setting} {neighbour.value}, all else equal: "
+        f"{signed(change.difference)} {interval(change.low, change.high)}, {p_value(change.p_holm)}."
     )
 
 
@@ -92,7 +101,7 @@ def _price(finding: Finding) -> str:
         return ""
     unharmed = joined((change.metric for change in finding.prices), "or")
     loss = f"; no significant loss in {unharmed}" if finding.prices and not worse else ""
-    return f" Price: {joined(items)}{loss}."
+    return f"Price: {joined(items)}{loss}."
 
 
 def _prompts_needed(change: Change) -> str:

@@ -50,9 +50,9 @@ class StudyAnalysis:
         return [*self.roles.aims, *self.roles.prices, *self.roles.others]
 
     @property
-    def conclusion(self) -> str:
-        """What guidance did to the first aim, as plain text; "" if the study has no aim."""
-        return conclusion(self.findings[0], self.scope) if self.findings else ""
+    def conclusion(self) -> tuple[str, ...]:
+        """What guidance did to the first aim, as lines of plain text; no line if the study has no aim."""
+        return conclusion(self.findings[0], self.scope) if self.findings else ()
 
 
 def analyse_study(results: pd.DataFrame, record: Record) -> StudyAnalysis:
