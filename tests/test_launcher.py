@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 import cfg_lab
 from cfg_lab.options import CONFIG
 from cfg_lab.study.config import check_overrides
-from hydra_plugins.cfg_lab_launcher.batch import GridSweeper, compose
+from hydra_plugins.cfg_lab_launcher.batch import applicable_grid, compose
 from tests.cli import command, environment, on, shell, sweep
 
 LAUNCHERS = {
@@ -75,9 +75,9 @@ def cells_of(experiment: str, *arguments: str) -> list[set[str]]:
     """The overrides of each cell that a command makes whose config has the grid of an experiment."""
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         config = hydra.compose("sweep", [f"experiment={experiment}"], return_hydra_config=True)
-    sweeper = GridSweeper(max_batch_size=None, params=OmegaConf.to_container(config.hydra.sweeper.params))
-    jobs = sweeper._jobs(list(arguments), OverridesParser.create())  # pyright: ignore[reportPrivateUsage]
-    return [set(job) for job in jobs]
+    grid = [f"{key}={values}" for key, values in config.hydra.sweeper.params.items()]
+    overrides = OverridesParser.create().parse_overrides(list(arguments))
+    return [set(job) for job in jobs_of([*applicable_grid(grid, overrides), *arguments])]
 
 
 def test_the_default_study_runs_where_no_guidance_is_named() -> None:
