@@ -259,6 +259,15 @@ def test_the_conclusion_compares_with_the_other_negative() -> None:
     assert "Compared with" not in conclusion_of(alike)
 
 
+def test_the_excluded_gain_is_only_named_if_it_is_possible() -> None:
+    """Sentiment is at most 1, so 0.6 can gain 0.4."""
+    values = {"difference": 0.01, "p": 0.5, "p_holm": 1.0, "low": -0.5}
+    for high, named in ((0.3, True), (0.5, False), (math.nan, False), (-0.1, False)):
+        first, *_ = conclusion(finding(change(high=high, **values)), SCOPE)
+        assert first.endswith(" A gain above 0.3 is unlikely.") == named
+        assert ("A gain above" in first) == named
+
+
 def test_a_lead_is_not_certain_and_says_how_many_prompts_would_decide() -> None:
     (text,) = conclusion(finding(change()), SCOPE)
     assert text == (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from cfg_lab import analysis
+from cfg_lab.metrics.known_columns import bounds
 from cfg_lab.report.change import Change
 from cfg_lab.report.findings import Finding
 from cfg_lab.report.scope import Scope
@@ -69,9 +70,13 @@ def _result(finding: Finding, scope: Scope) -> str:
 
 
 def _largest_gain(change: Change) -> str:
-    """Say which gain the interval excludes; "" if there is no interval, or if it excludes every gain."""
-    gain = change.high if analysis.better(change.metric) == "higher" else -change.low
-    return f" A gain above {three_digits(gain)} is unlikely." if math.isfinite(gain) and gain > 0 else ""
+    """Say which gain the interval excludes; "" if there is no interval, or if it excludes no possible gain."""
+    least, greatest = bounds(change.metric)
+    if analysis.better(change.metric) == "higher":
+        gain, possible = change.high, greatest - change.baseline_mean
+    else:
+        gain, possible = -change.low, change.baseline_mean - least
+    return f" A gain above {three_digits(gain)} is unlikely." if 0 < gain < possible else ""
 
 
 def _other_negative(finding: Finding) -> str:
