@@ -70,7 +70,7 @@ def _result(finding: Finding, scope: Scope) -> str:
 
 
 def _largest_gain(change: Change) -> str:
-    """Say which gain the interval excludes; "" if there is no interval, or if it excludes no possible gain."""
+    """Say which possible gain the interval excludes; "" if it excludes none, or if there is no interval."""
     least, greatest = bounds(change.metric)
     if analysis.better(change.metric) == "higher":
         gain, possible = change.high, greatest - change.baseline_mean
