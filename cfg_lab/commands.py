@@ -26,6 +26,7 @@ from cfg_lab.study.console import (
 )
 
 if TYPE_CHECKING:
+    from cfg_lab.report.study_analysis import StudyAnalysis
     from cfg_lab.study.cell import StoredStudy
     from cfg_lab.track import Tracker
 
@@ -83,7 +84,7 @@ def command_console() -> Console:
 def show_results(
     study: StoredStudy, columns: Sequence[str], tracker: Tracker, console: Console, *, page: bool
 ) -> list[dict[str, Any]]:
-    """Write the summary and print its table. Log the results to the tracker, and print all paths.
+    """Write the summary and print its table and the conclusion. Log the results, and print all paths.
 
     Args:
         study: the study; all its cells are stored.
@@ -95,14 +96,16 @@ def show_results(
     Returns:
         The rows of the summary, one per cell.
     """
-    from cfg_lab.report.write import report
+    from cfg_lab.report.write import read_study, write_page
     from cfg_lab.study.run import summary_of
     from cfg_lab.track.mirror import mirror
 
     rows = cast("list[dict[str, Any]]", summary_of(study).to_dict("records"))
     console.print(fitting_table([cell.label for cell in study.cells], rows, columns, console))
     root = study.store.root
-    path_of_page = report(root) if page else None
+    analysed = read_study(root)
+    _print_conclusion(analysed, len(rows), console)
+    path_of_page = write_page(analysed, root / "report.html") if page else None
     try:
         mirror(study.store, tracker, console, path_of_page)
     except TrackingError as error:
@@ -117,3 +120,12 @@ def show_results(
     paths |= {tracker.name: runs} if runs else {}
     print_paths(console, paths | ({"page": path_of_page} if path_of_page else {}))
     return rows
+
+
+def _print_conclusion(analysed: StudyAnalysis, cells: int, console: Console) -> None:
+    """Print the first lines of the page. If the folder has more cells than the `cells` shown, say so."""
+    all_cells = len(analysed.cells.ids)
+    if analysed.conclusion and all_cells > cells:
+        console.print(f"Conclusion from all {all_cells} cells of {analysed.record.name}:", markup=False)
+    for line in analysed.conclusion:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

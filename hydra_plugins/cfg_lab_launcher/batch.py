@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
@@ -93,17 +94,31 @@ class GridSweeper(BasicSweeper):
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell. They come from the command line and from the default study.
-
-        If the command line and the default study set the same key, the command line is used.
-        """
+        """The overrides of each cell. They come from the experiment's grid and from the command line."""
         overrides = parser.parse_overrides(arguments)
-        # The scales of the default study suit its guidance rule only. If the command line chooses another
-        # rule, the scales are those of the command line, or else the default scale of that rule.
-        given_keys = {override.key_or_group for override in overrides}
-        defaults = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
-        (jobs,) = self.split_arguments([*parser.parse_overrides(defaults), *overrides], max_batch_size=None)
+        grid = parser.parse_overrides(applicable_grid(self._parse_config(), overrides))
+        (jobs,) = self.split_arguments([*grid, *overrides], max_batch_size=None)
         return jobs
+
+
+def applicable_grid(grid: Sequence[str], overrides: Sequence[Override]) -> list[str]:
+    """The lines of an experiment's grid that apply beside the overrides of a command line.
+
+    - If the command line sets the same key, its override replaces the line: it comes later.
+    - The scales of a grid suit its guidance rules only. If the command line chooses another rule, the scales
+      are those of the command line, or else the default scale of that rule.
+    - If the command line names no experiment, the grid is that of the default study. No line of it applies if
+      the command line sets a guidance rule or one of its values: `guidance.scale=2` makes one cell.
+
+    Args:
+        grid: lines such as "guidance.scale=1,3".
+        overrides: of the command line.
+    """
+    keys = {override.key_or_group for override in overrides}
+    groups = {re.split("[./]", key)[0] for key in keys}
+    if "guidance" in groups and "experiment" not in groups:
+        return []
+    return [line for line in grid if line.split(".")[0] not in keys]
 
 
 def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
