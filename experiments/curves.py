@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cfg_lab.analysis.frame import AlignedTexts
+from cfg_lab.analysis.stats import holm
 from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.analysis.stats.clustered_means import Floats
 from experiments.record import number_and_interval
@@ -94,11 +95,34 @@ def interval(values: Floats) -> tuple[float, float, float]:
     return float(values[0]), float(low), float(high)
 
 
-def with_interval(values: Floats, *, sign: bool = False) -> str:
-    """An estimate with its interval for a table; in bold if it is a difference whose interval is not at 0."""
-    estimate, low, high = interval(values)
-    text = number_and_interval(estimate, low, high, sign=sign)
-    return f"**{text}**" if sign and (low > 0 or high < 0) else text
+def with_interval(values: Floats) -> str:
+    """An estimate with its interval for a table, from values [1 + resamples]."""
+    return number_and_interval(*interval(values))
+
+
+def with_differences(rows: Sequence[Sequence[str | Floats]]) -> list[list[str]]:
+    """Rows of a table, with arrays of differences [1 + resamples] written as an estimate with its interval.
+
+    A difference in bold is significant (5 %) after Holm's correction over all differences of the table. Its p
+    value before correction is twice the share of resamples on the other side of 0.
+    """
+    differences = [cell for row in rows for cell in row if not isinstance(cell, str)]
+    significant = iter(np.array(holm([_p_value(values) for values in differences])) < 0.05)
+
+    def text(values: Floats) -> str:
+        number = number_and_interval(*interval(values), sign=True)
+        return f"**{number}**" if next(significant) else number
+
+    return [[cell if isinstance(cell, str) else text(cell) for cell in row] for row in rows]
+
+
+def _p_value(differences: Floats) -> float:
+    """Two-sided bootstrap p value of a difference; NaN if it has no interval."""
+    if np.isnan(interval(differences)[1]):
+        return np.nan
+    resamples = differences[1:][~np.isnan(differences[1:])]
+    smaller = min((resamples <= 0).sum(), (resamples >= 0).sum())
+    return float(min(1.0, 2 * (smaller + 1) / (len(resamples) + 1)))
 
 
 def _root(divergence: Floats) -> Floats:

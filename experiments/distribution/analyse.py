@@ -59,7 +59,7 @@ def published_table(guided: pd.DataFrame) -> str:
         rows.append([
             first["model"], first["negative"], str(len(group)),
             *map(with_interval, columns),
-            with_interval(means["entropy_change"][cell], sign=True),
+            with_interval(means["entropy_change"][cell]),
             f"{share[0]:+.0f} %".replace("-", "−"),
             with_interval(means["overlap"][cell]),
         ])  # fmt: skip

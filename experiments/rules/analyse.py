@@ -9,7 +9,14 @@ import pandas as pd
 
 import cfg_lab
 from cfg_lab.analysis.stats.clustered_means import Floats
-from experiments.curves import along, at_divergence, divergence_at, resampled_means, with_interval
+from experiments.curves import (
+    along,
+    at_divergence,
+    divergence_at,
+    resampled_means,
+    with_differences,
+    with_interval,
+)
 from experiments.record import Record, markdown_table
 from experiments.rules.figure import trade_off
 
@@ -150,19 +157,16 @@ def scales_table(means: Means, texts: pd.Series) -> str:
 
 def divergence_table(means: Means) -> str:
     """Differences between each rule and cfg, at the points of their curves with equal divergence."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for level in LEVELS:
         for rule in RULES:
             points = {metric: at(means, rule, metric, level) for metric in ("sentiment", "leakage", "nats")}
             if rule == "cfg":
                 cells = [with_interval(values) for values in points.values()]
             else:
-                cells = [
-                    with_interval(values - at(means, "cfg", metric, level), sign=True)
-                    for metric, values in points.items()
-                ]
+                cells = [values - at(means, "cfg", metric, level) for metric, values in points.items()]
             rows.append([f"{level:g}", rule if rule == "cfg" else f"{rule} − cfg", *cells])
-    return markdown_table(["KL", "rule", "sentiment", "leakage", "nats"], rows)
+    return markdown_table(["KL", "rule", "sentiment", "leakage", "nats"], with_differences(rows))
 
 
 def at(means: Means, rule: str, metric: str, level: float) -> Floats:
@@ -175,7 +179,7 @@ def sentiment_table(means: Means) -> str:
     """What each rule needs to reach the same sentiment: divergence, and nats at this divergence."""
     sentiment = means["sentiment"]
     level = float(sentiment["plain"][0] + sentiment["cfg 4"][0]) / 2
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for rule, cells in RULES.items():
         kl = along(means["kl"], cells)
         needed = divergence_at(kl, along(sentiment, cells), level)
@@ -206,7 +210,7 @@ def sentiment_table(means: Means) -> str:
 
 def truncation_table(means: Means) -> str:
     """What guidance adds with and without the plausibility mask."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for scale in (2, 4):
         pairs = ((f"cfg {scale}", "plain"), (f"plausible {scale}", "min-p 0.1"))
         for cell, baseline in pairs:
@@ -214,19 +218,16 @@ def truncation_table(means: Means) -> str:
         rows.append(
             [f"plausible {scale} − cfg {scale}", *_differences(means, *(cell for cell, _ in pairs[::-1]))]
         )
-    return markdown_table(["difference", "sentiment", "leakage", "nats"], rows)
+    return markdown_table(["difference", "sentiment", "leakage", "nats"], with_differences(rows))
 
 
-def _differences(means: Means, cell: str, baseline: str) -> list[str]:
-    return [
-        with_interval(means[metric][cell] - means[metric][baseline], sign=True)
-        for metric in ("sentiment", "leakage", "nats")
-    ]
+def _differences(means: Means, cell: str, baseline: str) -> list[Floats]:
+    return [means[metric][cell] - means[metric][baseline] for metric in ("sentiment", "leakage", "nats")]
 
 
 def baselines_table(means: Means, texts: pd.Series) -> str:
     """The cheap methods beside cfg: differences from plain decoding, with the computation of a text."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for cell in (*BASELINES, "cfg 2", "cfg 4"):
         compute = means["gflop"][cell] / means["gflop"]["plain"]
         sentiment = with_interval(means["sentiment"][cell])
@@ -234,25 +235,25 @@ def baselines_table(means: Means, texts: pd.Series) -> str:
         kl = with_interval(means["kl"][cell])
         rows.append([cell, str(texts[cell]), f"{compute[0]:.2f}", kl, sentiment, *differences])
     header = ["method", "n", "GFLOP ÷ plain", "KL", "sentiment", "Δ sentiment", "Δ leakage", "Δ nats"]
-    return markdown_table(header, rows)
+    return markdown_table(header, with_differences(rows))
 
 
 def entropy_table(means: Means) -> str:
     """cfg minus a lower temperature that gives the same entropy."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     curve = ("temperature 0.7", "plain")  # from low to high entropy
     entropies = along(means["entropy"], curve)
     for cell in ("cfg 2", "cfg 4"):
         level = means["entropy"][cell]
         share = (level - entropies[:, 0]) / (entropies[:, 1] - entropies[:, 0])
         share = np.where((share >= 0) & (share <= 1), share, np.nan)
-        row = [cell, with_interval(level)]
+        row: list[str | Floats] = [cell, with_interval(level)]
         for metric in ("sentiment", "leakage", "nats"):
             low, high = along(means[metric], curve).T
-            row.append(with_interval(means[metric][cell] - (low + share * (high - low)), sign=True))
+            row.append(means[metric][cell] - (low + share * (high - low)))
         rows.append([*row, f"{100 * np.isfinite(share[1:]).mean():.0f} %"])
     header = ["cell", "entropy", "Δ sentiment", "Δ leakage", "Δ nats", "resamples inside the curve"]
-    return markdown_table(header, rows)
+    return markdown_table(header, with_differences(rows))
 
 
 def identity_table(numbers: pd.DataFrame) -> str:

@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 
 from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.analysis.style import COLOURS, DASHES, FAINT, MARKERS, PAGE, in_style, new_figure
-from experiments.curves import along, at_divergence, interval, resampled_means, with_interval
+from experiments.curves import (
+    along,
+    at_divergence,
+    interval,
+    resampled_means,
+    with_differences,
+    with_interval,
+)
 from experiments.record import Record, markdown_table
 
 METRICS = ("sentiment", "leakage", "perplexity", "kl_from_plain", "forward_tokens", "gflop")
@@ -55,7 +62,7 @@ def method(text: pd.Series) -> str:
 
 def cells_table(means: Means, texts: pd.Series) -> str:
     """Means of every cell, with its computation as a multiple of plain decoding's."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for cell in dict.fromkeys(cell for curve in CURVES.values() for cell in curve):
         numbers = [with_interval(means[metric][cell]) for metric in ("kl", "sentiment", "leakage", "nats")]
         tokens, gflop = (means[metric][cell][0] for metric in ("forward_tokens", "gflop"))
@@ -67,18 +74,16 @@ def cells_table(means: Means, texts: pd.Series) -> str:
 
 def divergence_table(means: Means) -> str:
     """Differences from constant guidance at the points of the curves with equal divergence."""
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for level in LEVELS:
         for name in CURVES:
-            cells: list[str] = []
-            for metric in ("sentiment", "leakage", "nats"):
-                values = at(means, name, metric, level)
-                if name == "constant":
-                    cells.append(with_interval(values))
-                else:
-                    cells.append(with_interval(values - at(means, "constant", metric, level), sign=True))
+            values = {metric: at(means, name, metric, level) for metric in ("sentiment", "leakage", "nats")}
+            if name == "constant":
+                cells = [with_interval(points) for points in values.values()]
+            else:
+                cells = [points - at(means, "constant", metric, level) for metric, points in values.items()]
             rows.append([f"{level:g}", name if name == "constant" else f"{name} − constant", *cells])
-    return markdown_table(["KL", "curve", "sentiment", "leakage", "nats"], rows)
+    return markdown_table(["KL", "curve", "sentiment", "leakage", "nats"], with_differences(rows))
 
 
 def at(means: Means, name: str, metric: str, level: float) -> Floats:
@@ -92,26 +97,24 @@ def operations_table(means: Means) -> str:
 
     The unit of computation is that of a plain text. An effect is the difference from plain decoding.
     """
-    rows: list[list[str]] = []
+    rows: list[list[str | Floats]] = []
     for scale in (2, 4):
         constant = f"constant {scale}"
         for name in CURVES:
             cell = f"{name} {scale}"
             if cell not in means["gflop"]:
                 continue
-            row = [cell, with_interval(added(means, cell))]
+            row: list[str | Floats] = [cell, with_interval(added(means, cell))]
             for metric in ("sentiment", "leakage"):
-                row.append(with_interval(effect(means, cell, metric), sign=True))
                 per_operation = per_added(means, cell, metric)
-                row.append(with_interval(per_operation, sign=True))
-                difference = per_operation - per_added(means, constant, metric)
-                row.append("–" if cell == constant else with_interval(difference, sign=True))
+                row += [effect(means, cell, metric), with_interval(per_operation)]
+                row.append("–" if cell == constant else per_operation - per_added(means, constant, metric))
             rows.append(row)
     header = [
         "cell", "added computation", "Δ sentiment", "per computation", "− constant",
         "Δ leakage", "per computation", "− constant",
     ]  # fmt: skip
-    return markdown_table(header, rows)
+    return markdown_table(header, with_differences(rows))
 
 
 def added(means: Means, cell: str) -> Floats:
