@@ -47,7 +47,7 @@ def along(means: Mapping[str, Floats], cells: Sequence[str]) -> Floats:
     return np.stack([means[cell] for cell in cells], axis=1)
 
 
-def at_divergence(divergence: Floats, metric: Floats, level: float) -> Floats:
+def at_divergence(divergence: Floats, metric: Floats, level: float | Floats) -> Floats:
     """The metric at the points of a curve where the divergence has a given level, [1 + resamples].
 
     Between two cells the metric is taken to be linear in the square root of the divergence: for small pushes
@@ -56,9 +56,14 @@ def at_divergence(divergence: Floats, metric: Floats, level: float) -> Floats:
 
     Args:
         divergence, metric: [1 + resamples, points].
-        level: a divergence in nats.
+        level: a divergence in nats, or one for each row, [1 + resamples]; NaN gives NaN.
     """
-    return _interpolate(_root(divergence), metric, float(np.sqrt(level)))
+    levels = np.sqrt(np.broadcast_to(level, len(metric)))
+    result = np.full(len(metric), np.nan)
+    for row, (x, y) in enumerate(zip(_root(divergence), metric, strict=True)):
+        order = np.argsort(x, kind="stable")
+        result[row] = np.interp(levels[row], x[order], y[order], left=np.nan, right=np.nan)
+    return result
 
 
 def divergence_at(divergence: Floats, metric: Floats, level: float) -> Floats:
@@ -128,12 +133,3 @@ def _p_value(differences: Floats) -> float:
 def _root(divergence: Floats) -> Floats:
     """The square root. An estimate of a small divergence can be below 0, and counts as 0."""
     return np.sqrt(np.maximum(divergence, 0))
-
-
-def _interpolate(x: Floats, y: Floats, level: float) -> Floats:
-    """y at x = level in each row, by linear interpolation between points sorted by x; NaN outside."""
-    result = np.empty(len(x))
-    for row, (points, values) in enumerate(zip(x, y, strict=True)):
-        order = np.argsort(points, kind="stable")
-        result[row] = np.interp(level, points[order], values[order], left=np.nan, right=np.nan)
-    return result

@@ -50,7 +50,7 @@ BASELINES = (
     "better of 2 plain texts",
     "better of 2 texts with instruction",
 )
-LEVELS = (0.1, 0.4)
+LEVELS = (0.05, 0.15, 0.4)
 """Divergences from plain decoding at which rules are compared, nats per token."""
 
 Means = dict[str, dict[str, Floats]]
@@ -66,7 +66,7 @@ def main(record: Record) -> None:
     texts = scores.groupby("cell").size()
     record.table("scales", scales_table(means, texts))
     record.table("divergence", divergence_table(means))
-    record.table("sentiment", sentiment_table(means))
+    record.table("attribute", attribute_table(means))
     record.table("truncation", truncation_table(means))
     record.table("baselines", baselines_table(means, texts))
     record.table("entropy", entropy_table(means))
@@ -175,36 +175,27 @@ def at(means: Means, rule: str, metric: str, level: float) -> Floats:
     return at_divergence(along(means["kl"], cells), along(means[metric], cells), level)
 
 
-def sentiment_table(means: Means) -> str:
-    """What each rule needs to reach the same sentiment: divergence, and nats at this divergence."""
-    sentiment = means["sentiment"]
-    level = float(sentiment["plain"][0] + sentiment["cfg 4"][0]) / 2
-    rows: list[list[str | Floats]] = []
+def attribute_table(means: Means) -> str:
+    """What each rule needs to be as good as cfg halfway: divergence, and nats at this divergence.
+
+    Halfway is the middle between plain decoding and the best mean of cfg.
+    """
+    header, columns = ["rule"], []
+    for metric, sign in (("sentiment", 1), ("leakage", -1)):
+        values = sign * along(means[metric], RULES["cfg"])
+        level = (values[0, 0] + values[0].max()) / 2
+        header += [f"KL at {metric} {sign * level:.3f}", "nats there", "reached in"]
+        columns.append((metric, sign, level))
+    rows: list[list[str]] = []
     for rule, cells in RULES.items():
-        kl = along(means["kl"], cells)
-        needed = divergence_at(kl, along(sentiment, cells), level)
-        others = [
-            with_interval(
-                np.array(
-                    [
-                        at_divergence(kl[row : row + 1], along(means[m], cells)[row : row + 1], x)[0]
-                        if x == x
-                        else x
-                        for row, x in enumerate(needed)
-                    ]
-                )
-            )
-            for m in ("leakage", "nats")
-        ]
-        reached = float((~np.isnan(needed[1:])).mean())
-        rows.append([rule, with_interval(needed), *others, f"{100 * reached:.0f} %"])
-    header = [
-        "rule",
-        f"KL at sentiment {level:.3f}",
-        "leakage there",
-        "nats there",
-        "resamples that reach it",
-    ]
+        divergences, nats = along(means["kl"], cells), along(means["nats"], cells)
+        row = [rule]
+        for metric, sign, level in columns:
+            needed = divergence_at(divergences, sign * along(means[metric], cells), level)
+            reached = np.isfinite(needed[1:]).mean()
+            row += [with_interval(needed), with_interval(at_divergence(divergences, nats, needed))]
+            row.append(f"{100 * reached:.0f} %")
+        rows.append(row)
     return markdown_table(header, rows)
 
 
@@ -226,16 +217,21 @@ def _differences(means: Means, cell: str, baseline: str) -> list[Floats]:
 
 
 def baselines_table(means: Means, texts: pd.Series) -> str:
-    """The cheap methods beside cfg: differences from plain decoding, with the computation of a text."""
+    """The cheap methods beside cfg: means, computation, and differences from plain decoding and from cfg."""
     rows: list[list[str | Floats]] = []
     for cell in (*BASELINES, "cfg 2", "cfg 4"):
         compute = means["gflop"][cell] / means["gflop"]["plain"]
-        sentiment = with_interval(means["sentiment"][cell])
-        differences = ["–"] * 3 if cell == "plain" else _differences(means, cell, "plain")
-        kl = with_interval(means["kl"][cell])
-        rows.append([cell, str(texts[cell]), f"{compute[0]:.2f}", kl, sentiment, *differences])
-    header = ["method", "n", "GFLOP ÷ plain", "KL", "sentiment", "Δ sentiment", "Δ leakage", "Δ nats"]
-    return markdown_table(header, with_differences(rows))
+        row: list[str | Floats] = [
+            cell,
+            str(texts[cell]),
+            f"{compute[0]:.2f}",
+            with_interval(means["kl"][cell]),
+        ]
+        row += ["–"] * 3 if cell == "plain" else _differences(means, cell, "plain")
+        row += ["–"] * 2 if cell == "cfg 2" else _differences(means, cell, "cfg 2")[:2]
+        rows.append(row)
+    header = ["method", "n", "GFLOP ÷ plain", "KL", "Δ sentiment", "Δ leakage", "Δ nats"]
+    return markdown_table([*header, "sentiment − cfg 2", "leakage − cfg 2"], with_differences(rows))
 
 
 def entropy_table(means: Means) -> str:
