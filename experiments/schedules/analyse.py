@@ -34,7 +34,7 @@ CURVES = {
     "kl_budget": ("plain", "kl_budget 2", "kl_budget 4"),
     "adaptive_stop": ("plain", "adaptive_stop 2", "adaptive_stop 4"),
 }
-LEVELS = (0.1, 0.3)
+LEVELS = (0.03, 0.2)
 """Divergences from plain decoding at which the curves are compared, nats per token."""
 
 Means = dict[str, dict[str, Floats]]
@@ -49,6 +49,7 @@ def main(record: Record) -> None:
     means = resampled_means(scores, ("sentiment", "leakage", "nats", "kl", "forward_tokens", "gflop"))
     record.table("cells", cells_table(means, scores.groupby("cell").size()))
     record.table("divergence", divergence_table(means))
+    record.table("scale", same_scale_table(means))
     record.table("operations", operations_table(means))
     record.figure("trade_off", trade_off(means))
 
@@ -92,28 +93,38 @@ def at(means: Means, name: str, metric: str, level: float) -> Floats:
     return at_divergence(along(means["kl"], cells), along(means[metric], cells), level)
 
 
+def same_scale_table(means: Means) -> str:
+    """Differences from constant guidance at the same scale."""
+    rows: list[list[str | Floats]] = []
+    for scale in (2, 4):
+        constant = f"constant {scale}"
+        for cell in (f"{name} {scale}" for name in CURVES if name != "constant"):
+            if cell in means["kl"]:
+                differences = [
+                    means[m][cell] - means[m][constant] for m in ("kl", "sentiment", "leakage", "nats")
+                ]
+                rows.append([f"{cell} − {constant}", *differences])
+    return markdown_table(["difference", "KL", "sentiment", "leakage", "nats"], with_differences(rows))
+
+
 def operations_table(means: Means) -> str:
-    """Effects on sentiment and leakage per added computation, beside constant guidance at the same scale.
+    """Effects per added computation, of the ways that save computation and of constant guidance.
 
     The unit of computation is that of a plain text. An effect is the difference from plain decoding.
     """
     rows: list[list[str | Floats]] = []
     for scale in (2, 4):
         constant = f"constant {scale}"
-        for name in CURVES:
-            cell = f"{name} {scale}"
-            if cell not in means["gflop"]:
-                continue
+        for cell in (constant, f"interval {scale}", f"adaptive_stop {scale}"):
             row: list[str | Floats] = [cell, with_interval(added(means, cell))]
             for metric in ("sentiment", "leakage"):
                 per_operation = per_added(means, cell, metric)
-                row += [effect(means, cell, metric), with_interval(per_operation)]
+                row += [with_interval(effect(means, cell, metric)), with_interval(per_operation)]
                 row.append("–" if cell == constant else per_operation - per_added(means, constant, metric))
             rows.append(row)
-    header = [
-        "cell", "added computation", "Δ sentiment", "per computation", "− constant",
-        "Δ leakage", "per computation", "− constant",
-    ]  # fmt: skip
+    header = ["cell", "added computation"]
+    for name in ("sentiment", "leakage"):
+        header += [f"Δ {name}", "per added computation", "minus constant"]
     return markdown_table(header, with_differences(rows))
 
 
