@@ -13,6 +13,7 @@ from cfg_lab.metrics.evaluate_module import EvaluateModule
 from cfg_lab.metrics.evaluator import Evaluator
 from cfg_lab.metrics.formality import Formality
 from cfg_lab.metrics.guided_likelihood import GuidedLikelihood
+from cfg_lab.metrics.kl_from_plain import KLFromPlain
 from cfg_lab.metrics.language import Language
 from cfg_lab.metrics.leakage import Leakage
 from cfg_lab.metrics.length import Length
@@ -43,6 +44,7 @@ __all__ = [
     "Evaluator",
     "Formality",
     "GuidedLikelihood",
+    "KLFromPlain",
     "Language",
     "Leakage",
     "Length",
