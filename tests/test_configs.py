@@ -115,6 +115,11 @@ NAMED_DIFFERENCES = {
         }.items()
         for option in options
     },
+    # Options of negatives that are named for what they do with each prompt's own phrases.
+    "negatives/own_heaviest": {"heaviest"},
+    "negatives/own_separate": {"mode"},
+    "negatives/own_bare": {"template"},
+    "negatives/own_system": {"template", "system"},
     # A linear schedule that rises instead of falling.
     "guidance/schedule/warm_up": {"start", "end", "steps"},
 }
@@ -247,6 +252,7 @@ def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
                 id=str(i), text=f"The cat {i}", negative="sad:-1, bleak", references=("The cat sat",)
             ),
             guided_log_probs=(-0.0,) * len(words.split()),
+            entropies=(0.0,) * len(words.split()),
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),
             parameters=(100, 100),

@@ -9,6 +9,7 @@ from cfg_lab.metrics.classifier import Classifier
 from cfg_lab.metrics.column_info import ColumnInfo
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
+from cfg_lab.metrics.entropy import Entropy
 from cfg_lab.metrics.evaluate_module import EvaluateModule
 from cfg_lab.metrics.evaluator import Evaluator
 from cfg_lab.metrics.formality import Formality
@@ -40,6 +41,7 @@ __all__ = [
     "ColumnInfo",
     "Cost",
     "Diversity",
+    "Entropy",
     "EvaluateModule",
     "Evaluator",
     "Formality",

@@ -47,6 +47,8 @@ class Text:
         finish_reason: "stop" if the text ended by itself, "length" if it was cut at max_new_tokens.
         guided_log_probs: log-prob of each token under the guided distribution, before temperature and
             truncation; without the stop token.
+        entropies: entropy of the guided distribution at each token, before temperature and truncation, in
+            nats; without the stop token.
         tokens_read: for each branch, the number of tokens that its model has read. A branch is a context on
             which a model runs. The positive branch comes first, then the negative ones.
         tokens_read_in_full: what `tokens_read` would be if no negative branch had stopped early.
@@ -61,6 +63,7 @@ class Text:
     log_probs: tuple[float, ...]
     finish_reason: str
     guided_log_probs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
     tokens_read: tuple[int, ...] = ()
     tokens_read_in_full: tuple[int, ...] = ()
     parameters: tuple[int, ...] = ()

@@ -226,6 +226,7 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
         tokens=tokens,
         log_probs=tuple(map(float, completion["trace_positive"]))[:length],
         guided_log_probs=tuple(map(float, completion["trace_guided"]))[:length],
+        entropies=tuple(map(float, completion["trace_entropy"]))[:length],
         finish_reason=completion["finish_reason"],
         tokens_read=_integers(completion["tokens_read"]),
         tokens_read_in_full=_integers(completion["tokens_read_in_full"]),
