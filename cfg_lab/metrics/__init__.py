@@ -6,6 +6,7 @@ Each metric has its own file. The options in conf/metrics choose the metrics of 
 from cfg_lab.metrics.answer import Answer
 from cfg_lab.metrics.cards import packaged_cards
 from cfg_lab.metrics.classifier import Classifier
+from cfg_lab.metrics.code import Code
 from cfg_lab.metrics.column_info import ColumnInfo
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
@@ -34,6 +35,7 @@ from cfg_lab.metrics.vendi import Vendi
 __all__ = [
     "Answer",
     "Classifier",
+    "Code",
     "ColumnInfo",
     "Cost",
     "Diversity",

