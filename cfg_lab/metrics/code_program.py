@@ -21,8 +21,8 @@ def program_of(text: str, problem: dict[str, Any] | None) -> str | None:
     2. If there is no problem, the code is the program.
     3. If the code defines the function of the problem, the program is the code, after the lines of the
        problem that come before the function (imports and other functions).
-    4. Otherwise the program is the problem, continued by the code. The code ends before the first line without
-       indentation, because what follows the function's body is not part of the answer.
+    4. Otherwise the program is the problem, continued by the code. The code ends before the first line
+       without indentation, because what follows the function's body is not part of the answer.
 
     Args:
         text: the text that the model wrote.
