@@ -8,6 +8,7 @@ from cfg_lab.metrics.cards import packaged_cards
 from cfg_lab.metrics.classifier import Classifier
 from cfg_lab.metrics.code import Code
 from cfg_lab.metrics.column_info import ColumnInfo
+from cfg_lab.metrics.copying import Copying
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.evaluate_module import EvaluateModule
@@ -37,6 +38,7 @@ __all__ = [
     "Classifier",
     "Code",
     "ColumnInfo",
+    "Copying",
     "Cost",
     "Diversity",
     "EvaluateModule",
