@@ -35,14 +35,14 @@ class Recipe:
 def written_recipes() -> dict[str, Recipe]:
     """The recipes by their headings. A code block is a file if its first line is a comment with a path."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text()
-    chapter = text.split("\n## Recipes\n")[1].split("\n## ")[0]
+    chapter = text.split("\n## Recipes\n")[1].split("\n## Ids\n")[0]
     recipes: dict[str, Recipe] = {}
     for section in chapter.split("\n### ")[1:]:
         heading, _, body = section.partition("\n")
-        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", body, re.DOTALL | re.MULTILINE)
+        blocks = re.findall(r"^(```+)(\w+)\n(.*?)^\1$", body, re.DOTALL | re.MULTILINE)
         files: dict[str, str] = {}
         commands: list[str] = []
-        for language, block in blocks:
+        for _, language, block in blocks:
             first, _, rest = block.partition("\n")
             if language == "sh":
                 commands += block.strip().splitlines()
@@ -103,6 +103,10 @@ def test_following_a_recipe_is_enough(heading: str, copy: Path, tiny_folder: Pat
     for command in recipe.commands:
         program, *arguments = shlex.split(command.partition("  #")[0])
         assert program == "python"
+        if arguments[1] == "experiments":  # `size=smoke` makes it small
+            in_copy(copy, [sys.executable, *arguments])
+            assert "| 3 |" in (copy / "results/smoke" / arguments[2] / "record/README.md").read_text()
+            continue
         small = ["prompts.limit=2", f"results_root={tmp_path}", *SMALL]
         if heading != "A model source":
             small.append(f"model.name={tiny_folder}")
