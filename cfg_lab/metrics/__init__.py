@@ -6,7 +6,9 @@ Each metric has its own file. The options in conf/metrics choose the metrics of 
 from cfg_lab.metrics.answer import Answer
 from cfg_lab.metrics.cards import packaged_cards
 from cfg_lab.metrics.classifier import Classifier
+from cfg_lab.metrics.code import Code
 from cfg_lab.metrics.column_info import ColumnInfo
+from cfg_lab.metrics.copying import Copying
 from cfg_lab.metrics.cost import Cost
 from cfg_lab.metrics.diversity import Diversity
 from cfg_lab.metrics.entropy import Entropy
@@ -38,7 +40,9 @@ __all__ = [
     "Answer",
     "Choice",
     "Classifier",
+    "Code",
     "ColumnInfo",
+    "Copying",
     "Cost",
     "Diversity",
     "Entropy",
