@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
 from cfg_lab.negatives.negative import Negative, PromptEncoder
-from cfg_lab.negatives.template import fill_template
 from cfg_lab.prompts import Phrase, Prompt, parse_phrases
+from cfg_lab.prompts.template import fill_template
 
 DEFAULT_TEMPLATE = "{prompt} It should be {negative}."
 TEMPLATES = {"default": DEFAULT_TEMPLATE, "bare": "{negative}"}
