@@ -10,6 +10,7 @@ import pandas as pd
 from cfg_lab.analysis import better, comparisons
 from cfg_lab.analysis.frame import value_label
 from cfg_lab.analysis.stats import holm
+from cfg_lab.study.formats import p_value
 from experiments.record import markdown_table, number_and_interval
 
 
@@ -102,10 +103,3 @@ def one_cell(scores: pd.DataFrame, settings: Mapping[str, object]) -> str:
     if len(cells) != 1:
         raise SystemExit(f"error: {len(cells)} cells have {dict(settings)}, not one")
     return str(cells["cell"].item())
-
-
-def p_value(p: float) -> str:
-    """A p value with two significant digits, such as "p = 0.013"; "p < 0.001" below that."""
-    if p != p:
-        return "p unknown"
-    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1):.2g}"
