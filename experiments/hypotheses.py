@@ -71,6 +71,8 @@ def planned_comparisons(scores: pd.DataFrame, hypotheses: Sequence[Hypothesis]) 
 def planned_table(planned: pd.DataFrame) -> str:
     """A Markdown table of planned comparisons: one row per hypothesis, differences and corrected p values.
 
+    Significant differences are bold.
+
     Args:
         planned: from `planned_comparisons`.
     """
@@ -85,7 +87,8 @@ def planned_table(planned: pd.DataFrame) -> str:
                 texts.append("")
                 continue
             difference = number_and_interval(row["difference"], row["low"], row["high"], sign=True)
-            texts.append(f"{difference}, {p_value(row['p_holm'])}")
+            text = f"{difference}, {p_value(row['p_holm'])}"
+            texts.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
         n = str(int(tests["n"].max()))
         rows.append([str(key), str(claim), n, *texts, str(verdict)])
     return markdown_table(["", "hypothesis", "n", *metrics, "verdict"], rows)
