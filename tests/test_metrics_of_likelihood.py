@@ -10,13 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling, load_model
+from cfg_lab import (
+    Branch,
+    ClassifierFreeGuidance,
+    Decoder,
+    Prompt,
+    Request,
+    Sampling,
+    load_model,
+    load_results,
+)
 from cfg_lab.errors import InputError
 from cfg_lab.guidance.divergences import kl_divergence
-from cfg_lab.metrics import Evaluator, GuidedLikelihood, KLFromPlain, Perplexity, Repetition
+from cfg_lab.metrics import Entropy, Evaluator, GuidedLikelihood, KLFromPlain, Perplexity, Repetition
 from cfg_lab.models import LanguageModel, load_evaluator
 from cfg_lab.models.evaluator import log_probs
 from tests import reference
+from tests.cli import on, sweep
 from tests.texts import text
 
 
@@ -59,6 +69,27 @@ def test_kl_from_plain_estimates_the_divergence_without_bias(rotary: LanguageMod
     divergence = float(kl_divergence(guided, plain))
     assert divergence > 0.01
     assert abs(float(ratios.mean()) - divergence) < 4 * float(ratios.std()) / len(ratios) ** 0.5
+
+
+def test_entropy_is_a_mean_over_the_tokens_of_the_text() -> None:
+    stopped = text("a b", tokens=(5, 6, 2), entropies=(1.0, 2.0))
+    scores = Entropy().score([stopped, text("")])
+    assert scores["entropy"][0] == 1.5
+    assert math.isnan(scores["entropy"][1])
+
+
+def test_stored_entropy_is_that_of_the_models_distribution(tmp_path: Path, tiny_folder: Path) -> None:
+    """Law: at scale 1 the metric equals the entropy of the bare module's distributions, by brute force."""
+    sweep(*on(tmp_path, tiny_folder), "metrics=[entropy]", "guidance.scale=1", "max_new_tokens=6")
+    model = load_model(str(tiny_folder))
+    for row in load_results(tmp_path / "results" / "study").to_dict("records"):
+        tokens = list(row["tokens"])
+        ids = torch.tensor([[*row["positive_ids"], *tokens]])
+        with torch.inference_mode():
+            log_p = model.module(ids).logits[0].float().log_softmax(-1)[len(row["positive_ids"]) - 1 : -1]
+        length = len(tokens) - (row["finish_reason"] == "stop")
+        expected = -(log_p.exp() * log_p).sum(-1)[:length].mean()
+        assert row["entropy"] == pytest.approx(float(expected), abs=1e-3)
 
 
 def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:

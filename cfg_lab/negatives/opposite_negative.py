@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cfg_lab.decoding.request import Branch
 from cfg_lab.errors import InputError
 from cfg_lab.negatives.negative import Negative, PromptEncoder
-from cfg_lab.negatives.template import fill_template
 from cfg_lab.prompts import Prompt
+from cfg_lab.prompts.template import fill_template
 
 
 @dataclass(frozen=True, kw_only=True)

