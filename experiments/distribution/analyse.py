@@ -149,7 +149,7 @@ def stopping_table(branches: pd.DataFrame) -> str:
 
 @in_style
 def positions_figure(branches: pd.DataFrame, guided: pd.DataFrame) -> Figure:
-    """Change of entropy, overlap of nuclei and divergence of the branches along the texts, one row per model."""
+    """Change of entropy, overlap of nuclei and divergence of the branches by position, one row per model."""
     models = list(dict.fromkeys(branches["model"]))
     negatives = list(dict.fromkeys(branches["negative"]))
     figure = new_figure(PAGE, 0.3 + 1.75 * len(models))
