@@ -1,6 +1,6 @@
 """The record of a study: scores of every text, README's tables and the figures.
 
-`python -m experiments.<name>.analyse` makes the record from the results of the study's sweeps. Where these
+`analyse.py` of a study makes the record from the results of the study's sweeps. Where these
 results are missing, it reads the scores that are kept in the study's folder. So anybody can compute the
 tables again without decoding.
 """

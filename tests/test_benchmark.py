@@ -225,9 +225,9 @@ def test_killed_at_any_point_and_run_again_it_ends_the_same(
     benchmark(*arguments)
     assert before <= set(root.glob("completions/*.parquet"))
     repaired, whole = results(tmp_path), results(grid)
-    np.testing.assert_allclose(numbers(repaired), numbers(whole), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(numbers(repaired), numbers(whole), rtol=1e-4, atol=1e-4)  # raw at scale 1000
     columns = ["cell", "completion", "prompt_id", "text", *MultipleChoice.columns]
-    pd.testing.assert_frame_equal(repaired[columns], whole[columns], rtol=1e-5, atol=1e-3)
+    pd.testing.assert_frame_equal(repaired[columns], whole[columns], rtol=1e-4, atol=1e-3)
 
 
 def test_a_larger_grid_scores_only_what_is_new(tmp_path: Path, tiny_folder: Path, quiz: str) -> None:
@@ -272,7 +272,7 @@ def test_the_page_shows_items_and_no_tokens(grid: Path, tmp_path: Path) -> None:
     assert '"available":false' in page
     frame = results(grid)
     assert json.dumps(frame["prompt"][0])[1:-1] in page
-    assert "to acc and acc_norm" in page
+    assert "Does guidance raise acc?" in page
     (majority,) = frame.groupby("cell")["majority"].mean().unique()
     assert f"For comparison, majority is {majority:.3g}" in page
 
@@ -298,7 +298,8 @@ def test_tasks_are_not_compared_with_each_other(tmp_path: Path, tiny_folder: Pat
             assert task_of[cells.ids[cell]] == finding.task
         assert not [neighbour for neighbour in finding.neighbours if neighbour.setting == "task"]
     page = report(tmp_path / "results" / "study").read_text()
-    assert "What does scale do to acc and acc_norm?" in page
+    assert "Does guidance raise acc?" in page
+    assert all(f"<b>{task}:</b>" in page for task in ("quiz", "other"))  # a conclusion for each task
     assert page.count("<h3 id='finding-other-") == 2
 
 

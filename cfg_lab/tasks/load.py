@@ -172,6 +172,11 @@ def _check(name: str, task: Any, options: TaskOptions) -> None:
             f"num_fewshot is {options.num_fewshot}, but the data of {name!r} have no training split to take "
             "examples from; set num_fewshot=0"
         )
+    if options.num_fewshot and options.num_fewshot > (most := len(task.fewshot_docs()) - 1):
+        raise InputError(
+            f"num_fewshot is {options.num_fewshot}, but the data of {name!r} have only {most + 1} examples; "
+            f"set num_fewshot to at most {most}"
+        )
 
 
 @contextmanager
