@@ -10,6 +10,7 @@ import pandas as pd
 from cfg_lab.analysis import better, comparisons
 from cfg_lab.analysis.frame import value_label
 from cfg_lab.analysis.stats import holm
+from cfg_lab.study.formats import p_value
 from experiments.record import markdown_table, number_and_interval
 
 
@@ -70,6 +71,8 @@ def planned_comparisons(scores: pd.DataFrame, hypotheses: Sequence[Hypothesis]) 
 def planned_table(planned: pd.DataFrame) -> str:
     """A Markdown table of planned comparisons: one row per hypothesis, differences and corrected p values.
 
+    Significant differences are bold.
+
     Args:
         planned: from `planned_comparisons`.
     """
@@ -84,7 +87,8 @@ def planned_table(planned: pd.DataFrame) -> str:
                 texts.append("")
                 continue
             difference = number_and_interval(row["difference"], row["low"], row["high"], sign=True)
-            texts.append(f"{difference}, {p_value(row['p_holm'])}")
+            text = f"{difference}, {p_value(row['p_holm'])}"
+            texts.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
         n = str(int(tests["n"].max()))
         rows.append([str(key), str(claim), n, *texts, str(verdict)])
     return markdown_table(["", "hypothesis", "n", *metrics, "verdict"], rows)
@@ -102,10 +106,3 @@ def one_cell(scores: pd.DataFrame, settings: Mapping[str, object]) -> str:
     if len(cells) != 1:
         raise SystemExit(f"error: {len(cells)} cells have {dict(settings)}, not one")
     return str(cells["cell"].item())
-
-
-def p_value(p: float) -> str:
-    """A p value with two significant digits, such as "p = 0.013"; "p < 0.001" below that."""
-    if p != p:
-        return "p unknown"
-    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1):.2g}"

@@ -29,7 +29,8 @@ from cfg_lab.errors import InputError
 from cfg_lab.metrics import Choice, MultipleChoice
 from cfg_lab.options import CONFIG
 from cfg_lab.report.axes import cells_of
-from cfg_lab.report.findings import compare_with_baselines, findings
+from cfg_lab.report.change import compare_with_baselines
+from cfg_lab.report.findings import findings
 from cfg_lab.report.roles import roles_of
 from cfg_lab.report.write import report
 from cfg_lab.study.build import build_study

@@ -21,7 +21,7 @@ from cfg_lab.commands import check_command_line
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
-from cfg_lab.metrics import Mauve, needs_whole_cell
+from cfg_lab.metrics import Choice, Mauve, needs_whole_cell
 from cfg_lab.options import CONFIG, option_names
 from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
@@ -232,6 +232,12 @@ def test_a_wrong_override_is_named_with_what_would_be_right(override: str, sente
         check_command_line([override], "sweep")
 
 
+def answer(right: bool, log_prob: float) -> Choice:
+    """An answer of a benchmark whose log-probs are all equal."""
+    logs = dict.fromkeys(("positive", "negative", "guided", "raw"), log_prob)
+    return Choice(text="a", right=right, tokens=1, greedy=False, **logs)
+
+
 @pytest.mark.parametrize("name", sorted(OFFLINE))
 def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
     """Of texts that go to the ends: empty, equal, one word over and over, the reference itself."""
@@ -256,6 +262,7 @@ def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),
             parameters=(100, 100),
+            choices=(answer(i == 0, -1.0), answer(i != 0, -2.0)),
         )
         for i in prompts
         for words in written

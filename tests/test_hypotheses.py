@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.hypotheses import Hypothesis, one_cell, p_value, planned_comparisons, planned_table
+from experiments.hypotheses import Hypothesis, one_cell, planned_comparisons, planned_table
 
 PROMPTS = 20
 
@@ -84,12 +84,3 @@ def test_settings_must_name_one_cell() -> None:
     for settings in ({"guidance.scale": 3}, {"negatives": "c"}):
         with pytest.raises(SystemExit, match="not one"):
             one_cell(results, settings)
-
-
-def test_p_values_in_words() -> None:
-    assert [p_value(p) for p in (0.0004, 0.0132, 1.2, float("nan"))] == [
-        "p < 0.001",
-        "p = 0.013",
-        "p = 1",
-        "p unknown",
-    ]

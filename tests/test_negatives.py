@@ -27,10 +27,9 @@ from cfg_lab.negatives import (
     PhraseNegative,
     SuffixNegative,
     parse_phrases,
-    template,
 )
 from cfg_lab.options import CONFIG, option_names
-from cfg_lab.prompts import join_phrases, phrases
+from cfg_lab.prompts import join_phrases, phrases, template
 from tests import reference
 from tests.conftest import make_model, make_tokenizer
 

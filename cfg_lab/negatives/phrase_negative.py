@@ -32,7 +32,9 @@ class PhraseNegative(Negative):
         heaviest: the largest number of phrases to use. The heaviest are used, and of equally heavy ones the
             first. None means all phrases.
         system: system message of the negative context, for chat models, with {negative} where the phrases
-            belong. The template then needs no {negative}. None means the system message of the prompt.
+            belong. The template then needs no {negative}. None means the system message of the prompt. The
+            text replaces that message, so guidance also steers towards what that message says. With many
+            chat models this is the name of the model: keep such a message at the beginning of the text.
     """
 
     phrases: str | None = None

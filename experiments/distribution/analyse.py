@@ -137,13 +137,19 @@ def stopping_table(branches: pd.DataFrame) -> str:
     )
     stops = (in_a_row == IN_A_ROW).astype(float).rename("texts that stop").reset_index()
     texts = by_text(agree, ("model", "negative")).merge(stops, on=keys)
-    texts = texts.rename(columns={"agree": "tokens that agree"})
-    return means_table(texts, ("tokens that agree", "texts that stop"), ("model", "negative"))
+    columns = ("agree", "texts that stop")
+    means = resampled_means(texts, columns)
+    rows = [
+        [*map(str, group.iloc[0][["model", "negative"]]), str(len(group)),
+         *(with_interval(means[column][str(cell)]) for column in columns)]
+        for cell, group in texts.groupby("cell", sort=False)
+    ]  # fmt: skip
+    return markdown_table(["model", "negative", "n", "tokens that agree", "texts that stop"], rows)
 
 
 @in_style
 def positions_figure(branches: pd.DataFrame, guided: pd.DataFrame) -> Figure:
-    """Entropy, overlap of nuclei and divergence of the branches along the texts, one row per model."""
+    """Change of entropy, overlap of nuclei and divergence of the branches by position, one row per model."""
     models = list(dict.fromkeys(branches["model"]))
     negatives = list(dict.fromkeys(branches["negative"]))
     figure = new_figure(PAGE, 0.3 + 1.75 * len(models))
@@ -151,19 +157,15 @@ def positions_figure(branches: pd.DataFrame, guided: pd.DataFrame) -> Figure:
     at_paper_scale = guided[guided["scale"] == 1.5]
     for row, model in enumerate(models):
         entropy, overlap, divergence = panels[row]
-        plain = at_paper_scale[
-            (at_paper_scale["model"] == model) & (at_paper_scale["negative"] == negatives[0])
-        ]
-        _curve(entropy, plain, "entropy", 3, "without guidance")
         for number, negative in enumerate(negatives):
             of_guided = at_paper_scale[
                 (at_paper_scale["model"] == model) & (at_paper_scale["negative"] == negative)
             ]
             of_branches = branches[(branches["model"] == model) & (branches["negative"] == negative)]
-            _curve(entropy, of_guided, "entropy_guided", number, negative)
+            _curve(entropy, of_guided, "entropy_change", number, negative)
             _curve(overlap, of_guided, "overlap", number, negative)
             _curve(divergence, of_branches, "kl", number, negative)
-        entropy.set_ylabel(f"{model}\nentropy, nats")
+        entropy.set_ylabel(f"{model}\nchange of entropy, nats")
         overlap.set_ylabel("overlap of top-p 0.9 sets")
         overlap.set_ylim(0, 1)
         divergence.set_ylabel("KL(positive ‖ negative), nats")

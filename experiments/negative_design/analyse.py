@@ -160,7 +160,7 @@ def overview(scores: pd.DataFrame, planned: pd.DataFrame) -> Figure:
     panels[2].set_ylabel("sentiment")
     panels[2].set_xticks(DOSES)
     panels[2].grid(axis="y")
-    panels[2].legend()
+    panels[2].legend(loc="lower right")
     return figure
 
 

@@ -180,10 +180,11 @@ def attribute_table(means: Means) -> str:
 
     Halfway is the middle between plain decoding and the best mean of cfg.
     """
-    header, columns = ["rule"], []
+    header = ["rule"]
+    columns: list[tuple[str, int, float]] = []
     for metric, sign in (("sentiment", 1), ("leakage", -1)):
         values = sign * along(means[metric], RULES["cfg"])
-        level = (values[0, 0] + values[0].max()) / 2
+        level = float(values[0, 0] + values[0].max()) / 2
         header += [f"KL at {metric} {sign * level:.3f}", "nats there", "reached in"]
         columns.append((metric, sign, level))
     rows: list[list[str]] = []

@@ -92,7 +92,8 @@ def sampled(positive: Tensor, temperature: float, min_p: float) -> Tensor:
 def _read(texts: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Each text with the model's log-probs [tokens, vocab] after its positive context."""
     model: LanguageModel = cfg_lab.load_model(str(texts["model.name"].iloc[0]))
-    for text in texts.to_dict("records"):
+    rows: list[dict[str, Any]] = texts.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    for text in rows:
         ids = [*text["positive_ids"], *text["tokens"][:-1]]
         yield text, _log_probs(model, ids, len(text["tokens"]))
 

@@ -63,7 +63,7 @@ def method(text: pd.Series) -> str:
 
 def cells_table(means: Means, texts: pd.Series) -> str:
     """Means of every cell, with its computation as a multiple of plain decoding's."""
-    rows: list[list[str | Floats]] = []
+    rows: list[list[str]] = []
     for cell in dict.fromkeys(cell for curve in CURVES.values() for cell in curve):
         numbers = [with_interval(means[metric][cell]) for metric in ("kl", "sentiment", "leakage", "nats")]
         tokens, gflop = (means[metric][cell][0] for metric in ("forward_tokens", "gflop"))
