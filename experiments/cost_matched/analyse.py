@@ -36,7 +36,7 @@ ALL_TASKS = "all tasks"
 """Name of the row that pools the items of all tasks."""
 
 Answers = Mapping[str, Floats]
-"""Way of answering -> 1 for each item that is answered rightly, [items]. All ways have the same items."""
+"""Way of answering -> 1 for each item that is answered rightly, NaN for an item that is missing, [items]."""
 
 
 def main(record: Record) -> None:
@@ -63,7 +63,7 @@ def answers_by_task(items: pd.DataFrame) -> dict[str, Answers]:
             "small": small[1.0].to_numpy(np.float64),
             "best": right[:, right.sum(0).argmax()],
             "held_out": held_out(right)[0],
-            "large": large.loc[small.index].to_numpy(np.float64),
+            "large": large.reindex(small.index).to_numpy(np.float64),
         }
     ways = next(iter(by_task.values()))
     pooled = {way: np.concatenate([answers[way] for answers in by_task.values()]) for way in ways}
@@ -121,9 +121,13 @@ def _choices(items: pd.DataFrame, task: str) -> tuple[str, str]:
 
 
 def models_table(answers: Mapping[str, Answers]) -> str:
-    """Accuracy of the small model with and without guidance, beside that of the large model without."""
+    """Accuracy of the small model with and without guidance, beside that of the large model without.
+
+    The items are those that the large model has answered.
+    """
     rows: list[list[str | Difference]] = []
-    for task, ways in answers.items():
+    for task, all_items in answers.items():
+        ways = {way: values[~np.isnan(all_items["large"])] for way, values in all_items.items()}
         levels = [points(*means(ways[way][:, None])[0]) for way in ("small", "held_out", "large")]
         changes = [
             differences((ways[way] - ways["large"])[:, None])[0] for way in ("small", "held_out", "best")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import cfg_lab
 from cfg_lab.analysis.frame import SCALE, TASK
 from cfg_lab.analysis.stats import Difference, holm, mean_intervals, paired_differences
 from cfg_lab.analysis.stats.clustered_means import Floats
@@ -56,6 +57,7 @@ def main(record: Record) -> None:
     record.table("scores", scores_table(items))
     record.table("boolq", boolq_table(items))
     record.table("baselines", baselines_table(items))
+    record.table("lengths", lengths_table(load_lengths(record)))
     record.figure("curves", draw(items))
 
 
@@ -65,6 +67,30 @@ def load(record: Record) -> pd.DataFrame:
         [record.scores(sweep, METRICS, ["model", TASK], prompt_texts=False) for sweep in SWEEPS],
         ignore_index=True,
     )
+
+
+def load_lengths(record: Record) -> pd.DataFrame:
+    """Whether the longest answer is right, and whether each score chooses it: one row per cell and item.
+
+    As with `Record.scores`, the values are kept in the record, and read from there without results.
+    """
+    file = record.folder / "lengths.parquet"
+    if all((record.results / sweep).is_dir() for sweep in SWEEPS):
+        rows: list[dict[str, object]] = []
+        for sweep in SWEEPS:
+            for item in cfg_lab.load_results(record.results / sweep).to_dict("records"):
+                choices = pd.DataFrame(list(item["choices"]))
+                longest = choices["text"].str.len() == choices["text"].str.len().max()
+                rows.append(
+                    {name: item[name] for name in ("model", TASK, SCALE, "prompt_id")}
+                    | {
+                        "right": float((longest & choices["right"]).any()),
+                        "raw": float(longest[choices["raw"].idxmax()]),
+                        "normalised": float(longest[choices["guided"].idxmax()]),
+                    }
+                )
+        pd.DataFrame(rows).to_parquet(file, compression="zstd", index=False)
+    return pd.read_parquet(file)
 
 
 def by_scale(items: pd.DataFrame, model: str, task: str, metric: str) -> pd.DataFrame:
@@ -89,15 +115,16 @@ def means(values: pd.DataFrame | Floats) -> list[tuple[float, float, float]]:
 
 
 def differences(values: Floats) -> list[Difference]:
-    """Mean, 95 % interval over items and p value of each column of paired differences."""
-    return paired_differences(values, np.ones_like(values))
+    """Mean, 95 % interval over items and p value of each column of paired differences; NaN is left out."""
+    return paired_differences(np.nan_to_num(values), (~np.isnan(values)).astype(np.float64))
 
 
 def points(mean: float, low: float, high: float, *, sign: bool = False) -> str:
     """Per cent or percentage points with an interval, such as "+3.3 [−1.3, 8.0]"."""
     if mean != mean:
         return "–"
-    return f"{mean:{'+' if sign else ''}.1f} [{low:.1f}, {high:.1f}]".replace("-", "−").replace("nan", "–")
+    ends = ", ".join(f"{end:.1f}" for end in (low, high)).replace("nan", "–")
+    return f"{mean:{'+' if sign else ''}.1f} [{ends}]".replace("-0.0", "0.0").replace("-", "−")
 
 
 def change(value: float) -> str:
@@ -183,6 +210,24 @@ def baselines_table(items: pd.DataFrame) -> str:
         rows.append([TASKS[task], MODELS[model], str(len(tables[0])), *texts, gain])
     header = ["task", "model", "n", "chance", "majority", "no guidance (acc)", "PMI", "PMI − no guidance"]
     return markdown_table(header, with_tests(rows))
+
+
+def lengths_table(lengths: pd.DataFrame) -> str:
+    """How often the longest answer is right, and how often each score chooses it.
+
+    BoolQ is left out: its answers are "yes" and "no".
+    """
+    rows: list[list[str]] = []
+    for task, model in measured(lengths):
+        if task == "boolq":
+            continue
+        right = by_scale(lengths, model, task, "right")[[1.0]]
+        row = [TASKS[task], MODELS[model], str(len(right)), points(*means(right)[0])]
+        unguided, *raw = means(by_scale(lengths, model, task, "raw")[[1.0, 2.0, 7.0]])
+        normalised = means(by_scale(lengths, model, task, "normalised")[[2.0, 7.0]])
+        rows.append([*row, *(points(*cell) for cell in (unguided, *raw, *normalised))])
+    header = ["task", "model", "n", "the longest is right", "chosen at scale 1", "raw, 2", "raw, 7"]
+    return markdown_table([*header, "normalised, 2", "normalised, 7"], rows)
 
 
 @in_style
