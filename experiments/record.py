@@ -53,7 +53,14 @@ class Record:
         shutil.copy(EXPERIMENTS / name / "README.md", folder)
         return cls(folder=folder, results=results)
 
-    def scores(self, sweep: str, metrics: Sequence[str], settings: Sequence[str] = ()) -> pd.DataFrame:
+    def scores(
+        self,
+        sweep: str,
+        metrics: Sequence[str],
+        settings: Sequence[str] = (),
+        *,
+        prompt_texts: bool = True,
+    ) -> pd.DataFrame:
         """The results of a sweep, one row per text, with the columns that the analysis needs.
 
         If the results folder of the sweep exists, its scores are also written to <sweep>.parquet in the
@@ -63,6 +70,8 @@ class Record:
             sweep: the name of the sweep, which is also the name of its results folder.
             metrics: the metrics to keep.
             settings: settings to keep besides those that vary between cells.
+            prompt_texts: False writes the ids of the prompts in the place of their texts, for data whose
+                licence does not allow copies.
         """
         file = self.folder / f"{sweep}.parquet"
         if not (self.results / sweep).is_dir():
@@ -72,6 +81,8 @@ class Record:
         columns = ["cell", *(name for name in settings_of(results) if name in kept)]
         columns += ["prompt_id", "prompt", "sample", "negative_ids", *metrics]
         slim = results[columns]
+        if not prompt_texts:
+            slim = slim.assign(prompt=slim["prompt_id"])
         slim.to_parquet(file, compression="zstd", index=False)
         return pd.read_parquet(file)  # the same types as when only the file is there
 

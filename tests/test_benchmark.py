@@ -33,6 +33,7 @@ from cfg_lab.report.change import compare_with_baselines
 from cfg_lab.report.findings import findings
 from cfg_lab.report.roles import roles_of
 from cfg_lab.report.write import report
+from cfg_lab.study.build import build_study
 from cfg_lab.study.store import Store
 from cfg_lab.tasks import TaskOptions, load, records
 from cfg_lab.tasks.benchmark import build_benchmark
@@ -560,3 +561,16 @@ def test_the_packaged_tasks_have_lm_evals_accuracies_at_scale_1(name: str, tmp_p
         assert row["acc_norm"] == sample.get("acc_norm", row["acc_norm"])
         theirs = [answer[0] for answer in sample["filtered_resps"]]
         assert [choice["guided"] for choice in row["choices"]] == pytest.approx(theirs, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", ["smoke", "cpu", "gpu"])
+def test_a_recorded_benchmark_is_refused_by_the_sweep_at_every_size(size: str, tiny_folder: Path) -> None:
+    overrides = ["experiment=zero_shot", f"size={size}", f"model.name={tiny_folder}"]
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        sweep = compose("sweep", overrides=overrides, return_hydra_config=True)
+        config = compose("benchmark", overrides=overrides, return_hydra_config=True)
+    with pytest.raises(InputError, match="num_fewshot is not a config key"):
+        build_study([sweep], [{}])
+    tasks = {cell.task for cell in build_benchmark([config], [{}]).cells}
+    assert tasks == set(PACKAGED) - ({"truthfulqa_mc1"} if size == "smoke" else set())
+    assert config.limit == {"smoke": 2, "cpu": 150, "gpu": None}[size]
