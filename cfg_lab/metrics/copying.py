@@ -76,7 +76,7 @@ def _scores(text: str, source: str) -> tuple[float, float, float, float]:
     """The value of each column."""
     text_words, source_words = words(text), words(source)
     if not text_words:
-        return (math.nan,) * 4
+        return math.nan, math.nan, math.nan, math.nan
     lengths = fragment_lengths(text_words, source_words)
     known_pairs = set(pairwise(source_words))
     pairs = list(pairwise(text_words))
