@@ -15,7 +15,7 @@ from experiments.record import Record, markdown_table, number_and_interval
 
 SUMMARY_METRICS = ("rouge_1", "rouge_l", "copied", "copied_span", "novel_2", "unsupported", "length")
 TRANSLATION_METRICS = ("chrf", "bleu", "rouge_1", "copied", "length")
-TOY_METRICS = ("rouge_1", "chrf", "length")
+TOY_METRICS = ("exact_match", "chrf", "length")
 METRICS = tuple(dict.fromkeys([*SUMMARY_METRICS, *TRANSLATION_METRICS, *TOY_METRICS]))
 UNGUIDED = "none"
 SOURCE = "no source"
