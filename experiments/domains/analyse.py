@@ -115,7 +115,7 @@ def differences_of_summaries(scores: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     prompts = scores["prompt_id"].nunique()
     note = f"differences from no guidance, {prompts} articles, 95 % intervals; filled: p < 0.05 (Holm)"
-    figure.text(0.995, 0.995, note, fontsize=5.5, color=FAINT, ha="right", va="top")
+    figure.supxlabel(note, fontsize=5.5, color=FAINT, x=0.995, ha="right")
     return figure
 
 
