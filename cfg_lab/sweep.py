@@ -11,31 +11,19 @@ Hydra's launcher then decides where cells run:
 
 from __future__ import annotations
 
-import signal
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from cfg_lab.errors import InputError, TrackingError
+from cfg_lab.commands import command_console, run_command, show_results, with_choices
+from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG
-from cfg_lab.study.config import check_overrides, composition_errors_in_a_sentence
-from cfg_lab.study.console import (
-    errors_in_a_sentence,
-    fitting_table,
-    open_console,
-    print_paths,
-    show_warnings,
-)
+from cfg_lab.study.console import errors_in_a_sentence
 from cfg_lab.study.formats import count
 
 if TYPE_CHECKING:
@@ -46,7 +34,7 @@ if TYPE_CHECKING:
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Decode and score one cell. Hydra calls this function only with another sweeper."""
-    run_or_exit([_with_choices(config)], [[]])
+    run_or_exit([with_choices(config)], [[]])
 
 
 def run_or_exit(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -67,12 +55,13 @@ def run(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> li
         The rows of the summary, one per cell.
     """
     from cfg_lab.study.run import run_study
+    from cfg_lab.study.scoring import main_columns
 
-    console = _console()
+    console = command_console()
     study, tracker = _study_and_tracker(configs, overrides)
     _introduce(study, "cell", console)
     run_study(study, console)
-    return _show(study, tracker, console, page=configs[0].report)
+    return show_results(study, main_columns(study.metrics), tracker, console, page=configs[0].report)
 
 
 def run_in_jobs_or_exit(
@@ -92,16 +81,17 @@ def run_in_jobs_or_exit(
         The rows of the summary, one per cell.
     """
     from cfg_lab.study.run import write_provenance
+    from cfg_lab.study.scoring import main_columns
 
     with errors_in_a_sentence():
-        console = _console()
+        console = command_console()
         study, tracker = _study_and_tracker(configs, overrides)
         study.store.check_version()
         study.store.check_writable()
         _introduce(study, "job", console)
         launch()
         write_provenance(study)  # replaces the files that the last job wrote
-        return _show(study, tracker, console, page=configs[0].report)
+        return show_results(study, main_columns(study.metrics), tracker, console, page=configs[0].report)
 
 
 def run_job(config: DictConfig, command: str) -> None:
@@ -116,25 +106,12 @@ def run_job(config: DictConfig, command: str) -> None:
     from cfg_lab.study.run import run_study
 
     try:
-        run_study(build_study([_with_choices(config)], [{}], command), _console())
+        run_study(build_study([with_choices(config)], [{}], command), command_console())
     except NotANumberError as error:
         raise InputError(str(error)) from error  # a NotANumberError cannot be sent to another process
     except Exception as error:
         error.add_note(traceback.format_exc())  # the traceback itself is lost between processes
         raise
-
-
-def _with_choices(config: DictConfig) -> DictConfig:
-    """Add the names of the chosen options to a job's config. Hydra removes the names before it runs a job."""
-    with open_dict(config):
-        config.hydra = {"runtime": {"choices": HydraConfig.get().runtime.choices}}
-    return config
-
-
-def _console() -> Console:
-    console = open_console()
-    show_warnings(console)
-    return console
 
 
 def _study_and_tracker(
@@ -156,58 +133,5 @@ def _introduce(study: Study, unit: str, console: Console) -> None:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(study: Study, tracker: Tracker, console: Console, *, page: bool) -> list[dict[str, Any]]:
-    """Write the summary and print its table. Log the results to the tracker, and print all paths.
-
-    If `page` is true, also write the page (report.html). Returns the rows of the summary.
-    """
-    from cfg_lab.report.write import report
-    from cfg_lab.study.run import summary_of
-    from cfg_lab.study.scoring import main_columns
-    from cfg_lab.track.mirror import mirror
-
-    rows = cast("list[dict[str, Any]]", summary_of(study).to_dict("records"))
-    labels = [cell.label for cell in study.cells]
-    console.print(fitting_table(labels, rows, main_columns(study.metrics), console))
-    root = study.store.root
-    path_of_page = report(root) if page else None
-    try:
-        mirror(study.store, tracker, console, path_of_page)
-    except TrackingError as error:
-        for line in (
-            str(error),
-            "The results are on disk all the same.",
-            f"To try again: python -m cfg_lab.track {root} {tracker.retry_hint}",
-        ):
-            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    paths = {"results": root, "summary": root / "summary.parquet"}
-    runs = tracker.local_path(root)
-    paths |= {tracker.name: runs} if runs else {}
-    print_paths(console, paths | ({"page": path_of_page} if path_of_page else {}))
-    return rows
-
-
-def check_command_line(arguments: Sequence[str]) -> None:
-    """Check overrides before Hydra reads them, because Hydra's messages do not say what would be right.
-
-    Only the first cell is composed. `BatchLauncher` checks the other cells in the same way.
-
-    Raises:
-        InputError: an override cannot be read, or names a key or an option that does not exist.
-    """
-    if any(argument.startswith("-") for argument in arguments):
-        return  # one of Hydra's own options, such as --help
-    check_overrides(arguments)
-    with composition_errors_in_a_sentence():
-        parsed = OverridesParser.create().parse_overrides(list(arguments))
-        ((first_cell, *_),) = BasicSweeper.split_arguments(parsed, None)
-        with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            compose("sweep", overrides=list(first_cell))
-
-
 if __name__ == "__main__":
-    if any(argument.startswith("-") for argument in sys.argv[1:]) and hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
-    with errors_in_a_sentence():
-        check_command_line(sys.argv[1:])
-    cast("Callable[[], None]", main)()
+    run_command("sweep", cast("Callable[[], None]", main))

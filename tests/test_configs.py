@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 import cfg_lab
 from cfg_lab import Prompt, Request, analysis
+from cfg_lab.commands import check_command_line
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
@@ -26,7 +27,6 @@ from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.results_folder import results_folder, study_name
-from cfg_lab.sweep import check_command_line
 from tests.options import OFFLINE, REQUIRED
 from tests.texts import text
 
@@ -115,6 +115,11 @@ NAMED_DIFFERENCES = {
         }.items()
         for option in options
     },
+    # Options of negatives that are named for what they do with each prompt's own phrases.
+    "negatives/own_heaviest": {"heaviest"},
+    "negatives/own_separate": {"mode"},
+    "negatives/own_bare": {"template"},
+    "negatives/own_system": {"template", "system"},
     # A linear schedule that rises instead of falling.
     "guidance/schedule/warm_up": {"start", "end", "steps"},
 }
@@ -140,8 +145,9 @@ def test_values_equal_the_defaults_of_what_is_called(group: str, option: str) ->
 
 
 def test_plain_settings_equal_the_defaults_in_python() -> None:
+    """Those of conf/sweep.yaml itself; an experiment names its differences."""
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = compose("sweep")
+        config = compose("sweep", overrides=["~experiment"])
     for call in (Cell, Study, cfg_lab.generate):
         for name, parameter in inspect.signature(call).parameters.items():
             if name in ("seed", "samples", "max_new_tokens", "top", "max_rows"):
@@ -223,7 +229,7 @@ def test_unknown_keys_and_wrong_types_are_named(override: str, sentence: str) ->
 )
 def test_a_wrong_override_is_named_with_what_would_be_right(override: str, sentence: str) -> None:
     with pytest.raises(InputError, match=f"^{sentence}"):
-        check_command_line([override])
+        check_command_line([override], "sweep")
 
 
 @pytest.mark.parametrize("name", sorted(OFFLINE))
@@ -246,6 +252,7 @@ def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
                 id=str(i), text=f"The cat {i}", negative="sad:-1, bleak", references=("The cat sat",)
             ),
             guided_log_probs=(-0.0,) * len(words.split()),
+            entropies=(0.0,) * len(words.split()),
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),
             parameters=(100, 100),

@@ -283,7 +283,7 @@ def test_traces_of_given_texts_do_not_depend_on_the_batch(
 ) -> None:
     texts = [request.positive[:5] for request in REQUESTS]
     in_one_batch = Decoder(rotary).trace_texts(REQUESTS, texts)
-    monkeypatch.setattr("cfg_lab.decoding.teacher_forcing._MAX_LOGITS", 1)  # one text per forward
+    monkeypatch.setattr("cfg_lab.decoding.text_logits._MAX_LOGITS", 1)  # one text per forward
     for alone, batched in zip(Decoder(rotary).trace_texts(REQUESTS, texts), in_one_batch, strict=True):
         for name, values in alone.columns.items():
             assert values == pytest.approx(batched.columns[name], abs=1e-4, nan_ok=True), name

@@ -31,6 +31,7 @@ from cfg_lab.report.document import TOKEN_BUDGET
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
+from cfg_lab.tasks.benchmark import build_benchmark
 from tests.options import REQUIRED
 
 REPOSITORY = CONFIG.parent
@@ -100,13 +101,22 @@ def commands_in(path: Path) -> Iterator[Documented]:
                     yield Documented(str(path.relative_to(REPOSITORY)), command)
 
 
-HELP = yaml.safe_load((CONFIG / "sweep.yaml").read_text())["hydra"]["help"]["template"]
+HELP = {
+    name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
+    for name in ("sweep", "benchmark")
+}
 COMMANDS = [
     *(command for path in [*DOCUMENTS, *MODULES] for command in commands_in(path)),
-    *(Documented("conf/sweep.yaml", line.strip()) for line in HELP.splitlines() if "python -m" in line),
+    *(
+        Documented(f"conf/{name}.yaml", line.strip())
+        for name, template in HELP.items()
+        for line in template.splitlines()
+        if "python -m" in line
+    ),
 ]
 SWEEPS = [command for command in COMMANDS if "-m cfg_lab.sweep" in command.text]
-OTHERS = [command for command in COMMANDS if command not in SWEEPS]
+BENCHMARKS = [command for command in COMMANDS if "-m cfg_lab.benchmark" in command.text]
+OTHERS = [command for command in COMMANDS if command not in (*SWEEPS, *BENCHMARKS)]
 
 
 def overrides_in_comments() -> list[Documented]:
@@ -138,6 +148,7 @@ def test_the_commands_are_found() -> None:
         source: [c for c in COMMANDS if c.source == source] for source in {c.source for c in COMMANDS}
     }
     least = {"README.md": 11, "CONTRIBUTING.md": 15, "conf/sweep.yaml": 3, "cfg_lab/score.py": 3}
+    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1}
     least |= {"cfg_lab/track/__main__.py": 4, "experiments/rules/README.md": 1}
     assert {
         source: len(by_source.get(source, [])) >= count for source, count in least.items()
@@ -195,6 +206,21 @@ def test_a_documented_sweep_is_a_study(command: Documented, tiny_folder: Path) -
     if command.source == "CONTRIBUTING.md":
         pytest.skip("needs the files of its recipe; tests/test_recipes.py runs it")
     check_study([word for word in command.words() if "=" in word], tiny_folder)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", BENCHMARKS, ids=str)
+def test_a_documented_benchmark_is_a_benchmark(command: Documented, tiny_folder: Path) -> None:
+    overrides = [word for word in command.words() if "=" in word]
+    jobs = jobs_of(overrides)
+    assert len(jobs) == command.expected_cells()
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        configs = [
+            compose("benchmark", overrides=[*job, f"model.name={tiny_folder}"], return_hydra_config=True)
+            for job in jobs
+        ]
+    cells = build_benchmark(configs, [{} for _ in jobs]).cells
+    assert len({cell.id for cell in cells}) == sum(len(config.tasks) for config in configs)
 
 
 @pytest.mark.usefixtures("folder")

@@ -13,15 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfg_lab"
+HYDRA = ["cfg_lab.sweep", "cfg_lab.benchmark", "cfg_lab.commands", "cfg_lab.study.config", "hydra_plugins"]
 DOORS = {
     "transformers": ["cfg_lab.models"],
     "wandb": ["cfg_lab.track.wandb_tracker"],
     "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "torch.utils.tensorboard": ["cfg_lab.track.tensorboard_tracker"],
-    "hydra": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
-    "omegaconf": ["cfg_lab.sweep", "cfg_lab.study.config", "cfg_lab.study.build", "hydra_plugins"],
+    "hydra": [*HYDRA, "cfg_lab.study.build"],
+    "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark"],
     "evaluate": ["cfg_lab.metrics"],
-    "datasets": ["cfg_lab.prompts"],
+    "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load"],
+    "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
     "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
 """Libraries, and the only modules that may import them."""

@@ -211,6 +211,17 @@ def test_contrastive_decoding_is_the_papers_formula() -> None:
     assert torch.allclose(guided[plausible].double(), expected[plausible], atol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_positive_minus_a_share_of_the_negative_is_cfg_at_another_temperature(share: float) -> None:
+    """Contrastive formulas and cfg differ by a temperature only (see experiments/rules)."""
+    positive, negatives = distributions(19, 4, 1)
+    formula = ContrastiveDecoding(scale=1 + share, temperature=1, modifiers=())
+    scale = 1 / (1 - share)
+    cfg = guided_by(ClassifierFreeGuidance(scale=scale), positive, negatives)
+    tempered = (cfg.double() / scale).log_softmax(-1)
+    assert torch.allclose(guided_by(formula, positive, negatives).double(), tempered, atol=1e-4)
+
+
 def test_dola_is_the_papers_formula() -> None:
     positive, negatives = distributions(16, 6, 3)
     layers = torch.stack([jsd(positive, negatives[:, k]) for k in range(3)], 1).argmax(1)

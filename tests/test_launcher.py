@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pandas as pd
 import pytest
 import yaml
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 import cfg_lab
 from cfg_lab.options import CONFIG
 from cfg_lab.study.config import check_overrides
-from hydra_plugins.cfg_lab_launcher.batch import compose
+from hydra_plugins.cfg_lab_launcher.batch import applicable_grid, compose
 from tests.cli import command, environment, on, shell, sweep
 
 LAUNCHERS = {
@@ -38,6 +39,11 @@ def launched_by(launcher: str) -> list[str]:
     return [f"hydra/launcher={launcher}", *overrides]
 
 
+def jobs_of(arguments: list[str]) -> list[list[str]]:
+    """The overrides of each cell that some overrides name."""
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)[0]
+
+
 def test_shared_compositions_equal_hydras_own() -> None:
     arguments = [
         "guidance.scale=2.5,-3e-1",
@@ -47,7 +53,7 @@ def test_shared_compositions_equal_hydras_own() -> None:
         "stop=[],[a]",
         "prompts.system=null,'{braces}'",
     ]
-    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
+    jobs = jobs_of(arguments)
     assert len(jobs) == 2**6
     jobs = jobs[::7]  # Hydra takes 0.3 s for each; these have every value, in changing company
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
@@ -63,6 +69,44 @@ def test_shared_compositions_equal_hydras_own() -> None:
                     either["hydra"]["job"].pop(key, None)
             assert ours == theirs
             assert OmegaConf.is_struct(composed)
+
+
+def cells_of(experiment: str, *arguments: str) -> list[set[str]]:
+    """The overrides of each cell that a command makes whose config has the grid of an experiment."""
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = hydra.compose("sweep", [f"experiment={experiment}"], return_hydra_config=True)
+    grid = [f"{key}={values}" for key, values in config.hydra.sweeper.params.items()]
+    overrides = OverridesParser.create().parse_overrides(list(arguments))
+    return [set(job) for job in jobs_of([*applicable_grid(grid, overrides), *arguments])]
+
+
+def test_the_default_study_runs_where_no_guidance_is_named() -> None:
+    grid = [{f"guidance.scale={scale}", f"negatives={name}"} for scale in (1, 3) for name in ("empty", "own")]
+    assert cells_of("default") == grid
+    assert cells_of("default", "seed=1") == [{*cell, "seed=1"} for cell in grid]
+    bos = cells_of("default", "negatives=bos")
+    assert bos == [{f"guidance.scale={scale}", "negatives=bos"} for scale in (1, 3)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["guidance.scale=2"],
+        ["guidance.scale=1,2", "negatives=empty,own"],
+        ["guidance=union,cfg", "guidance.scale=1,2"],
+        ["guidance=interval"],
+        ["guidance/schedule=interval"],
+        ["guidance.scale=1.5", "seed=1,2"],
+    ],
+)
+def test_a_grid_on_the_command_line_replaces_that_of_the_default_study(arguments: list[str]) -> None:
+    assert cells_of("default", *arguments) == [set(job) for job in jobs_of(arguments)]
+
+
+def test_a_named_experiment_keeps_its_grid() -> None:
+    cells = cells_of("rules", "experiment=rules", "guidance.scale=4")
+    assert {"experiment=rules", "guidance.scale=4", "negatives=own", "guidance=union"} in cells
+    assert len(cells) == 10
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

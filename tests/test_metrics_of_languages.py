@@ -71,6 +71,7 @@ def prepared(
         prompt=Prompt(id=prompt, text=question or reference, negative=negative, references=(reference,)),
         log_probs=(-1.0,) * 9,
         guided_log_probs=(-1.0,) * 9,
+        entropies=(1.0,) * 9,
         tokens=tuple(range(9)),
         tokens_read=(9, 3),
         tokens_read_in_full=(9, 6),

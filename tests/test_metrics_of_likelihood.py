@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cfg_lab import Decoder, Prompt, Request, load_model
+from cfg_lab import (
+    Branch,
+    ClassifierFreeGuidance,
+    Decoder,
+    Prompt,
+    Request,
+    Sampling,
+    load_model,
+    load_results,
+)
 from cfg_lab.errors import InputError
-from cfg_lab.metrics import Evaluator, GuidedLikelihood, Perplexity, Repetition
+from cfg_lab.guidance.divergences import kl_divergence
+from cfg_lab.metrics import Entropy, Evaluator, GuidedLikelihood, KLFromPlain, Perplexity, Repetition
 from cfg_lab.models import LanguageModel, load_evaluator
 from cfg_lab.models.evaluator import log_probs
+from tests import reference
+from tests.cli import on, sweep
 from tests.texts import text
 
 
@@ -22,6 +35,61 @@ def test_guided_likelihood_does_not_count_the_stop_token() -> None:
     scores = GuidedLikelihood().score([stopped, text("")])
     assert scores["guided_log_prob"][0] == -2
     assert math.isnan(scores["guided_log_prob"][1])
+
+
+def test_kl_from_plain_is_the_mean_log_ratio() -> None:
+    guided = text("a b", tokens=(5, 6, 2), guided_log_probs=(-1.0, -3.0), log_probs=(-2.0, -4.5))
+    plain = text("a b", guided_log_probs=(-1.0, -1.0))
+    assert KLFromPlain().score([guided, plain])["kl_from_plain"] == [1.25, 0]
+    assert math.isnan(KLFromPlain().score([text("")])["kl_from_plain"][0])
+
+
+def test_kl_from_plain_estimates_the_divergence_without_bias(rotary: LanguageModel) -> None:
+    """Over many first tokens, drawn at temperature 1, the mean log-ratio is KL(guided || plain)."""
+    positive, negative, scale = rotary.encode("A knight"), rotary.encode("A sad king"), 1.3
+    request = Request(
+        positive=positive,
+        negatives=(Branch(negative),),
+        guidance=ClassifierFreeGuidance(scale=scale),
+        sampling=Sampling(),
+        max_new_tokens=1,
+    )
+    samples = [replace(request, sample=sample) for sample in range(600)]
+    texts = [
+        text(
+            "x",
+            guided_log_probs=completion.trace.guided,
+            log_probs=completion.trace.positive,
+        )
+        for completion in Decoder(rotary).decode(samples)
+    ]
+    ratios = torch.tensor(KLFromPlain().score(texts)["kl_from_plain"])
+    plain = reference.log_probs(rotary.module, positive)
+    guided = reference.guided(rotary.module, positive, [negative], [1.0], scale)
+    divergence = float(kl_divergence(guided, plain))
+    assert divergence > 0.01
+    assert abs(float(ratios.mean()) - divergence) < 4 * float(ratios.std()) / len(ratios) ** 0.5
+
+
+def test_entropy_is_a_mean_over_the_tokens_of_the_text() -> None:
+    stopped = text("a b", tokens=(5, 6, 2), entropies=(1.0, 2.0))
+    scores = Entropy().score([stopped, text("")])
+    assert scores["entropy"][0] == 1.5
+    assert math.isnan(scores["entropy"][1])
+
+
+def test_stored_entropy_is_that_of_the_models_distribution(tmp_path: Path, tiny_folder: Path) -> None:
+    """Law: at scale 1 the metric equals the entropy of the bare module's distributions, by brute force."""
+    sweep(*on(tmp_path, tiny_folder), "metrics=[entropy]", "guidance.scale=1", "max_new_tokens=6")
+    model = load_model(str(tiny_folder))
+    for row in load_results(tmp_path / "results" / "study").to_dict("records"):
+        tokens = list(row["tokens"])
+        ids = torch.tensor([[*row["positive_ids"], *tokens]])
+        with torch.inference_mode():
+            log_p = model.module(ids).logits[0].float().log_softmax(-1)[len(row["positive_ids"]) - 1 : -1]
+        length = len(tokens) - (row["finish_reason"] == "stop")
+        expected = -(log_p.exp() * log_p).sum(-1)[:length].mean()
+        assert row["entropy"] == pytest.approx(float(expected), abs=1e-3)
 
 
 def brute_force(model: LanguageModel, context: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:

@@ -173,6 +173,38 @@ def test_separate_is_one_branch_per_phrase_with_its_weight(chat: LanguageModel) 
     assert branches == (Branch(chat.encode("a"), 0.8), Branch(chat.encode("b"), -0.5))
 
 
+def test_the_heaviest_phrases(chat: LanguageModel) -> None:
+    one = PhraseNegative(heaviest=1)
+    assert one.branches(KNIGHT, chat) == PhraseNegative(phrases="cliche").branches(KNIGHT, chat)
+    # Of equally heavy phrases the first; a phrase that attracts counts by the size of its weight.
+    two = PhraseNegative(phrases="a:0.5, b:-0.8, c:0.5", mode="separate", template="bare", heaviest=2)
+    assert two.branches(KNIGHT, chat) == (Branch(chat.encode("b"), -0.8), Branch(chat.encode("a"), 0.5))
+    assert PhraseNegative(heaviest=3).branches(KNIGHT, chat) == PhraseNegative().branches(KNIGHT, chat)
+
+
+def test_phrases_in_the_system_message(chat: LanguageModel, tiny: LanguageModel) -> None:
+    (branch,) = option("own_system").branches(KNIGHT, chat)
+    assert branch.ids == chat.encode(KNIGHT.text, "Your answers are cliche, boring, predictable.")
+    both = PhraseNegative(phrases="x", template="Not {negative}: {prompt}", system="Be {negative}.")
+    assert both.branches(KNIGHT, chat)[0].ids == chat.encode(f"Not x: {KNIGHT.text}", "Be x.")
+    with pytest.raises(InputError, match=r"negatives\.system is 'Your .*without a chat template"):
+        option("own_system").branches(KNIGHT, tiny)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"heaviest": 0}, r"negatives\.heaviest must be null or a whole number of at least 1, got 0"),
+        ({"heaviest": True}, r"negatives\.heaviest must be .*got True"),
+        ({"system": "Be rude."}, r"negatives\.system must be null or a text with \{negative\} in it"),
+        ({"template": "{prompt}"}, r"negatives\.template must be one of default, bare"),
+    ],
+)
+def test_arguments_that_a_phrase_negative_refuses(arguments: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=f"^{sentence}"):
+        PhraseNegative(**arguments)
+
+
 def test_a_custom_template_and_the_system_message_of_the_prompt(chat: LanguageModel) -> None:
     prompt = Prompt(id="1", text="Hi", system="Be rude")
     negative = PhraseNegative(phrases="x", template="Not {negative}: {prompt}")

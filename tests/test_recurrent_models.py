@@ -13,7 +13,8 @@ import torch
 from cfg_lab import Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
 from cfg_lab.decoding.kv_buffer import Prefix
 from cfg_lab.decoding.model import Context
-from cfg_lab.decoding.model_rows import ModelRows, prefill
+from cfg_lab.decoding.model_rows import ModelRows
+from cfg_lab.decoding.prefill import prefill
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.guidance import ContrastiveDecoding, Interval, StopOnAgreement
 from cfg_lab.models import LanguageModel, from_transformers

@@ -31,14 +31,18 @@ from cfg_lab.report.__main__ import main
 from cfg_lab.report.answer import design, question
 from cfg_lab.report.axes import Axis, cells_of
 from cfg_lab.report.cards import cards_html
+from cfg_lab.report.change import Change
+from cfg_lab.report.conclusion import conclusion
 from cfg_lab.report.document import as_script_text
-from cfg_lab.report.findings import Change, Finding, compare_with_baselines, findings
+from cfg_lab.report.findings import Finding
 from cfg_lab.report.record import Record, prompts_fingerprint
 from cfg_lab.report.roles import Roles, roles_of
+from cfg_lab.report.scope import Scope
 from cfg_lab.report.scripts import FOLDER, join_modules
-from cfg_lab.report.sentences import Scope, headline, prices
+from cfg_lab.report.sentences import headline, prices
+from cfg_lab.report.study_analysis import analyse_study
 from cfg_lab.report.write import report
-from cfg_lab.study.formats import interval, signed
+from cfg_lab.study.formats import interval, signed, three_digits
 from cfg_lab.study.notebook_html import LEVELS, level, results_html, token_html
 from cfg_lab.study.results import load_results
 from tests.cli import on, sweep
@@ -95,7 +99,8 @@ def outline(page: str) -> Outline:
 
 
 def page_of(frame: pd.DataFrame, **budgets: int) -> str:
-    return document(frame, Record("study", command="python -m cfg_lab.sweep"), {}, **budgets)
+    record = Record("study", command="python -m cfg_lab.sweep")
+    return document(analyse_study(frame, record), {}, **budgets)
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -121,10 +126,7 @@ def words(fragment: str) -> str:
 
 def finding_of(frame: pd.DataFrame) -> Finding:
     """The finding of the only aim."""
-    cells, roles = cells_of(frame), roles_of(analysis.metrics_of(frame))
-    summary = analysis.summary(frame)
-    comparisons = compare_with_baselines(frame, summary, cells, roles)
-    (finding,) = findings(frame, summary, cells, roles, comparisons)
+    (finding,) = analyse_study(frame, Record("study")).findings
     return finding
 
 
@@ -136,27 +138,143 @@ def axis(name: str, *values: Any) -> Axis:
 
 
 def test_the_question_is_short_and_its_details_name_every_metric() -> None:
-    aims = tuple(f"topic_{number}" for number in range(9))
+    aims = ("sentiment", *(f"topic_{number}" for number in range(9)))
     roles = Roles(aims=aims, prices=("perplexity", "distinct_1", "toxicity"), others=())
     axes = [axis("scale", 1.0, 1.5, 3.0), axis("negatives", "empty", "own")]
-    assert question(axes, roles) == "What do scale and negatives do to 9 aims, and at what price?"
+    assert question(axes, roles, compared=True) == "Does guidance raise sentiment, and at what price?"
     details = design(axes, roles, compared=True)
     assert details["varied"] == "scale (1 to 3); negatives (empty, own)"
     assert details["aims"].split(", ") == list(aims)
     assert details["prices"].split(", ") == list(roles.prices)
     assert "without guidance" in details["compared with"]
-    few = Roles(aims=("joy",), prices=(), others=())
-    assert question(axes[:1], few) == "What does scale do to joy?"
+
+
+def test_the_question_follows_the_design() -> None:
+    joy, leakage, nothing = (Roles(aims=aims, prices=(), others=()) for aims in (("joy",), ("leakage",), ()))
+    axes = [axis("scale", 1.0, 2.0), axis("model", "a", "b")]
+    assert question(axes, leakage, compared=True) == "Does guidance lower leakage?"
+    assert question(axes, joy, compared=False) == "What do scale and model do to joy?"
+    assert question(axes[:1], nothing, compared=True) == "What does scale change?"
+    assert question([], joy, compared=False) == "How do these texts score on joy?"
+
+
+def test_the_question_is_about_sentiment_before_leakage_whatever_their_order() -> None:
+    for metrics in (["leakage", "sentiment"], ["sentiment", "leakage"]):
+        assert roles_of(metrics).aims == ("sentiment", "leakage")
 
 
 def test_the_page_shows_the_question_and_its_details() -> None:
     page = page_of(results({1: 0, 2: 0.3}))
     title = page[page.index("<h1>") + len("<h1>") : page.index("</h1>")]
-    assert title == "What does scale do to sentiment, and at what price?"
+    assert title == "Does guidance raise sentiment, and at what price?"
     facts = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page[: page.index("<nav")]))
     assert facts["aims"] == "sentiment"
     assert facts["prices"] == "perplexity, distinct_1"
     assert facts["varied"] == "scale (1, 2)"
+
+
+# The conclusion
+
+
+def conclusion_of(frame: pd.DataFrame) -> str:
+    """The conclusion of a study. Checks that the page shows it directly after the question."""
+    text = " ".join(analyse_study(frame, Record("study")).conclusion)
+    shown = page_of(frame).partition("</h1>")[2].partition('<p class="deck">')[0]
+    assert words(shown).strip() == text
+    return text
+
+
+def test_the_conclusion_is_the_difference_that_the_analysis_gives() -> None:
+    """Verdict, difference, interval and p are those of the best guided cell, whatever the effect is."""
+    verdicts: set[str] = set()
+    for seed, effect in enumerate((-0.3, -0.02, 0.0, 0.02, 0.035, 0.3)):
+        frame = results({1: 0, 1.5: effect / 2, 2: effect}, noise=0.06, seed=seed, prompts=16)
+        table = analysis.comparisons(frame, ["sentiment", "perplexity", "distinct_1"])
+        row = table[table["metric"] == "sentiment"].sort_values("difference").iloc[-1]
+        text = conclusion_of(frame)
+        if row["p_holm"] < 0.05:
+            expected = "Yes" if row["difference"] > 0 else "No"
+        else:
+            expected = "Not certain" if row["p"] < 0.05 else "Not shown"
+        verdicts.add(expected)
+        direction = "higher" if row["difference"] > 0 else "lower"
+        cell = f"with guidance (scale {row['guidance.scale']:g}, the best of 2 guided cells)"
+        by, span = signed(row["difference"]), f"95 % interval {interval(row['low'], row['high'])}"
+        if expected == "Not shown":
+            assert text.startswith(f"Not shown: sentiment changes by {by} {cell}, {span}, on 16 prompts, p")
+            assert f" A gain above {three_digits(row['high'])} is unlikely." in text
+        else:
+            assert text.startswith(
+                f"{expected}: sentiment is {direction} {cell} than without: {by}, {span}, on 16 prompts, p"
+            )
+    assert verdicts == {"Yes", "No", "Not certain", "Not shown"}
+
+
+def test_the_conclusion_names_the_price() -> None:
+    dear = results({1: 0, 2: 0.3}, price=2).assign(
+        gflop=lambda frame: 1 + 1.06 * (frame["guidance.scale"] > 1)
+    )
+    assert re.search(
+        r" Price: perplexity \+[\d.]+ \[[\d., ]+\] and 2.06 times the operations\.$", conclusion_of(dear)
+    )
+    free = results({1: 0, 2: 0.3}, noise=1e-3)
+    assert "Price" not in conclusion_of(free)
+    counted = conclusion_of(free.assign(gflop=1.0))
+    assert counted.endswith(
+        " Price: 1 times the operations; no significant loss in perplexity or distinct_1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (results({2: 0.1}), "sentiment is 0.603 in the only cell. There is nothing to compare it with."),
+        (
+            results({1.5: 0, 2: 0.1}),
+            "Unknown: no cell runs without guidance. Add guidance.scale=1 to the sweep.",
+        ),
+        (results({1: 0}, negatives=("a", "b")), "Unknown: no cell is guided."),
+        (
+            results({1: 0, 2: 0}, noise=0),
+            "No: sentiment is the same with guidance (scale 2) as without, on 20 prompts.",
+        ),
+        (
+            results(prompts=1),
+            r"Unknown: sentiment is higher .* \[no interval\], on 1 prompt, and its p value",
+        ),
+        (results().drop(columns=["sentiment", "perplexity", "distinct_1"]), "^$"),
+    ],
+)
+def test_the_conclusion_says_what_is_not_known(frame: pd.DataFrame, expected: str) -> None:
+    assert re.match(expected.replace("(scale 2)", r"\(scale 2\)"), conclusion_of(frame))
+
+
+def test_the_conclusion_compares_with_the_other_negative() -> None:
+    frame = results({1: 0, 2: 0.3}, negatives=("empty", "own"))
+    frame.loc[(frame["negatives"] == "own") & (frame["guidance.scale"] == 2), "sentiment"] += 0.2
+    other = finding_of(frame).neighbours[0].change
+    difference = f"{signed(other.difference)} {interval(other.low, other.high)}, p < 0.001."
+    assert f" Compared with negatives empty, all else equal: {difference}" in conclusion_of(frame)
+    alike = results({1: 0, 2: 0.3}, negatives=("empty", "own"))
+    assert "Compared with" not in conclusion_of(alike)
+
+
+def test_the_excluded_gain_is_only_named_if_it_is_possible() -> None:
+    """Sentiment is at most 1, so 0.6 can gain 0.4."""
+    values = {"difference": 0.01, "p": 0.5, "p_holm": 1.0, "low": -0.5}
+    for high, named in ((0.3, True), (0.5, False), (math.nan, False), (-0.1, False)):
+        first, *_ = conclusion(finding(change(high=high, **values)), SCOPE)
+        assert first.endswith(" A gain above 0.3 is unlikely.") == named
+        assert ("A gain above" in first) == named
+
+
+def test_a_lead_is_not_certain_and_says_how_many_prompts_would_decide() -> None:
+    (text,) = conclusion(finding(change()), SCOPE)
+    assert text == (
+        "Not certain: sentiment is higher with guidance (scale 2, the best of 3 guided cells) than without: "
+        "+0.1, 95 % interval [0.01, 0.19], on 16 prompts, p = 0.03 before and p = 0.2 after correction over "
+        "9 comparisons. About 42 prompts would detect a difference of this size with 80 % power."
+    )
 
 
 # The answer
@@ -367,7 +485,7 @@ def finding(best: Change, *prices: Change, compute: float = math.nan) -> Finding
     )
 
 
-SCOPE = Scope(labels=("scale 1", "scale 2"), prompts=16, texts=64, planned=64, comparisons=9)
+SCOPE = Scope(labels=("scale 1", "scale 2"), unguided=1, prompts=16, texts=64, planned=64, comparisons=9)
 
 
 def test_a_difference_that_the_correction_removes_is_a_lead() -> None:
@@ -680,7 +798,7 @@ def test_the_record_says_how_to_repeat_it() -> None:
     cost = {"model": "smollm2", "device": "cpu", "texts": 9, "tokens": 4000, "seconds": 20.0, "steps": 50}
     cost |= {"rows": 3000, "negative_rows_saved": 120, "peak_memory": 1_650_000_000}
     record = Record("study", "python -m cfg_lab.sweep <a>", "seed: 0", environment, [cost, cost])
-    page = document(frame, record, {})
+    page = document(analyse_study(frame, record), {})
     section = html.unescape(page[page.index('<section id="repeat"') :])
     for expected in (
         "python -m cfg_lab.sweep <a>",

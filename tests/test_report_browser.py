@@ -20,6 +20,7 @@ from cfg_lab.metrics import packaged_cards
 from cfg_lab.report import document
 from cfg_lab.report.record import Record
 from cfg_lab.report.scripts import FOLDER, join_modules
+from cfg_lab.report.study_analysis import analyse_study
 from cfg_lab.report.write import report
 from cfg_lab.study.formats import MINUS, interval, p_value, signed, three_digits
 from cfg_lab.study.results import load_results
@@ -79,7 +80,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
         path = source if isinstance(source, Path) else tmp_path / "report.html"
         if isinstance(source, pd.DataFrame):
             cards = packaged_cards(["sentiment"])
-            path.write_text(document(source, Record("study"), cards), encoding="utf-8")
+            path.write_text(document(analyse_study(source, Record("study")), cards), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -487,7 +488,9 @@ def test_no_classifiers_card_reaches_over_a_phones_edge(show: Open, tmp_path: Pa
     path = tmp_path / "cards.html"
     cards = packaged_cards(["leakage", "relevance", "sentiment", "toxicity"])
     assert len(cards) == 4
-    path.write_text(document(results({1: 0, 2: 0.3}), Record("study"), cards), encoding="utf-8")
+    path.write_text(
+        document(analyse_study(results({1: 0, 2: 0.3}), Record("study")), cards), encoding="utf-8"
+    )
     page = show(path, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

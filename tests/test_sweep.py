@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import cfg_lab
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG
+from cfg_lab.report.write import read_study
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.store import Store
 from tests.cli import command, environment, on, shell, sweep, wait_until
@@ -111,6 +112,24 @@ def test_the_summary_is_the_mean_of_the_texts(tmp_path: Path, tiny_folder: Path)
         assert row["perplexity_low"] < row["perplexity"] < row["perplexity_high"]
     assert (root / "config.yaml").is_file()
     assert json.loads((root / "environment.json").read_text())["packages"]["torch"]
+
+
+def test_the_conclusion_of_the_page_is_printed_after_the_table(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also without a page, and from all cells of the folder."""
+    arguments = on(tmp_path, tiny_folder)
+    sweep(*arguments, "guidance.scale=1,2", "negatives=own")
+    root = tmp_path / "results" / "study"
+    printed = capsys.readouterr().out
+    first, *_ = read_study(root).conclusion
+    assert " with guidance (scale 2)" in first
+    assert first in printed.partition("mean over n texts")[2].splitlines()
+    assert "Conclusion from all" not in printed
+    sweep(*arguments, "guidance.scale=3", "negatives=own")
+    printed = capsys.readouterr().out
+    first, *_ = read_study(root).conclusion
+    assert f"Conclusion from all 3 cells of study:\n{first}\n" in printed
 
 
 RULES = "cfg,union,self_debias,kl_budget,interval,adaptive_stop,plausible,apg,by_entropy,cosine,dola"

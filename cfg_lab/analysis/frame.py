@@ -18,7 +18,13 @@ from cfg_lab.errors import InputError
 SETTING_GROUPS = ("model", "prompts", "negatives", "guidance", "sampling")
 """Config groups that define a cell. Each is a setting, and so is every value in it: "guidance.scale"."""
 
-PLAIN_SETTINGS = (*SETTING_GROUPS, "seed", "samples", "max_new_tokens", "stop", "top")
+TASK = "task"
+"""The setting that names the benchmark task of a cell. Cells of different tasks have no common prompts."""
+
+PLAIN_SETTINGS = (
+    *(*SETTING_GROUPS, "seed", "samples", "max_new_tokens", "stop", "top"),
+    *(TASK, "limit", "num_fewshot"),  # of a benchmark
+)
 """Settings whose names have no dot. Every column whose name has a dot is a setting too."""
 
 SCALE = "guidance.scale"

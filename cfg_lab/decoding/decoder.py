@@ -8,7 +8,7 @@ filled with waiting requests. `batch` says what happens at a step; `kv_buffer` h
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,13 +16,15 @@ import torch
 from cfg_lab.decoding.batch import Batch, most_rows
 from cfg_lab.decoding.beam_state import BeamState
 from cfg_lab.decoding.completion import Completion
+from cfg_lab.decoding.continuation_scores import ContinuationScore, score_continuations
 from cfg_lab.decoding.model import CausalModel, check_length
-from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.request import NamedContext, Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sampling import BeamSearch
-from cfg_lab.decoding.teacher_forcing import GivenText, trace_texts
+from cfg_lab.decoding.teacher_forcing import trace_texts
 from cfg_lab.decoding.trace import Trace
 from cfg_lab.errors import InputError
+from cfg_lab.guidance.rule import Guidance
 
 
 class Decoder:
@@ -122,18 +124,60 @@ class Decoder:
         Raises:
             InputError: a text is empty, or longer than the context length of a model.
         """
-        texts: list[GivenText] = []
+        texts: list[tuple[Request, tuple[int, ...]]] = []
         for request, continuation in zip(requests, continuations, strict=True):
             tokens = tuple(continuation)
-            self._check_lengths(request, len(tokens))
             # A schedule may turn guidance on after the last token that the request itself would decode.
             longer = replace(request, max_new_tokens=max(len(tokens), request.max_new_tokens))
-            texts.append(GivenText(longer, tokens))
+            self._check_lengths(longer.contexts, len(tokens), f"max_new_tokens={len(tokens)}")
+            texts.append((longer, tokens))
         return trace_texts(self.models, texts)
+
+    def score(
+        self,
+        requests: Iterable[Request],
+        continuations: Iterable[Iterable[int]],
+        guidances: Iterable[Guidance],
+        on_item: Callable[[int], None] | None = None,
+    ) -> list[ContinuationScore]:
+        """The log-likelihoods of given continuations under every guidance rule of a grid.
+
+        Each branch runs once for each continuation, whatever the number of rules. Requests with equal
+        contexts (several answers to a question, a negative that is the same for all items) share their
+        prefill, and so do contexts that all begin with the same tokens.
+
+        Args:
+            requests: positive contexts and negative branches. Guidance, sampling, stop tokens and
+                `max_new_tokens` of the requests have no effect.
+            continuations: for each request the tokens of its continuation, at least one token.
+            guidances: the rules of the grid. A request without negatives is scored without guidance.
+            on_item: called after each chunk of requests with the number of requests finished so far, for a
+                progress display.
+
+        Returns:
+            One score per request, in the order of the requests. `guided` of the score has the sum of
+            `trace.guided` that `trace_texts` would give for each rule.
+
+        Raises:
+            InputError: a continuation is empty, or a context and its continuation, without the last token,
+                are longer than the context length of a model.
+            NotANumberError: a model returned logits that are not numbers.
+        """
+        listed, texts = list(requests), [tuple(continuation) for continuation in continuations]
+        for request, tokens in zip(listed, texts, strict=True):
+            self.check_score(request, tokens)
+        return score_continuations(self.models, listed, texts, list(guidances), on_item)
+
+    def check_score(self, request: Request, continuation: Sequence[int]) -> None:
+        """Raise InputError if a continuation does not fit the context length of a model; see `score`."""
+        # No model reads the last token of a continuation.
+        read, what = max(len(continuation) - 1, 0), f"a continuation of {len(continuation)} tokens"
+        self._check_lengths(request.contexts_with(request.negatives), read, what)
 
     def check(self, request: Request) -> None:
         """Raise InputError if a request does not fit the context length of a model or `max_rows`."""
-        self._check_lengths(request, request.max_new_tokens)
+        new_tokens = request.max_new_tokens
+        self._check_lengths(request.contexts, new_tokens, f"max_new_tokens={new_tokens}")
         rows = max(most_rows(request).values())
         if rows > self.max_rows:
             raise InputError(
@@ -141,11 +185,12 @@ class Decoder:
                 f"and {request.beams} beams (sampling.width), got {self.max_rows}"
             )
 
-    def _check_lengths(self, request: Request, new_tokens: int) -> None:
-        for name, ids in request.contexts:
+    def _check_lengths(self, contexts: Iterable[NamedContext], new_tokens: int, what: str) -> None:
+        """Raise InputError if a context does not fit its model; see `check_length`."""
+        for name, ids in contexts:
             if name not in self.models:
                 raise InputError(f"a branch names model {name!r}, which this decoder was not given")
-            check_length(self.models[name], ids, new_tokens)
+            check_length(self.models[name], ids, new_tokens, what)
 
     def _in_order_of_admission(self, requests: Iterable[Request]) -> list[RequestState]:
         """Check requests and sort them for admission to the batch.

@@ -175,12 +175,12 @@ class KVBuffer:
         self.low = min(self._starts)
         return rows
 
-    def advance(self) -> None:
-        """Go on to the next column: `now` grows by 1.
+    def advance(self, tokens: int = 1) -> None:
+        """Go on to the next column after new tokens: `now` grows by their number.
 
         If no column is left after that, the columns in use are moved to the left end of the buffer.
         """
-        self.now += 1
+        self.now += tokens
         if self.now == self.columns:
             self._move(-self.low)
 

@@ -25,18 +25,29 @@ def measure(step: Distributions, tokens: Tensor) -> Tensor:
         weights = shares(step.weights)  # [rows, branches]
         index = tokens[:, None, None].expand(-1, step.negatives.shape[1], 1)
         negative = _vecdot(weights, step.negatives.gather(2, index)[..., 0])
-        divergence = _vecdot(weights.abs(), kl_divergence(step.positive[:, None], step.negatives))
+        nats = divergence(step.positive, step.negatives, step.weights)
     else:
-        negative = divergence = torch.full_like(step.guided[:, 0], math.nan)
+        negative = nats = torch.full_like(step.guided[:, 0], math.nan)
     numbers = {
         "guided": _log_prob_of(tokens, step.guided),
         "positive": _log_prob_of(tokens, step.positive),
         "negative": negative,
         "entropy": entropy(step.guided),
-        "divergence": divergence,
+        "divergence": nats,
         "scale": step.scales,
     }
     return torch.stack([numbers[field] for field in TRACE_FIELDS], dim=1)
+
+
+def divergence(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
+    """The mean of KL(positive || negative) over the negatives of each row, [rows], nats.
+
+    Args:
+        positive: log-probs [rows, vocab].
+        negatives: log-probs [rows, branches, vocab], at least one branch.
+        weights: [rows, branches]. The mean is weighted by their absolute values.
+    """
+    return _vecdot(shares(weights).abs(), kl_divergence(positive[:, None], negatives))
 
 
 def alternatives(step: Distributions, count: int) -> list[Alternatives]:

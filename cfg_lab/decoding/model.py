@@ -104,15 +104,19 @@ def context_after(model: CausalModel, ids: tuple[int, ...], new_tokens: tuple[in
     return Context((*model.start, *new_tokens), ids) if model.start else Context((*ids, *new_tokens))
 
 
-def check_length(model: CausalModel, ids: tuple[int, ...], max_new_tokens: int) -> None:
-    """Raise InputError if a context and its new tokens exceed the model's context length."""
+def check_length(model: CausalModel, ids: tuple[int, ...], new_tokens: int, what: str) -> None:
+    """Raise InputError if a context and its new tokens exceed the model's context length.
+
+    Args:
+        new_tokens: number of new tokens that the model reads.
+        what: what they are, in the error message.
+    """
     context = context_after(model, ids, ())
-    longest = max(len(context.ids) + max_new_tokens, len(context.source))
+    longest = max(len(context.ids) + new_tokens, len(context.source))
     if longest > model.context_length:
         raise InputError(
-            f"a context of {len(ids)} tokens and max_new_tokens={max_new_tokens} exceed the "
-            f"{model.context_length} tokens that model {model.name!r} can see ({model.context_limit}); "
-            "shorten either"
+            f"a context of {len(ids)} tokens and {what} exceed the {model.context_length} tokens that model "
+            f"{model.name!r} can see ({model.context_limit}); shorten either"
         )
 
 

@@ -1,4 +1,4 @@
-"""The rows of one model in the batch: prefill, forward, fork and free.
+"""The rows of one model in the batch: admit, forward, fork and free.
 
 Branches that have read the same tokens share a row. Sharing is frequent: the cells (settings) of a study
 start with the same contexts, and often choose the same tokens for a while. A row is forked (copied) when
@@ -8,14 +8,15 @@ the sequences on the row choose different tokens.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import CausalModel, Context
+from cfg_lab.decoding.prefill import prefill_contexts
 from cfg_lab.decoding.sequence_state import SequenceState
 
 Owner = tuple[SequenceState, int]
@@ -48,8 +49,6 @@ class ModelRows:
         self.pending_prefixes = pending_prefixes
         self._next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)  # [rows, 1]
         self._prefixes: dict[Context, Prefix] = {}
-        # On a CPU the activations of one prefill should fit the CPU's cache. A GPU needs large ones.
-        self._max_prefill_tokens = 2048 if model.device.type == "cpu" else 16384
 
     def admit(self, new_owners: Mapping[Context, list[Owner]]) -> None:
         """Make one row live for each context.
@@ -62,7 +61,8 @@ class ModelRows:
         """
         if not new_owners:
             return
-        self._prefill({context.without_last_token for context in new_owners} - self._prefixes.keys())
+        beginnings = {context.without_last_token for context in new_owners}
+        self._prefixes |= prefill_contexts(self.model, beginnings - self._prefixes.keys())
         rows = self.buffer.admit([self._prefixes[context.without_last_token] for context in new_owners])
         for row, (context, owners) in zip(rows, new_owners.items(), strict=True):
             self._assign(row, owners)
@@ -151,81 +151,3 @@ class ModelRows:
         self.owners[row : row + 1] = [owners]
         for sequence, branch in owners:
             sequence.rows[branch] = row
-
-    def _prefill(self, contexts: set[Context]) -> None:
-        """Compute the keys and values of contexts.
-
-        1. The encoder, if the model has one, reads each source once.
-        2. Contexts of similar length form a chunk, which is computed by one forward. If the model is
-           recurrent, they have equal lengths, because padding would change the states of its layers.
-        3. If all contexts of a chunk begin with the same tokens, these tokens are run only once. Then the
-           rest of each context is run. Recurrent models run whole contexts, because not all of them can
-           continue a state with more than one token.
-        """
-        for context, memory in self._encode(contexts):
-            self._prefixes[context] = Prefix(memory=memory)
-        recurrent = self.model.recurrent
-        by_length = sorted((context for context in contexts if context.ids), key=lambda c: len(c.ids))
-        for chunk in _chunks(by_length, self._max_prefill_tokens, equal_lengths=recurrent):
-            shares_tokens = len(chunk) > 1 and not recurrent and not chunk[0].source
-            common = _common_length(chunk) if shares_tokens else 0
-            starts = [self._prefixes[context] for context in chunk]
-            if common:
-                (start,) = prefill(self.model, [Context(chunk[0].ids[:common])], 0, [Prefix()])
-                starts = [start] * len(chunk)
-            self._prefixes.update(zip(chunk, prefill(self.model, chunk, common, starts), strict=True))
-
-    def _encode(self, contexts: set[Context]) -> Iterator[tuple[Context, EncoderMemory]]:
-        """Pair each context with its encoder memory, which is empty for a model without an encoder."""
-        listed = list(contexts)
-        sources = list({context.source: None for context in listed if context.source})
-        memories = dict(zip(sources, self.model.read(sources) if sources else [], strict=True))
-        for context in listed:
-            yield context, memories.get(context.source, [])
-
-
-def prefill(model: CausalModel, contexts: list[Context], done: int, starts: list[Prefix]) -> list[Prefix]:
-    """Run contexts through a model, from token number `done` on, counted from 0, and return their prefixes.
-
-    Contexts are padded on the right. Causal attention never reads this padding. The contexts of a recurrent
-    model must have equal lengths, and `done` must be 0.
-
-    Args:
-        starts: one prefix per context, with the first `done` tokens of the context.
-    """
-    width = max(len(context.ids) for context in contexts)
-    padded = [[*context.ids, *[0] * (width - len(context.ids))] for context in contexts]
-    ids = torch.tensor(padded)[:, done:]  # [contexts, width - done]
-    positions = torch.arange(done, width).expand(len(contexts), -1)
-    buffer = KVBuffer(len(contexts), width, model.device)
-    buffer.admit(starts)
-    model.forward(ids.to(model.device), positions.to(model.device), None, buffer)
-    return [buffer.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]
-
-
-def _common_length(contexts: list[Context]) -> int:
-    """Number of tokens with which all contexts begin. The last token of a context is never counted."""
-    # Tokens at the beginning of both the first and the last context in lexicographic order begin all of them.
-    low, high = min(contexts).ids, max(contexts).ids
-    common = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    return min(common, min(len(context.ids) for context in contexts) - 1)
-
-
-def _chunks(contexts: list[Context], max_tokens: int, *, equal_lengths: bool) -> Iterator[list[Context]]:
-    """Split contexts, sorted by length, into chunks of at most `max_tokens` tokens, padding included.
-
-    A context that is longer than `max_tokens` is a chunk of its own.
-
-    Args:
-        equal_lengths: whether all contexts of a chunk must have the same length, so that there is no padding.
-    """
-    chunk: list[Context] = []
-    for context in contexts:
-        length = len(context.ids)
-        too_many = length * (len(chunk) + 1) > max_tokens
-        if chunk and (too_many or (equal_lengths and length != len(chunk[0].ids))):
-            yield chunk
-            chunk = []
-        chunk.append(context)
-    if chunk:
-        yield chunk

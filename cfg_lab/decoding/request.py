@@ -14,6 +14,9 @@ from cfg_lab.decoding.sampling import BeamSearch, Sampler
 from cfg_lab.errors import InputError
 from cfg_lab.guidance.rule import Guidance, is_off
 
+NamedContext = tuple[str | None, tuple[int, ...]]
+"""Name of a model and the token ids of a context. None stands for the model of the positive contexts."""
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -86,12 +89,13 @@ class Request:
         return self.negatives
 
     @cached_property
-    def contexts(self) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
-        """A pair (model name, token ids) for each branch: the positive first, then those in `branches`.
+    def contexts(self) -> tuple[NamedContext, ...]:
+        """The contexts of the positive branch and of those in `branches`."""
+        return self.contexts_with(self.branches)
 
-        The model name None stands for the model that runs the positive contexts.
-        """
-        return ((None, self.positive), *((branch.model, branch.ids) for branch in self.branches))
+    def contexts_with(self, negatives: Sequence[Branch]) -> tuple[NamedContext, ...]:
+        """The context of each branch: the positive first, then the negatives."""
+        return ((None, self.positive), *((branch.model, branch.ids) for branch in negatives))
 
     @property
     def beams(self) -> int:

@@ -37,15 +37,24 @@ class ClassifierFreeGuidance(Rule):
     normalise_weights: bool = True
 
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
-        weights = shares(weights) if self.normalise_weights else weights
         if negatives.shape[1] == 1:
             negative = negatives[:, 0]
+            weights = shares(weights) if self.normalise_weights else weights
             # The weight of a single negative acts on the scale; the usual weight 1 leaves it as it is.
             scale = 1 + weights * (scale - 1)
             return negative + scale * (positive - negative)
-        # sum_k w_k * (positive - negative_k), without a tensor of the differences [rows, branches, vocab]
-        push = weights.sum(1, keepdim=True) * positive - torch.einsum("rk,rkv->rv", weights, negatives)
-        return positive + (scale - 1) * push
+        return positive + (scale - 1) * self.change(positive, negatives, weights)
+
+    def change(self, positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
+        """Compute what guidance adds to the positive log-probs per unit of (scale - 1), [rows, vocab].
+
+            change = sum_k w_k * (positive - negative_k)
+
+        It is the same for all scales.
+        """
+        weights = shares(weights) if self.normalise_weights else weights
+        # Without a tensor of the differences [rows, branches, vocab].
+        return weights.sum(1, keepdim=True) * positive - torch.einsum("rk,rkv->rv", weights, negatives)
 
 
 def preadd(*, scale: float = 2.0, **arguments: Any) -> ClassifierFreeGuidance:

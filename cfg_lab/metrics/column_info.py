@@ -37,10 +37,13 @@ class ColumnInfo:
             "fluency", "diversity", "toxicity", "relevance": a family of columns that guidance can make
             worse. One column of each family is in the main comparison.
             "other": shown, but not in the main comparison. A column without a direction is always "other".
-        rank: a number that orders the columns of a family (columns with the same role). The column with the
-            lowest rank is in the main comparison.
+        rank: a number that orders the columns with the same role. Of a family, the column with the lowest
+            rank is in the main comparison. Of the aims, the column with the lowest rank gives the page its
+            question.
         languages: the languages of the texts that the column is for: "any", or a phrase such as "English".
             "" if that is not known.
+        reference: name of the column that a reader compares this column with, such as the accuracy of a
+            constant answer. "" if there is none.
 
     Raises:
         InputError: an argument does not have one of the values above.
@@ -52,6 +55,7 @@ class ColumnInfo:
     role: Role = "aim"
     rank: int = 0
     languages: str = ""
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in (*get_args(Direction), None):

@@ -60,6 +60,7 @@ class Leakage:
                 meaning="how near the text is in meaning to the negative's phrases, cosine of embeddings",
                 better="lower",
                 bounds=COSINE,
+                rank=1,  # a weak measure: where another aim is scored, the page's question is about that aim
                 languages=ENGLISH,
             ),
             "leakage_verbatim": ColumnInfo(

@@ -305,6 +305,19 @@ class LanguageModel:
             )
         return self._token_ids(text, self._tokenize) or self.bos
 
+    def render_messages(self, messages: Sequence[Mapping[str, Any]], *, continue_last: bool = False) -> str:
+        """The text of a chat of several messages, see `ChatTemplate.render_messages`.
+
+        Raises:
+            InputError: the model is used without a chat template, or the template refuses a message.
+        """
+        if self._template is None:
+            raise InputError(
+                f"model {self.name!r} is used without a chat template, so messages cannot be rendered; leave "
+                "out the chat template, or use an instruction-tuned model with model.prompt_format=chat"
+            )
+        return self._template.render_messages(messages, continue_last=continue_last)
+
     def encode_suffix(self, text: str) -> tuple[int, ...]:
         """Token ids of a text that continues a context, without chat template and special tokens.
 

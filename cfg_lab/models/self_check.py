@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import CausalModel, Context
-from cfg_lab.decoding.model_rows import prefill
+from cfg_lab.decoding.prefill import prefill
 from cfg_lab.errors import InputError
 
 OwnLogits = Callable[[list[Context]], Tensor]

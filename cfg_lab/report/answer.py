@@ -7,12 +7,15 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from cfg_lab import analysis
+from cfg_lab.analysis.frame import TASK
 from cfg_lab.report import sentences
 from cfg_lab.report.axes import Axis, value_text
 from cfg_lab.report.cards import meaning_html
-from cfg_lab.report.findings import Change, Finding, Verdict
+from cfg_lab.report.caveats import caveats
+from cfg_lab.report.change import Change, Verdict
+from cfg_lab.report.findings import Finding
 from cfg_lab.report.roles import Roles
-from cfg_lab.report.sentences import Scope
+from cfg_lab.report.scope import Scope
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 VERDICTS: dict[Verdict, str] = {
@@ -25,24 +28,38 @@ VERDICTS: dict[Verdict, str] = {
 }
 """Verdict of a comparison -> the words for it in the answer and in the figures."""
 
-AIMS_NAMED = 3  # the question names up to this many aims; of more it gives the number
 VALUES_NAMED = 4  # a setting with more values is described by their range or number
 
 
-def question(axes: Sequence[Axis], roles: Roles) -> str:
-    """Return the question of a study: what the settings that vary do to the study's aims.
+def question(axes: Sequence[Axis], roles: Roles, compared: bool) -> str:
+    """Return the question of a study in a few words: what guidance does to the first aim.
 
-    An aim is a metric that guidance is meant to improve.
+    An aim is a metric that guidance is meant to improve. `design` names all other metrics.
+
+    Args:
+        axes: the settings that differ between cells.
+        roles: the metrics by their role.
+        compared: whether cells are compared with decoding without guidance.
     """
-    settings = joined(escape(axis.name) for axis in axes)
-    aims = joined(map(escape, roles.aims))
-    if len(roles.aims) > AIMS_NAMED:
-        aims = f"{len(roles.aims)} aims"
-    price = ", and at what price" if roles.prices else ""
-    if not settings:
-        return f"How do these texts score on {aims}?" if aims else "What are these texts like?"
-    do = "does" if len(axes) == 1 else "do"
-    return f"What {do} {settings} do to {aims}{price}?" if aims else f"What {do} {settings} change?"
+    aim = escape(roles.aims[0]) if roles.aims else ""
+    axes = [axis for axis in axes if axis.key != TASK]  # tasks are not compared
+    if not axes:
+        return f"How do these texts score on {aim}?" if aim else "What are these texts like?"
+    if not aim or not compared:
+        settings, do = joined(escape(axis.name) for axis in axes), "does" if len(axes) == 1 else "do"
+        return f"What {do} {settings} do to {aim}?" if aim else f"What {do} {settings} change?"
+    effect = "raise" if analysis.better(roles.aims[0]) == "higher" else "lower"
+    return f"Does guidance {effect} {aim}{', and at what price' if roles.prices else ''}?"
+
+
+def conclusion_html(lines: Sequence[str]) -> str:
+    """Return the lines of a conclusion as HTML paragraphs, with the first words of each in bold."""
+    paragraphs: list[str] = []
+    for line in lines:
+        verdict, colon, rest = line.partition(":")
+        beginning = f"<b>{escape(verdict)}:</b>" if colon else escape(verdict)
+        paragraphs.append(f"<p>{beginning}{escape(rest)}</p>")
+    return f"<div class='conclusion'>{''.join(paragraphs)}</div>" if paragraphs else ""
 
 
 def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]:
@@ -63,13 +80,13 @@ def design(axes: Sequence[Axis], roles: Roles, compared: bool) -> dict[str, str]
 
 
 def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], judged: Collection[str]) -> str:
-    """Return the answer as HTML: one <article> per aim of the study, and notes on how to read them.
+    """Return the answer as HTML: one <article> per finding, and notes on how to read them.
 
     An aim is a metric that guidance is meant to improve. Its article has sentences and a table of
     differences.
 
     Args:
-        results: one finding per aim.
+        results: one finding per aim, and per task if there are several.
         scope: size of the study.
         unscored: names of the metrics without any score.
         judged: names of the metrics whose accuracy the page reports.
@@ -78,7 +95,7 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
     aims_by_cell: dict[int, str] = {}  # best guided cell -> the aim whose article lists its prices
     for finding in results:
         earlier_aim = aims_by_cell.get(finding.change.cell) if finding.change else None
-        articles.append(_article(finding, scope, finding.metric in judged, earlier_aim))
+        articles.append(_article(finding, scope.of_task(finding.task), finding.metric in judged, earlier_aim))
         if finding.change:
             aims_by_cell.setdefault(finding.change.cell, finding.metric)
     if not results:
@@ -86,7 +103,7 @@ def answer(results: Sequence[Finding], scope: Scope, unscored: Sequence[str], ju
             "<p class='lead'>None of the metrics has a direction that is better, so no cell is the best. The "
             "table below gives every mean with its interval.</p>"
         ]
-    notes = sentences.caveats(results, scope, unscored)
+    notes = caveats(results, scope, unscored)
     aside = f"<aside class='caveats' aria-label='How to read this'>{_list(notes)}</aside>" if notes else ""
     return "".join(articles) + aside
 
@@ -106,15 +123,23 @@ def _article(finding: Finding, scope: Scope, judged: bool, earlier_aim: str | No
             such aim.
     """
     name = escape(finding.metric)
+    heading = f"{escape(finding.task)}: {name}" if finding.task else name
+    anchor = escape(
+        f"finding-{finding.task}-{finding.metric}" if finding.task else f"finding-{finding.metric}"
+    )
     accuracy = " <a href='#metrics'>How accurate it is</a>" if judged else ""
     parts = [
-        f"<article class='finding' aria-labelledby='finding-{name}'>",
-        f"<h3 id='finding-{name}'>{name}</h3>",
+        f"<article class='finding' aria-labelledby='{anchor}'>",
+        f"<h3 id='{anchor}'>{heading}</h3>",
         f"<p class='meaning'>{meaning_html(finding.metric)}.{accuracy}</p>",
         f"<p class='lead'>{sentences.headline(finding, scope)}</p>",
         *(
             f"<p>{text}</p>"
-            for text in (sentences.neighbours(finding, scope), sentences.spread(finding, scope))
+            for text in (
+                sentences.reference(finding),
+                sentences.neighbours(finding, scope),
+                sentences.spread(finding, scope),
+            )
             if text
         ),
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -14,18 +13,15 @@ from typing import Any
 
 import pandas as pd
 
-from cfg_lab import analysis
-from cfg_lab.analysis.frame import distinct_prompts
 from cfg_lab.options import CONFIG, option_names
-from cfg_lab.report.answer import answer, design, question
-from cfg_lab.report.axes import Cells, cells_of, constant_settings, prompts_of, value_text
+from cfg_lab.report.answer import answer, conclusion_html, design, question
+from cfg_lab.report.axes import Cells, constant_settings, prompts_of, value_text
 from cfg_lab.report.cards import cards_html, meanings_html
-from cfg_lab.report.findings import compare_with_baselines, findings
 from cfg_lab.report.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
-from cfg_lab.report.record import Record, record_html
-from cfg_lab.report.roles import roles_of
+from cfg_lab.report.record import record_html
+from cfg_lab.report.scope import Scope
 from cfg_lab.report.scripts import page_script
-from cfg_lab.report.sentences import Scope
+from cfg_lab.report.study_analysis import StudyAnalysis
 from cfg_lab.study.formats import count, joined
 
 FOLDER = Path(__file__).parent
@@ -38,58 +34,46 @@ MOST_OPTIONS = 12  # with more options, none is described
 
 
 def document(
-    results: pd.DataFrame,
-    record: Record,
+    study: StudyAnalysis,
     cards: Mapping[str, Mapping[str, Any]],
     *,
     text_budget: int = TEXT_BUDGET,
     token_budget: int = TOKEN_BUDGET,
 ) -> str:
-    """Return the page of some results as HTML.
+    """Return the page of a study as HTML.
 
     Args:
-        results: one row per text, from `cfg_lab.load_results`.
-        record: how the study was run.
+        study: the results and their analysis.
         cards: metric -> card, which says how accurate the classifier of the metric is.
         text_budget: number of characters after which no more texts are added to the page.
         token_budget: largest size, in bytes, of the data with which the page shows tokens.
     """
-    measured = analysis.metrics_of(results)
-    unscored = [name for name in measured if not results[name].notna().any()]
-    cells, roles = cells_of(results), roles_of([name for name in measured if name not in unscored])
-    metrics = [*roles.aims, *roles.prices, *roles.others]
-    summary = analysis.summary(results, metrics=metrics).reset_index(drop=True)
-    comparisons = compare_with_baselines(results, summary, cells, roles)
+    results, cells, comparisons, metrics = study.results, study.cells, study.comparisons, study.metrics
     texts, packs = texts_payload(results, cells, metrics, text_budget, token_budget)
-    scope = Scope(
-        labels=tuple(cells.labels),
-        prompts=int(distinct_prompts(results).max()) + 1,
-        texts=len(results),
-        planned=max(record.planned, len(results)),
-        comparisons=sum(math.isfinite(change.p) for change in comparisons.primary),
-    )
     payload = {
-        "name": record.name,
+        "name": study.record.name,
         **cells_payload(results, cells, comparisons),
-        "metrics": metrics_payload(metrics, summary, comparisons, roles, cells),
-        "fronts": fronts_payload(results, cells, roles),
-        "distinct_prompts": scope.prompts,
+        "metrics": metrics_payload(metrics, study.summary, comparisons, study.roles, cells),
+        "fronts": fronts_payload(results, cells, study.roles),
+        "distinct_prompts": study.scope.prompts,
         **texts,
     }
-    facts = {**design(cells.axes, roles, bool(comparisons.primary)), **_option_descriptions(cells)}
+    compared = bool(comparisons.primary)
+    facts = {**design(cells.axes, study.roles, compared), **_option_descriptions(cells)}
     script = page_script()
     return _fill(
         (FOLDER / "page.html").read_text(encoding="utf-8"),
         {
-            "title": escape(record.name),
-            "size": _size(results, cells, scope),
+            "title": escape(study.record.name),
+            "size": _size(results, cells, study.scope),
             "design": "".join(f"<dt>{title}</dt><dd>{detail}</dd>" for title, detail in facts.items()),
-            "question": question(cells.axes, roles),
-            "answer": answer(findings(results, summary, cells, roles, comparisons), scope, unscored, cards),
+            "question": question(cells.axes, study.roles, compared),
+            "conclusion": conclusion_html(study.conclusion),
+            "answer": answer(study.findings, study.scope, study.unscored, cards),
             "meanings": meanings_html(metrics),
             "cards": cards_html(cards),
             "record": record_html(
-                record,
+                study.record,
                 results,
                 list(zip(cells.ids, cells.labels, strict=True)),
                 constant_settings(results, cells),

@@ -1,10 +1,7 @@
 """Findings: how guidance changed each aim of a study, and how certain that is.
 
 An aim is a metric that guidance is meant to improve. A price is a metric that guidance can make worse. A
-baseline is the cell that another cell is compared with, usually a cell without guidance. The comparisons of
-all aims and prices form the main family: one Holm correction covers all comparisons of the family. A
-difference is called significant if its p value is below 5 % after the correction. If p is below 5 % only
-before the correction, the difference is called a lead.
+baseline is the cell that another cell is compared with, usually a cell without guidance.
 """
 
 from __future__ import annotations
@@ -12,85 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from cfg_lab import analysis
-from cfg_lab.analysis.frame import SCALE
-from cfg_lab.errors import InputError
+from cfg_lab.analysis.frame import SCALE, TASK
+from cfg_lab.metrics.known_columns import column_info
 from cfg_lab.report.axes import MISSING, Cells, row_dicts, value_text
+from cfg_lab.report.change import Change, Comparisons, changes_of
 from cfg_lab.report.roles import Roles
-
-Verdict = Literal["better", "worse", "different", "lead", "not_significant", "unknown"]
-"""Outcome of one comparison.
-
-"better", "worse" and "different" are significant. "different" is used for metrics that have no better
-direction. A "lead" is significant before Holm's correction, but not after it.
-"""
-
-SIGNIFICANCE_LEVEL = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """The difference of one metric between one cell and its baseline.
-
-    Attributes:
-        metric: name of the metric.
-        cell, baseline: numbers of the two cells, which are their positions in `Cells.ids`.
-        mean, baseline_mean: mean of the metric in each of the two cells.
-        difference: mean over prompts of the paired difference, cell minus baseline.
-        low, high: ends of the 95 % interval of the difference.
-        p, p_holm: two-sided p value before and after Holm's correction; NaN if unknown.
-        effect: Cohen's d_z: the difference divided by the standard deviation of the prompts' differences; NaN
-            if unknown.
-        needed: number of prompts that would detect a difference of this size with 80 % power at the 5 %
-            level; NaN if unknown.
-    """
-
-    metric: str
-    cell: int
-    baseline: int
-    mean: float
-    baseline_mean: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    effect: float
-    needed: float
-
-    @property
-    def is_improvement(self) -> bool:
-        """Whether the difference points in the direction that is better for this metric."""
-        return (self.difference > 0) == (analysis.better(self.metric) == "higher")
-
-    def swapped(self) -> Change:
-        """Return the comparison with the two cells exchanged: the baseline is compared with the cell."""
-        return replace(
-            self,
-            cell=self.baseline,
-            baseline=self.cell,
-            mean=self.baseline_mean,
-            baseline_mean=self.mean,
-            difference=-self.difference,
-            low=-self.high,
-            high=-self.low,
-            effect=-self.effect,
-        )
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the difference is significant, and in which direction."""
-        if not math.isfinite(self.p_holm):
-            return "unknown"
-        if self.p_holm < SIGNIFICANCE_LEVEL:
-            if analysis.better(self.metric) is None:
-                return "different"
-            return "better" if self.is_improvement else "worse"
-        return "lead" if self.p < SIGNIFICANCE_LEVEL else "not_significant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +43,7 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How guidance changed one aim.
+    """How guidance changed one aim. In a benchmark of several tasks, each task has its own findings.
 
     Attributes:
         metric: name of the aim.
@@ -132,6 +60,9 @@ class Finding:
         edge: "largest" if the best guided cell has the largest scale of all guided cells, "smallest" if it
             has the smallest scale, else "".
         guided: number of guided cells that are compared.
+        reference_mean: mean, in the best guided cell, of the column that the aim is compared with (see
+            `ColumnInfo.reference`); NaN if there is none.
+        task: the task whose cells are compared; "" unless the study has several tasks.
     """
 
     metric: str
@@ -146,6 +77,8 @@ class Finding:
     unscored: tuple[int, ...]
     edge: str
     guided: int
+    reference_mean: float = math.nan
+    task: str = ""
 
     @property
     def guidance_is_best(self) -> bool:
@@ -153,45 +86,33 @@ class Finding:
         return self.change is not None and self.best == self.change.cell
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparisons:
-    """All guided cells compared with their baselines, in every metric.
-
-    Attributes:
-        primary: the changes of aims and prices, called the main family. One Holm correction covers all of
-            them.
-        others: the changes of all other metrics. A second Holm correction covers these changes.
-    """
-
-    primary: tuple[Change, ...]
-    others: tuple[Change, ...]
-
-    def of(self, metric: str) -> list[Change]:
-        """Return the changes of one metric: one per cell that is compared with a baseline."""
-        return [change for change in self.primary + self.others if change.metric == metric]
-
-
-def compare_with_baselines(
-    results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles
-) -> Comparisons:
-    """Compare every guided cell with its baseline; the result is empty if no cell has a baseline."""
-    means = {str(row["cell"]): row for row in row_dicts(summary)}
-    families: list[tuple[Change, ...]] = []
-    for metrics in (roles.primary, roles.others):
-        try:
-            table = analysis.comparisons(results, metrics=list(metrics))
-        except InputError:  # no cell has a baseline
-            return Comparisons(primary=(), others=())
-        families.append(_changes(table, means, cells))
-    return Comparisons(primary=families[0], others=families[1])
-
-
 def findings(
     results: pd.DataFrame, summary: pd.DataFrame, cells: Cells, roles: Roles, comparisons: Comparisons
 ) -> list[Finding]:
-    """Return one finding per aim. An aim is a metric that guidance is meant to improve."""
+    """Return one finding per task and aim. An aim is a metric that guidance is meant to improve.
+
+    Means of different tasks are never compared, because they are over different prompts.
+    """
     rows = row_dicts(summary)
-    return [_finding(metric, results, rows, cells, roles, comparisons) for metric in roles.aims]
+    all_findings: list[Finding] = []
+    for task, cells_of_task in tasks_of(results).items():
+        of_task = results[results["cell"].isin(cells_of_task)]
+        rows_of_task = [row for row in rows if str(row["cell"]) in cells_of_task]
+        all_findings += [
+            replace(_finding(metric, of_task, rows_of_task, cells, roles, comparisons), task=task)
+            for metric in roles.aims
+        ]
+    return all_findings
+
+
+def tasks_of(results: pd.DataFrame) -> dict[str, set[str]]:
+    """Return the ids of the cells of each task. If there are not several tasks, "" has all cells."""
+    if TASK not in results or results[TASK].nunique() < 2:
+        return {"": set(map(str, results["cell"]))}
+    return {
+        str(task): set(map(str, cells))
+        for task, cells in results.groupby(TASK, sort=False)["cell"].unique().items()
+    }
 
 
 def _finding(
@@ -202,11 +123,20 @@ def _finding(
     roles: Roles,
     comparisons: Comparisons,
 ) -> Finding:
-    """Return the finding of one aim; `rows` are the rows of the summary."""
+    """Return the finding of one aim in some cells.
+
+    Args:
+        metric: the aim.
+        results: the texts of these cells.
+        rows: their rows of the summary.
+        cells: all cells of the study.
+        roles: the metrics by their role.
+        comparisons: the comparisons of all cells.
+    """
     sign = 1 if analysis.better(metric) == "higher" else -1
     index = cells.index
     means = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
-    changes = [change for change in comparisons.of(metric) if math.isfinite(change.mean)]
+    changes = [change for change in comparisons.of(metric) if change.cell in means]
     baselines = {change.baseline for change in changes}
     # If means are equal, the baseline counts as the best: guidance that changes nothing has not won.
     best = max(means, key=lambda cell: (sign * means[cell], cell in baselines, -cell), default=None)
@@ -220,6 +150,12 @@ def _finding(
         if cost.metric == "gflop" and cost.baseline_mean > 0
     ]
     choices = len(changes) * len(roles.aims)
+    reference = column_info(metric).reference
+    references = [
+        float(row[reference])
+        for row in rows
+        if change and reference in row and index[str(row["cell"])] == change.cell
+    ]
     return Finding(
         metric=metric,
         best=best,
@@ -230,9 +166,10 @@ def _finding(
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
-        unscored=tuple(sorted({*range(len(cells.ids))} - {*means})),
+        unscored=tuple(sorted({index[str(row["cell"])] for row in rows} - {*means})),
         edge=_edge(cells, change.cell) if change else "",
         guided=len(changes),
+        reference_mean=next(iter(references), math.nan),
     )
 
 
@@ -267,7 +204,10 @@ def _neighbours(
         cells: all cells.
     """
     single_differences: dict[str, tuple[str, str]] = {}
+    means = {str(row["cell"]): row for row in rows}
     for cell, point in zip(cells.ids, cells.points, strict=True):
+        if cell not in means:  # a cell of another task
+            continue
         differences = [
             (axis, index)
             for axis, index, index_of_best in zip(cells.axes, point, cells.points[change.cell], strict=True)
@@ -280,8 +220,7 @@ def _neighbours(
         return ()
     best = cells.ids[change.cell]
     compared = results[results["cell"].isin([best, *single_differences])]
-    means = {str(row["cell"]): row for row in rows}
-    changes = _changes(analysis.comparisons(compared, [change.metric], baseline=best), means, cells)
+    changes = changes_of(analysis.comparisons(compared, [change.metric], baseline=best), means, cells)
     neighbours: list[Neighbour] = []
     for other in changes:
         if math.isfinite(other.difference):
@@ -290,27 +229,3 @@ def _neighbours(
             corrected = replace(other.swapped(), p_holm=min(choices * other.p_holm, 1.0))
             neighbours.append(Neighbour(setting=setting, value=value, change=corrected))
     return tuple(neighbours)
-
-
-def _changes(table: pd.DataFrame, means: dict[str, dict[str, Any]], cells: Cells) -> tuple[Change, ...]:
-    """Return each row of a table of comparisons as a `Change`.
-
-    Args:
-        table: from `cfg_lab.analysis.comparisons`.
-        means: cell id -> row of the summary.
-        cells: all cells.
-    """
-    index = cells.index
-    numbers = ("difference", "low", "high", "p", "p_holm", "effect", "needed")
-    return tuple(
-        Change(
-            metric=str(row["metric"]),
-            cell=index[str(row["cell"])],
-            baseline=index[str(row["baseline"])],
-            mean=float(means[str(row["cell"])][row["metric"]]),
-            baseline_mean=float(means[str(row["baseline"])][row["metric"]]),
-            **{name: math.nan if row[name] is None else float(row[name]) for name in numbers},
-        )
-        for row in row_dicts(table)
-        if row["baseline"] in index
-    )

@@ -16,7 +16,7 @@ from cfg_lab.analysis.frame import SCALE
 from cfg_lab.decoding.trace import DISTRIBUTIONS
 from cfg_lab.report.answer import VERDICTS
 from cfg_lab.report.axes import PROMPT_KEY, Axis, Cells, prompts_of, row_dicts
-from cfg_lab.report.findings import Comparisons
+from cfg_lab.report.change import Comparisons
 from cfg_lab.report.roles import Roles
 from cfg_lab.report.token_packs import Packs, pack_tokens
 from cfg_lab.report.trace_columns import CHANGE_BY_GUIDANCE, trace_fields

@@ -22,7 +22,7 @@ class Roles:
     """The metrics of some results, grouped by their role.
 
     Attributes:
-        aims: metrics that guidance is meant to improve.
+        aims: metrics that guidance is meant to improve. The page's question is about the first of them.
         prices: metrics that guidance can make worse, at most one per family.
         others: all other metrics.
     """
@@ -42,8 +42,9 @@ def roles_of(metrics: Sequence[str]) -> Roles:
 
     - A metric is a price if its role is one of the families in PRICES. Metrics of one family measure nearly
       the same, so only the metric with the lowest declared rank (`ColumnInfo.rank`) is a price.
-    - A metric is an aim if it declares the role "aim". If no metric does, one price becomes the only aim: the
-      price of the family "toxicity", or the first price if there is none of that family.
+    - A metric is an aim if it declares the role "aim". Aims are ordered by their declared rank. If no metric
+      declares this role, one price becomes the only aim: the price of the family "toxicity", or the first
+      price if there is none of that family.
     - If neither higher nor lower values of a metric are better, the metric is never an aim or a price.
 
     Roles depend on the names of the metrics, never on their scores. So the number of comparisons that Holm's
@@ -51,6 +52,7 @@ def roles_of(metrics: Sequence[str]) -> Roles:
     """
     directed = [name for name in metrics if column_info(name).better is not None]
     aims = [name for name in directed if column_info(name).role == "aim"]
+    aims.sort(key=lambda name: column_info(name).rank)
     prices: list[str] = []
     for family in PRICES:
         members = [name for name in directed if column_info(name).role == family]

@@ -7,41 +7,19 @@ meant to improve. A price is a metric that guidance can make worse.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from html import escape
 
 from cfg_lab import analysis
-from cfg_lab.analysis.stats.sign_flips import MAX_PROMPTS_FOR_ALL_SIGN_FLIPS, MIN_PROMPTS_FOR_SIGN_FLIPS
-from cfg_lab.report.findings import SIGNIFICANCE_LEVEL, Change, Finding, Neighbour
+from cfg_lab.metrics.known_columns import column_info
+from cfg_lab.report.change import Change
+from cfg_lab.report.findings import Finding, Neighbour
+from cfg_lab.report.scope import Scope
 from cfg_lab.study.formats import count, interval, joined, p_value, signed, three_digits
 
 NEIGHBOURS_SHOWN = 4
 CELLS_NAMED = 3
-FEW_PROMPTS = 10  # with fewer prompts, a caveat says that the intervals are approximate
 MOST_PROMPTS = 1e6  # a larger number of needed prompts is not printed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scope:
-    """The size of a study.
-
-    Attributes:
-        labels: name of each cell.
-        prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
-        texts, planned: how many texts exist and how many were planned, over all cells.
-        comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
-    """
-
-    labels: tuple[str, ...]
-    prompts: int
-    texts: int
-    planned: int
-    comparisons: int
-
-    def label(self, cell: int) -> str:
-        """Return the name of a cell in bold."""
-        return f"<b>{escape(self.labels[cell])}</b>"
 
 
 def headline(finding: Finding, scope: Scope) -> str:
@@ -59,8 +37,7 @@ def headline(finding: Finding, scope: Scope) -> str:
         return (
             f"{scope.label(finding.best)} has the {superlative} {metric}: "
             f"<b>{three_digits(finding.best_mean)}</b>. "
-            "The effect of guidance is unknown, because no cell runs without guidance. "
-            "Add <code>guidance.scale=1</code> to the sweep."
+            f"The effect of guidance is unknown: {escape(without_baseline(scope))}"
         )
     if not finding.guidance_is_best:
         return _unguided_is_best(finding, change, scope, superlative)
@@ -74,6 +51,15 @@ def headline(finding: Finding, scope: Scope) -> str:
         f"{scope.label(change.cell)} has the {superlative} {metric}: {means}. "
         f"{_difference(change)} {_significance(change, scope)}"
     )
+
+
+def without_baseline(scope: Scope) -> str:
+    """Say in plain text why no guided cell is compared with decoding without guidance."""
+    if not scope.unguided:
+        return "no cell runs without guidance. Add guidance.scale=1 to the sweep."
+    if scope.unguided == len(scope.labels):
+        return "no cell is guided."
+    return "no guided cell has an unguided cell whose other settings are the same."
 
 
 def spread(finding: Finding, scope: Scope) -> str:
@@ -147,67 +133,6 @@ def prices(finding: Finding, scope: Scope) -> list[str]:
     if unclear:
         items.append(f"<b>No difference detected on {count(scope.prompts, 'prompt')}:</b> {names}.")
     return items
-
-
-def caveats(results: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -> list[str]:
-    """List what a reader must know to read the findings correctly.
-
-    Args:
-        results: one finding per aim.
-        scope: size of the study.
-        unscored: names of the metrics without any score.
-    """
-    compared = [finding for finding in results if finding.change is not None]
-    notes: list[str] = []
-    if any(finding.guided > 1 for finding in compared):
-        notes.append(
-            "The best cell was <b>chosen on the same texts</b> that it is judged by. Its true advantage is "
-            "probably smaller. Decode it again with new prompts or another seed before you rely on it."
-        )
-    if scope.comparisons > 1:
-        notes += [
-            f"A difference is called <b>significant</b> if p is below {SIGNIFICANCE_LEVEL:g} after Holm's "
-            f"correction over the {scope.comparisons} comparisons of aims and prices. It is called <b>a "
-            f"lead</b> if p is below {SIGNIFICANCE_LEVEL:g} before the correction only.",
-            "Each interval covers 95 % by itself. Intervals are not corrected.",
-            "Aims and prices are fixed in advance, whatever the results are. The other metrics are corrected "
-            "among themselves.",
-        ]
-    if MIN_PROMPTS_FOR_SIGN_FLIPS <= scope.prompts <= MAX_PROMPTS_FOR_ALL_SIGN_FLIPS:
-        smallest_p = scope.comparisons * 2 / 2**scope.prompts
-        if smallest_p >= SIGNIFICANCE_LEVEL:
-            notes.append(
-                f"With {scope.prompts} prompts and {scope.comparisons} comparisons no difference can be "
-                f"significant: no corrected p can be below {SIGNIFICANCE_LEVEL:g}. Use more prompts, or "
-                "compare fewer cells or metrics."
-            )
-    if any(finding.neighbours for finding in results):
-        notes.append(
-            "Where the best cell is compared with cells that differ in one setting, p is corrected over all "
-            "these cells. It is also corrected for the choice of the best guided cell, for each aim."
-        )
-    for finding in compared:
-        if finding.unscored:
-            cells = joined(escape(scope.labels[cell]) for cell in finding.unscored)
-            notes.append(f"Not compared, because {escape(finding.metric)} has no score there: {cells}.")
-    if scope.planned > scope.texts:
-        notes.append(
-            f"<b>{scope.texts:,} of {scope.planned:,} planned texts are decoded.</b> Cells may hold "
-            "different prompts, so the difference of two means can differ from the paired difference. Run "
-            "the sweep again to decode the rest."
-        )
-    if scope.prompts == 1:
-        notes.append(
-            "There is <b>one prompt</b>. Intervals are computed over prompts, so there are none. These "
-            "results say nothing about other prompts."
-        )
-    elif scope.prompts < FEW_PROMPTS:
-        notes.append(
-            f"There are only {count(scope.prompts, 'prompt')}. The intervals are wide, and approximate."
-        )
-    if unscored:
-        notes.append(f"No text has a score of {joined(map(escape, unscored))}.")
-    return notes
 
 
 def _unguided_is_best(finding: Finding, change: Change, scope: Scope, superlative: str) -> str:
@@ -289,6 +214,17 @@ def _significance(change: Change, scope: Scope, over: str | None = None) -> str:
             )
         case "unknown":
             return _unknown(scope)
+
+
+def reference(finding: Finding) -> str:
+    """Give the number that an aim is compared with, such as the accuracy of a constant answer; "" if none."""
+    if not math.isfinite(finding.reference_mean):
+        return ""
+    name = column_info(finding.metric).reference
+    return (
+        f"For comparison, {escape(name)} is {three_digits(finding.reference_mean)}: "
+        f"{escape(column_info(name).meaning)}."
+    )
 
 
 def _not_detected(metric: str, scope: Scope) -> str:

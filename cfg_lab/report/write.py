@@ -9,6 +9,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.metrics import packaged_cards
 from cfg_lab.report.document import TOKEN_BUDGET, document
 from cfg_lab.report.record import read_record
+from cfg_lab.report.study_analysis import StudyAnalysis, analyse_study
 from cfg_lab.study.results import load_results
 from cfg_lab.study.store import Store
 
@@ -26,10 +27,30 @@ def report(folder: str | Path, output: str | Path | None = None, *, tokens: int 
         InputError: the folder holds no results, or the file cannot be written.
         StoreError: a results file is damaged.
     """
-    store, path = Store(folder), Path(output or Path(folder) / "report.html")
-    results = load_results(folder)
-    cards = packaged_cards(list(map(str, results.columns)))
-    page = document(results, read_record(store), cards, token_budget=tokens)
+    return write_page(read_study(folder), Path(output or Path(folder) / "report.html"), tokens)
+
+
+def read_study(folder: str | Path) -> StudyAnalysis:
+    """Read the results of a sweep, and compare its cells.
+
+    Args:
+        folder: the results folder.
+
+    Raises:
+        InputError: the folder holds no results.
+        StoreError: a results file is damaged.
+    """
+    return analyse_study(load_results(folder), read_record(Store(folder)))
+
+
+def write_page(study: StudyAnalysis, path: Path, tokens: int = TOKEN_BUDGET) -> Path:
+    """Write the page of a study to `path`, and return the path. `tokens` is as in `report`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    cards = packaged_cards(list(map(str, study.results.columns)))
+    page = document(study, cards, token_budget=tokens)
     draft = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

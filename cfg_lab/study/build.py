@@ -14,7 +14,7 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from cfg_lab.analysis.frame import PLAIN_SETTINGS, SETTING_GROUPS
+from cfg_lab.analysis.frame import SETTING_GROUPS
 from cfg_lab.decoding.identity import canonical, class_name
 from cfg_lab.errors import InputError
 from cfg_lab.study.arguments import HYDRA_KEYS, parameters
@@ -25,8 +25,8 @@ from cfg_lab.study.results_folder import results_folder, study_name
 from cfg_lab.study.stop_strings import stop_strings
 from cfg_lab.study.store import IDENTITY_VERSION, Store
 
-SINGLE_VALUES = tuple(name for name in PLAIN_SETTINGS if name not in (*SETTING_GROUPS, "stop"))
-"""Settings of a cell that are one number each: seed, samples, max_new_tokens, top."""
+SINGLE_VALUES = ("seed", "samples", "max_new_tokens", "top")
+"""Settings of a cell that are one number each."""
 
 SWEEP_KEYS = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
 """Config keys that must have the same value in all cells of a sweep."""
@@ -46,12 +46,10 @@ def build_study(
         InputError: a value in a config is wrong.
     """
     first = configs[0]
-    varied = {key.partition(".")[0] for label in labels for key in label}
-    for key in SWEEP_KEYS:
-        if key in varied:
-            raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
+    check_shared_keys(labels, SWEEP_KEYS)
     plain = plain_config(first)
-    _check_keys(plain)
+    plain.pop("limit", None)  # an option of the config group `size` sets it for benchmarks
+    check_keys(plain, (*SWEEP_KEYS, *SETTING_GROUPS, *SINGLE_VALUES, "stop"))
     name = study_name(plain.get("name"))
     root = results_folder(plain.get("results_root"), name)
     command = command_line() if command is None else command
@@ -64,15 +62,32 @@ def build_study(
         max_rows=cast("int", plain.get("max_rows")),
         command=command,
         provenance={
-            "config.yaml": _config_file(plain, labels, command),
+            "config.yaml": config_file(plain, labels, command),
             "environment.json": environment_file(),
         },
     )
 
 
-def _check_keys(plain: Mapping[str, Any]) -> None:
-    """Check the keys of a config, and the values that no class takes."""
-    keys = [*SWEEP_KEYS, *PLAIN_SETTINGS]
+def check_shared_keys(labels: Sequence[Mapping[str, str]], keys: Sequence[str]) -> None:
+    """Check that no key varies which must have the same value in all cells.
+
+    Args:
+        labels: for each cell, the overrides in which the cell differs from other cells.
+        keys: the keys that must not vary.
+    """
+    varied = {key.partition(".")[0] for label in labels for key in label}
+    for key in keys:
+        if key in varied:
+            raise InputError(f"{key} cannot vary within a sweep; run one sweep for each")
+
+
+def check_keys(plain: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Check the keys of a config, and the value of `report`, which no class takes.
+
+    Args:
+        plain: the config as dicts, lists and plain values.
+        keys: the keys that a config can have.
+    """
     for key, value in plain.items():
         if key not in keys:
             raise InputError(
@@ -98,30 +113,51 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     for key in (*SINGLE_VALUES, "stop"):
         if key not in values:
             raise InputError(f"{key} has no value; set +{key}=…")
-    plain: dict[str, Any] = {group: values[group] for group in SETTING_GROUPS}
+    stop = stop_strings(values["stop"])
+    single_values = {key: values[key] for key in SINGLE_VALUES}
+    settings, keys = settings_and_keys(config, {group: values[group] for group in SETTING_GROUPS})
+    return Cell(
+        identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
+        settings=settings | single_values | {"stop": json.dumps(stop)},
+        label=label,
+        model_key=keys["model"],
+        **build_shared(config, keys, shared),
+        **single_values,
+        stop=stop,
+    )
+
+
+def settings_and_keys(config: DictConfig, plain: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of a cell in its config groups, and a text per group that identifies the group's object.
+
+    Args:
+        config: the config of the cell.
+        plain: for each config group of the cell, its node as dicts and lists.
+    """
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
         plain["guidance"]["scale"] = int(scale)  # 2.0 and 2 give the same cell, which results show as 2
-    stop = stop_strings(values["stop"])
-    single_values = {key: values[key] for key in SINGLE_VALUES}
-    settings = _settings(config, plain) | single_values | {"stop": json.dumps(stop)}
+    settings = _settings(config, plain)
     # The option's name is part of the key: a sweep over two options has two cells, even if both describe
     # equal objects.
     keys = {
         group: json.dumps([group, settings[group], canonical_config(node)]) for group, node in plain.items()
     }
+    return settings, keys
+
+
+def build_shared(config: DictConfig, keys: Mapping[str, str], shared: dict[str, Any]) -> dict[str, Any]:
+    """The object of each config group, as group -> object. Equal objects of several cells are built once.
+
+    Args:
+        config: the config of the cell.
+        keys: group -> key, from `settings_and_keys`.
+        shared: objects of earlier cells, as key -> object. This function adds new objects.
+    """
     for group, key in keys.items():
         if key not in shared:
             shared[key] = build(config, group)
-    return Cell(
-        identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
-        settings=settings,
-        label=label,
-        model_key=keys["model"],
-        **{group: shared[key] for group, key in keys.items()},
-        **single_values,
-        stop=stop,
-    )
+    return {group: shared[key] for group, key in keys.items()}
 
 
 def canonical_config(node: Any) -> Any:
@@ -183,11 +219,11 @@ def _settings(config: DictConfig, plain: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         config: the config of the cell.
-        plain: for each config group in SETTING_GROUPS, the node of the group as dicts and lists.
+        plain: for each config group of the cell, the node of the group as dicts and lists.
     """
     choices: Mapping[str, str] = config.hydra.runtime.choices
-    settings: dict[str, Any] = {group: choices[group] for group in SETTING_GROUPS}
-    for group in SETTING_GROUPS:
+    settings: dict[str, Any] = {group: choices[group] for group in plain}
+    for group in plain:
         settings |= {
             key.replace("/", "."): choice for key, choice in choices.items() if key.startswith(f"{group}/")
         }
@@ -215,7 +251,7 @@ def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}.{key}", value
 
 
-def _config_file(config: Mapping[str, Any], labels: Sequence[Mapping[str, str]], command: str) -> str:
+def config_file(config: Mapping[str, Any], labels: Sequence[Mapping[str, str]], command: str) -> str:
     """The content of config.yaml: command, labels of the cells, and the whole config of the first cell."""
     return yaml.safe_dump(
         {"command": command, "cells": list(map(dict, labels)), "first_cell": config}, sort_keys=False

@@ -1,4 +1,4 @@
-"""The classes `Study` and `Cell`.
+"""The classes `Study` and `Cell`, and what they share with those of a benchmark.
 
 A cell is one combination of settings. A study is a set of cells, with the metrics that score their texts and
 the folder of their results.
@@ -23,8 +23,8 @@ from cfg_lab.study.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cell:
-    """One cell of a study: one combination of settings, for every prompt and sample.
+class StoredCell:
+    """What the cells of a sweep and of a benchmark have in common.
 
     Attributes:
         identity: a text that names everything that the cell's texts depend on. Cells with equal identities
@@ -34,10 +34,31 @@ class Cell:
         label: the settings in which the cell differs from other cells of its study.
         model_key: a text that names the model. Cells of a study that have equal keys share one model.
         model: function that loads the model.
-        prompts: the prompts of the cell.
         negatives: object that makes the negative branches of each prompt. A negative branch is a context that
             guidance steers away from.
         guidance: the rule that combines the distributions of the prompt and of the negative branches.
+    """
+
+    identity: str
+    settings: Mapping[str, Any]
+    label: Mapping[str, Any]
+    model_key: str
+    model: Callable[[], LanguageModel]
+    negatives: Negative
+    guidance: Guidance
+
+    @cached_property
+    def id(self) -> str:
+        """The id of the cell: a hash of its identity, 16 hex digits."""
+        return blake2b(self.identity.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell(StoredCell):
+    """One cell of a study: one combination of settings, for every prompt and sample.
+
+    Attributes:
+        prompts: the prompts of the cell.
         sampling: how tokens are chosen.
         seed: seed of the sampling noise, at least 0.
         samples: number of texts per prompt, at least 1. Greedy decoding and beam search always make one text.
@@ -50,14 +71,7 @@ class Cell:
         InputError: a value is out of range.
     """
 
-    identity: str
-    settings: Mapping[str, Any]
-    label: Mapping[str, Any]
-    model_key: str
-    model: Callable[[], LanguageModel]
     prompts: Sequence[Prompt]
-    negatives: Negative
-    guidance: Guidance
     sampling: Sampler | BeamSearch
     seed: int = 0
     samples: int = 2
@@ -71,36 +85,41 @@ class Cell:
         _check_whole("seed", self.seed, 0)
         _check_whole("top", self.top, 0)
 
-    @cached_property
-    def id(self) -> str:
-        """The id of the cell: a hash of its identity, 16 hex digits."""
-        return blake2b(self.identity.encode(), digest_size=8).hexdigest()
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Study:
-    """Cells that are decoded as one batch, the metrics that score them, and the folder of their results.
+class StoredStudy:
+    """What a sweep and a benchmark have in common: cells, metrics, and the folder of the results.
 
     Attributes:
         name: name of the study. Trackers group the runs of the study under this name.
         cells: the cells, in the order in which the printed table shows them.
         metrics: the metrics that score each text.
         store: the results folder.
-        max_rows: number of rows of the decoder's batch, at least 1.
         provenance: files to write to the results folder, {name: content}: config.yaml, environment.json.
         command: the command line that runs the study.
+    """
+
+    name: str
+    cells: Sequence[StoredCell]
+    metrics: Sequence[Metric]
+    store: Store
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study(StoredStudy):
+    """Cells that are decoded as one batch, the metrics that score them, and the folder of their results.
+
+    Attributes:
+        max_rows: number of rows of the decoder's batch, at least 1.
 
     Raises:
         InputError: max_rows is out of range.
     """
 
-    name: str
     cells: Sequence[Cell]
-    metrics: Sequence[Metric]
-    store: Store
     max_rows: int = 128
-    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
-    command: str = ""
 
     def __post_init__(self) -> None:
         _check_whole("max_rows", self.max_rows, 1)

@@ -7,7 +7,7 @@ The store takes the schemas of its files from here. Scoring turns the rows of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cfg_lab.decoding.trace import DISTRIBUTIONS, TRACE_FIELDS
-from cfg_lab.metrics.text import Text
+from cfg_lab.metrics.text import Choice, Text
 from cfg_lab.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -99,13 +99,15 @@ class Decoded:
         models: the model of each context of the request. The positive context comes first.
         text: the generated text without the prompt, cut before the first stop string.
         other_texts: the next best texts of a beam search, best first.
+        choices: in a benchmark, the given answers with their scores, of which `text` is the chosen one.
     """
 
     planned: PlannedText
     completion: Completion
     models: tuple[LanguageModel, ...]
     text: str
-    other_texts: tuple[str, ...]
+    other_texts: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 def _trace_value(name: str, decoded: Decoded) -> tuple[float, ...]:
@@ -119,6 +121,16 @@ def _alternatives_value(name: str, decoded: Decoded) -> list[list[dict[str, Any]
 _TOKEN = pa.struct([("token", pa.int32()), ("piece", pa.string()), ("log_prob", pa.float32())])
 _INTEGERS = pa.list_(pa.int64())
 _TOKENS = pa.list_(pa.int32())
+_CHOICE = pa.struct(
+    [
+        ("text", pa.string()),
+        ("right", pa.bool_()),
+        ("tokens", pa.int64()),
+        *((name, pa.float64()) for name in ("positive", "negative", "guided", "raw")),
+        ("greedy", pa.bool_()),
+    ]
+)
+"""The fields of `Choice`."""
 
 COMPLETION_COLUMNS = (
     Column("id", pa.string(), lambda decoded: decoded.planned.completion_id, shown=False),
@@ -156,17 +168,21 @@ COMPLETION_COLUMNS = (
         lambda decoded: len(decoded.completion.text_tokens) < len(decoded.completion.tokens),
         shown=False,
     ),
-    # The text of each token.
+    # The text of each token of the trace. The answers of a benchmark have no trace.
     Column(
         "pieces",
         pa.list_(pa.string()),
-        lambda decoded: [decoded.models[0].piece(token) for token in decoded.completion.tokens],
+        lambda decoded: [
+            decoded.models[0].piece(token)
+            for token in decoded.completion.tokens[: len(decoded.completion.trace.guided)]
+        ],
     ),
     *(Column(f"trace_{name}", pa.list_(pa.float32()), partial(_trace_value, name)) for name in TRACE_FIELDS),
     *(
         Column(f"alternatives_{name}", pa.list_(pa.list_(_TOKEN)), partial(_alternatives_value, name))
         for name in DISTRIBUTIONS
     ),
+    Column("choices", pa.list_(_CHOICE), lambda decoded: list(map(asdict, decoded.choices))),
 )
 COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 
@@ -210,10 +226,14 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
         tokens=tokens,
         log_probs=tuple(map(float, completion["trace_positive"]))[:length],
         guided_log_probs=tuple(map(float, completion["trace_guided"]))[:length],
+        entropies=tuple(map(float, completion["trace_entropy"]))[:length],
         finish_reason=completion["finish_reason"],
         tokens_read=_integers(completion["tokens_read"]),
         tokens_read_in_full=_integers(completion["tokens_read_in_full"]),
         parameters=_integers(completion["parameters"]),
+        choices=tuple(Choice(**choice) for choice in completion["choices"])
+        if pd.api.types.is_list_like(completion["choices"])
+        else (),  # older files do not have the column
     )
 
 

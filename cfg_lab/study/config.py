@@ -119,10 +119,15 @@ def _composition_error(error: Exception) -> str:
 
 
 def compose_group(group: str, overrides: Sequence[str], program: str) -> DictConfig:
-    """Compose the config of a sweep with overrides of one config group.
+    """Compose the config of a sweep with overrides of one config group; see `compose_groups`."""
+    return compose_groups([group], overrides, program)
+
+
+def compose_groups(groups: Sequence[str], overrides: Sequence[str], program: str) -> DictConfig:
+    """Compose the config of a sweep with overrides of some config groups.
 
     Args:
-        group: the only group that may be overridden, such as "metrics".
+        groups: the only groups that may be overridden, such as ["metrics"].
         overrides: overrides in Hydra's grammar, such as "metrics=[readability]".
         program: name of the command, for error messages.
 
@@ -130,9 +135,11 @@ def compose_group(group: str, overrides: Sequence[str], program: str) -> DictCon
         InputError: an override belongs to another group, uses a renamed key, or is wrong.
     """
     check_overrides(overrides)
+    prefixes = tuple(f"{group}{character}" for group in groups for character in "=./")
     for override in overrides:
-        if not override.lstrip("+~").startswith((f"{group}=", f"{group}.")):
-            raise InputError(f"{program} takes {group}=… and {group}.…=… only; got {override!r}")
+        if not override.lstrip("+~").startswith(prefixes):
+            allowed = " and ".join(f"{group}=… and {group}.…=…" for group in groups)
+            raise InputError(f"{program} takes {allowed} only; got {override!r}")
     with composition_errors_in_a_sentence(), initialize_config_dir(str(CONFIG), version_base="1.3"):
         return compose("sweep", overrides=list(overrides))
 

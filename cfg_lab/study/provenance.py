@@ -12,9 +12,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 
-def command_line() -> str:
-    """The command line of this process, quoted for a shell."""
-    return shlex.join(["python", "-m", "cfg_lab.sweep", *sys.argv[1:]])
+def command_line(module: str = "cfg_lab.sweep") -> str:
+    """The command line of this process, quoted for a shell. `module` is the module that the command runs."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def environment_file() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.models import LanguageModel, peak_memory
 from cfg_lab.models.architectures import known_types
-from cfg_lab.study.cell import Cell, Study
+from cfg_lab.study.cell import Cell, StoredStudy, Study
 from cfg_lab.study.columns import CELL_COLUMNS, COMPLETION_COLUMNS, Decoded, row
 from cfg_lab.study.costs import DecodingCost, in_words
 from cfg_lab.study.plan import plan
@@ -56,7 +56,7 @@ def run_study(study: Study, console: Console) -> None:
     for sentence in duplicates_in_words(plans.values()):
         console.print(sentence, highlight=False, soft_wrap=True)
     missing = _missing(study, plans)
-    _check_models(study, models, missing)
+    check_models(study, models, missing)
     study.store.check_writable()
     text_count = len({text.completion_id for texts in plans.values() for text in texts})
     if decoded_count := text_count - sum(map(len, missing.values())):
@@ -73,13 +73,13 @@ def run_study(study: Study, console: Console) -> None:
     score_missing(study.store, study.metrics, console, {cell.id for cell in study.cells})
 
 
-def write_provenance(study: Study) -> None:
+def write_provenance(study: StoredStudy) -> None:
     """Write config.yaml and environment.json to the results folder."""
     for name, content in study.provenance.items():
         study.store.write_text(name, content)
 
 
-def summary_of(study: Study) -> pd.DataFrame:
+def summary_of(study: StoredStudy) -> pd.DataFrame:
     """Write summary.parquet for all cells of the results folder, and return the rows of the study's cells."""
     summary = summarise(study.store).set_index("cell")
     return summary.loc[[cell.id for cell in study.cells]].reset_index()
@@ -99,10 +99,16 @@ def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
     return missing
 
 
-def _check_models(
-    study: Study, models: Mapping[str, LanguageModel], missing: Mapping[str, Mapping[str, PlannedText]]
+def check_models(
+    study: StoredStudy, models: Mapping[str, LanguageModel], missing: Mapping[str, Collection[Any]]
 ) -> None:
-    """Load the models of missing texts whose type is not known to run. They may be refused when loaded."""
+    """Load the models of missing texts whose type is not known to run. They may be refused when loaded.
+
+    Args:
+        study: the study.
+        models: the models by their keys.
+        missing: model key -> what is to be done with the model; it is not needed if that is empty.
+    """
     needed = {id(models[key]): models[key] for key, texts in missing.items() if texts}
     for cell in study.cells:
         if missing[cell.model_key]:

@@ -29,6 +29,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -291,6 +292,8 @@ def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFra
     scores = store.scores()
     single = scores.reindex(joined["score_id"]).reset_index(drop=True)
     of_sets = scores.reindex(set_score_ids(joined)).reset_index(drop=True)
+    if not any(map(np.size, joined["choices"].dropna())):
+        joined = joined.drop(columns="choices")  # only a benchmark has given answers
     return joined.drop(columns=list(HIDDEN)).join(single.combine_first(of_sets), rsuffix="_metric")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
@@ -15,29 +16,37 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 # Modules that need torch are imported inside functions, so that `--help` is fast.
 
 
 class BatchLauncher(Launcher):
-    """Decodes all cells of a sweep as one batch in this process."""
+    """Runs all cells of a sweep together in this process.
+
+    Args:
+        run: dotted path of the function that runs the cells. It is given their configs and overrides, and
+            returns one result per config.
+    """
+
+    def __init__(self, run: str = "cfg_lab.sweep.run_or_exit") -> None:
+        self.run = run
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the sweep's config and its loader for `launch`. Hydra calls this once, before `launch`."""
         self.loader, self.config = hydra_context.config_loader, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the whole sweep. The return value of each job is the row of the job's cell in the summary."""
+        """Run the whole sweep. The return value of each job is what `run` returns for the job."""
         from cfg_lab.study.console import errors_in_a_sentence
-        from cfg_lab.sweep import run_or_exit
 
         with errors_in_a_sentence():
             configs = compose(self.loader, self.config, job_overrides)
-        rows = run_or_exit(configs, job_overrides)
+        results: Sequence[Any] = get_method(self.run)(configs, job_overrides)
         return [
-            JobReturn(overrides=overrides, cfg=config, _return_value=row, status=JobStatus.COMPLETED)
-            for overrides, config, row in zip(job_overrides, configs, rows, strict=True)
+            JobReturn(overrides=overrides, cfg=config, _return_value=result, status=JobStatus.COMPLETED)
+            for overrides, config, result in zip(job_overrides, configs, results, strict=True)
         ]
 
 
@@ -70,25 +79,46 @@ class GridSweeper(BasicSweeper):
         if isinstance(self.launcher, BatchLauncher):
             return self.launcher.launch(jobs, initial_job_idx=0)
 
+        from cfg_lab.errors import InputError
         from cfg_lab.study.console import errors_in_a_sentence
         from cfg_lab.sweep import run_in_jobs_or_exit
 
         with errors_in_a_sentence():
+            if self.config.hydra.job.config_name != "sweep":
+                raise InputError(
+                    f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} runs one job per "
+                    "cell, but a benchmark evaluates all guidance rules together; leave hydra/launcher unset "
+                    "and submit the whole command as one job"
+                )
             configs = compose(loader, self.config, jobs)
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 
     def _jobs(self, arguments: list[str], parser: OverridesParser) -> list[list[str]]:
-        """The overrides of each cell. They come from the command line and from the default study.
-
-        If the command line and the default study set the same key, the command line is used.
-        """
+        """The overrides of each cell. They come from the experiment's grid and from the command line."""
         overrides = parser.parse_overrides(arguments)
-        # The scales of the default study suit its guidance rule only. If the command line chooses another
-        # rule, the scales are those of the command line, or else the default scale of that rule.
-        given_keys = {override.key_or_group for override in overrides}
-        defaults = [line for line in self._parse_config() if line.split(".")[0] not in given_keys]
-        (jobs,) = self.split_arguments([*parser.parse_overrides(defaults), *overrides], max_batch_size=None)
+        grid = parser.parse_overrides(applicable_grid(self._parse_config(), overrides))
+        (jobs,) = self.split_arguments([*grid, *overrides], max_batch_size=None)
         return jobs
+
+
+def applicable_grid(grid: Sequence[str], overrides: Sequence[Override]) -> list[str]:
+    """The lines of an experiment's grid that apply beside the overrides of a command line.
+
+    - If the command line sets the same key, its override replaces the line: it comes later.
+    - The scales of a grid suit its guidance rules only. If the command line chooses another rule, the scales
+      are those of the command line, or else the default scale of that rule.
+    - If the command line names no experiment, the grid is that of the default study. No line of it applies if
+      the command line sets a guidance rule or one of its values: `guidance.scale=2` makes one cell.
+
+    Args:
+        grid: lines such as "guidance.scale=1,3".
+        overrides: of the command line.
+    """
+    keys = {override.key_or_group for override in overrides}
+    groups = {re.split("[./]", key)[0] for key in keys}
+    if "guidance" in groups and "experiment" not in groups:
+        return []
+    return [line for line in grid if line.split(".")[0] not in keys]
 
 
 def _launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> None:
@@ -160,12 +190,13 @@ def _sets_plain_value(override: Override, groups: Collection[str], config: DictC
 
 _MODULE = "hydra_plugins.cfg_lab_launcher.batch"
 _store = ConfigStore.instance().store
-_store(
-    group="hydra/launcher",
-    name="batch",
-    node={"_target_": f"{_MODULE}.BatchLauncher"},
-    provider="cfg_lab",
-)
+for _name, _command in (("batch", "sweep"), ("benchmark", "benchmark")):
+    _store(
+        group="hydra/launcher",
+        name=_name,
+        node={"_target_": f"{_MODULE}.BatchLauncher", "run": f"cfg_lab.{_command}.run_or_exit"},
+        provider="cfg_lab",
+    )
 _store(
     group="hydra/sweeper",
     name="grid",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -83,14 +83,31 @@ class ChatTemplate:
             for role, content in contents.items()
             if content is not None
         ]
-        subject = f"the chat template of model {self.model!r} refuses the prompt"
-        if system is not None:
-            subject += f" with system message {system!r}"
-        with errors_of_libraries(subject), _fixed_date():
+        subject = "prompt" if system is None else f"prompt with system message {system!r}"
+        return self.render_messages(messages, subject=subject)
+
+    def render_messages(
+        self, messages: Sequence[Mapping[str, Any]], *, continue_last: bool = False, subject: str = "messages"
+    ) -> str:
+        """The text that the model reads: some messages, and the beginning of the model's answer.
+
+        Args:
+            messages: the messages as transformers takes them: {"role": "user", "content": "…"}.
+            continue_last: the last message is the beginning of the model's answer.
+            subject: the messages in words, for the message of an error.
+
+        Raises:
+            InputError: the template refuses a message.
+        """
+        with (
+            errors_of_libraries(f"the chat template of model {self.model!r} refuses the {subject}"),
+            _fixed_date(),
+        ):
             return self.tokenizer.apply_chat_template(
-                messages,
+                list(messages),
                 chat_template=self.source,
-                add_generation_prompt=True,
+                add_generation_prompt=not continue_last,
+                continue_final_message=continue_last,
                 tokenize=False,
                 **self.arguments,
             )

@@ -1,0 +1,1 @@
+"""The lab's models in programs of others, such as lm-eval."""
