@@ -24,7 +24,8 @@ WORDS = {
 """A part of the text before the prompt -> its name in tables. A cell without such a text has "none"."""
 
 UNGUIDED = "off"
-GUIDANCE = (UNGUIDED, "default", "bare", "preadd", "self_debias")
+GUIDANCE = (UNGUIDED, "default", "bare", "empty", "preadd", "self_debias")
+"""What the tables call the guidance: the negative of the instruction model, the rule of the base model."""
 
 
 def main(record: Record) -> None:
@@ -49,7 +50,8 @@ def cells_of_the_study(scores: pd.DataFrame) -> pd.DataFrame:
     """
     words = scores["prompts.template"].map(words_of)
     unguided = scores["cell"].isin(unguided_cells(scores))
-    guidance = scores["guidance"].where(scores["model"] != "smollm2", scores["negatives.template"])
+    negative = scores["negatives.template"].where(scores["negatives"] != "empty", "empty")
+    guidance = scores["guidance"].where(scores["model"] != "smollm2", negative)
     scores = scores.assign(
         words=words, guidance=guidance.where(~unguided, UNGUIDED), prompt=scores["prompt_id"]
     )
