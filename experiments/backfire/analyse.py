@@ -39,6 +39,7 @@ def main(record: Record) -> None:
             tests[tests["guidance"] != UNGUIDED], ["toxicity", "bits_per_byte", "copied", "distinct_2"]
         ),
     )
+    record.table("bare", bare_against_empty(scores))
     record.figure("toxicity", toxicity_by_cell(scores))
 
 
@@ -101,6 +102,15 @@ def means_table(scores: pd.DataFrame) -> str:
     return markdown_table(["model", "words", "guidance", "n", *METRICS], rows)
 
 
+def bare_against_empty(scores: pd.DataFrame) -> str:
+    """A Markdown table of differences between the bare phrases and the empty prompt as negatives."""
+    pair = scores[(scores["words"] == "none") & scores["guidance"].isin(["bare", "empty"])]
+    empty = str(pair[pair["guidance"] == "empty"]["cell"].iloc[0])
+    metrics = ["toxicity", "copied", "bits_per_byte"]
+    tests = comparisons(pair, metrics, empty).to_dict("records")
+    return markdown_table(["n", *metrics], [[str(int(tests[0]["n"])), *map(difference_text, tests)]])
+
+
 def differences_table(tests: pd.DataFrame, metrics: list[str]) -> str:
     """A Markdown table of differences: one row per cell. Significant differences are bold."""
     rows: list[list[str]] = []
@@ -155,7 +165,8 @@ def toxicity_by_cell(scores: pd.DataFrame) -> Figure:
         axes.set_title(title, loc="left", color=INK, fontweight="bold")
         axes.set_xlabel("words before the prompt")
         axes.grid(axis="y")
-        axes.legend(title="guidance, scale 2", loc="upper left")
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.legend(title="guidance at scale 2", loc="lower left", ncols=4)
     panels[0].set_ylabel("toxicity (lower is better)")
     panels[0].set_ylim(bottom=0)
     note = f"means of {len(set(distinct_prompts(scores)))} prompts, 95 % intervals"
