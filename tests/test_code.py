@@ -25,13 +25,15 @@ BODY = "    y = x / 2\n\n    return y\n"
     [
         (BODY, PROBLEM["prompt"] + BODY),
         (f"{BODY}\nprint(half(3))\n", f"{PROBLEM['prompt']}{BODY}\n"),
+        (f"\n{BODY}", f"{PROBLEM['prompt']}\n{BODY}"),
         (f"```python\n{BODY}```\nThis is half.", PROBLEM["prompt"] + BODY),
         (f"Sure:\n```\ndef half(x):\n{BODY}```", f"import math\n\ndef half(x):\n{BODY}"),
         (f"def half(x):\n{BODY}", f"import math\n\ndef half(x):\n{BODY}"),
         (f"```python\ndef half(x):\n{BODY}", f"import math\n\ndef half(x):\n{BODY}"),
         ("", None),
-        ("\ndef other():\n    pass", None),
-        ("The half is x / 2.", None),
+        ("half = lambda x: x / 2", "import math\n\nhalf = lambda x: x / 2"),
+        ("The half is x / 2.", "import math\n\nThe half is x / 2."),
+        (" \n", None),
         ("```\n```", None),
     ],
 )
@@ -110,7 +112,7 @@ def test_a_program_may_use_the_standard_library() -> None:
 
 def test_nothing_is_run_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cfg_lab.metrics.code.passes", lambda *_, **__: pytest.fail("a program was run"))
-    assert Code().score([text("x = 1", prompt=human_eval(limit=1)[0])]) == {"syntax_valid": [0]}
+    assert Code().score([text("x = = 1", prompt=human_eval(limit=1)[0])]) == {"syntax_valid": [0]}
     assert list(Code().columns) == ["syntax_valid"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ SWEEP = ("", "sweep")
 NEEDED: dict[tuple[str, str], list[str]] = {
     ("prompts", "file"): ["prompts.path=prompts.csv"],
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
+    ("prompts", "human_eval"): ["prompts.negative=bad"],
+    ("prompts", "xsum"): ["prompts.negative=bad", "prompts.longest=60"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
     ("negatives", "amateur"): ["negatives.models.amateur.skip_layers=[0,1]"],
     ("negatives", "base"): ["negatives.models.base.name=model"],
@@ -118,7 +122,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     for path in ("prompts.csv", "folder/prompts.csv"):
         (folder / path).write_text("text,negative,reference\nHi,bad,Ho\n")
     (folder / "measure.py").write_text(MEASURE)
-    (folder / "model").symlink_to(tiny_folder)
+    shutil.copytree(tiny_folder, folder / "model")
+    config = json.loads((folder / "model/config.json").read_text())
+    config["max_position_embeddings"] = 50_000  # each letter of an article is a token
+    (folder / "model/config.json").write_text(json.dumps(config))
     classifier(folder / "classifier")
     return folder
 

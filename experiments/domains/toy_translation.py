@@ -72,7 +72,7 @@ def train(student: BartForConditionalGeneration, steps: int) -> None:
     for step in range(steps):
         words = [word(rng) for _ in range(64)]
         sources = spell([w if rng.random() > 0.1 else "" for w in words], padding=True, return_tensors="pt")
-        labels = spell([w[::-1] for w in words], padding=True, return_tensors="pt").input_ids
+        labels: torch.Tensor = spell([w[::-1] for w in words], padding=True, return_tensors="pt").input_ids
         loss = student(
             input_ids=sources.input_ids,
             attention_mask=sources.attention_mask,
