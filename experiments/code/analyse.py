@@ -28,7 +28,7 @@ def main(record: Record) -> None:
     record.table("scales", scales_table(cold))
     record.table("differences", differences_table(cold, warm))
     record.table("samples", samples_table(warm))
-    record.table("solved", solved_table(scores))
+    record.table("solved", solved_table(pd.concat([once(cold), once(warm)])))
     record.figure("scales", curves(cold))
 
 
@@ -147,7 +147,7 @@ def curves(cold: pd.DataFrame) -> Figure:
         axes.grid(axis="y")
     panels[0].legend(title="negatives")
     note = f"{cold['prompt_id'].nunique()} problems, temperature {COLD:g}, 95 % intervals"
-    figure.text(0.995, 0.993, note, fontsize=5.5, color=FAINT, ha="right", va="top")
+    figure.supxlabel(note, fontsize=5.5, color=FAINT, x=0.995, ha="right")
     return figure
 
 
