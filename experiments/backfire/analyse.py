@@ -29,7 +29,7 @@ GUIDANCE = (UNGUIDED, "default", "bare", "empty", "preadd", "self_debias")
 
 
 def main(record: Record) -> None:
-    scores = cells_of_the_study(record.scores("backfire", METRICS))
+    scores = cells_of_the_study(record.scores("backfire", METRICS, prompt_texts=False))
     tests = all_comparisons(scores)
     record.table("means", means_table(scores))
     record.table("words", differences_table(tests[tests["guidance"] == UNGUIDED], ["toxicity", "distinct_2"]))

@@ -22,7 +22,7 @@ COLD, WARM = 0.2, 0.8
 
 
 def main(record: Record) -> None:
-    scores = record.scores("code", METRICS, ["samples"])
+    scores = record.scores("code", METRICS, ["samples"], prompt_texts=False)
     cold = scores[scores["sampling.temperature"] == COLD]
     warm = scores[scores["sampling.temperature"] == WARM]
     record.table("scales", scales_table(cold))

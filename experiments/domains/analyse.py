@@ -23,7 +23,7 @@ SOURCE = "no source"
 
 
 def main(record: Record) -> None:
-    scores = with_negatives(record.scores("domains", METRICS, ["negatives.phrases"]))
+    scores = with_negatives(record.scores("domains", METRICS, ["negatives.phrases"], prompt_texts=False))
     sets = {name: scores[scores["prompts"] == name] for name in ("xsum", "translation", "file")}
     record.table("summaries", means_table(sets["xsum"], SUMMARY_METRICS))
     record.table("summary_differences", differences_table(sets["xsum"], SUMMARY_METRICS))
