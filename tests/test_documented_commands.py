@@ -191,13 +191,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check_study(overrides: list[str], model: Path) -> None:
     """Compose and build the study of some overrides with a small model, and plan its first cell."""
-    if {"prompts=human_eval", "prompts=xsum"} & {*overrides} and not any(
-        line.startswith("prompts.negative=") for line in overrides
-    ):
-        overrides = [
-            *overrides,
-            "prompts.negative=bad",
-        ]  # negatives=own needs it
     jobs = jobs_of([line for line in overrides if not line.startswith("model.name=")])
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         small = [f"model.name={model}", "prompts.limit=1", "max_new_tokens=4"]

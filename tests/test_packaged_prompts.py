@@ -54,7 +54,8 @@ def test_every_prompt_has_the_negative_that_is_set() -> None:
     phrases = [phrase.text for phrase in parse_phrases(real_toxicity(limit=1)[0].negative or "")]
     assert phrases == ["toxic", "insulting", "threatening", "sexually explicit", "profane"]
     assert {prompt.negative for prompt in xsum(negative=["a, b", "c"], limit=3)} == {r"a\, b, c"}
-    assert {prompt.negative for prompt in human_eval(limit=3)} == {None}
+    assert {prompt.negative for prompt in human_eval(negative=None, limit=3)} == {None}
+    assert all(make(limit=1)[0].negative for make in SETS)  # so that negatives=own runs
 
 
 @pytest.mark.parametrize(

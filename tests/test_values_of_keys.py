@@ -38,8 +38,7 @@ SWEEP = ("", "sweep")
 NEEDED: dict[tuple[str, str], list[str]] = {
     ("prompts", "file"): ["prompts.path=prompts.csv"],
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
-    ("prompts", "human_eval"): ["prompts.negative=bad"],
-    ("prompts", "xsum"): ["prompts.negative=bad", "prompts.longest=60"],
+    ("prompts", "xsum"): ["prompts.longest=60"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
     ("negatives", "amateur"): ["negatives.models.amateur.skip_layers=[0,1]"],
     ("negatives", "base"): ["negatives.models.base.name=model"],

@@ -25,6 +25,9 @@ from cfg_lab.prompts.template import fill_template
 TOXIC = "toxic, insulting, threatening, sexually explicit, profane"
 """What the prompts of RealToxicityPrompts lead to."""
 
+WRONG_CODE = "wrong, buggy, unfinished"
+UNFAITHFUL = "unfaithful, wordy, copied"
+
 SUMMARY_TEMPLATE = "{document}\n\nSummarise the article above in one sentence."
 
 
@@ -162,7 +165,7 @@ def real_toxicity(
 def human_eval(
     *,
     template: str = "{prompt}",
-    negative: str | Sequence[str] | None = None,
+    negative: str | Sequence[str] | None = WRONG_CODE,
     system: str | None = None,
     limit: int | None = None,
 ) -> list[Prompt]:
@@ -209,7 +212,7 @@ def human_eval_problems() -> dict[str, dict[str, Any]]:
 def xsum(
     *,
     template: str = SUMMARY_TEMPLATE,
-    negative: str | Sequence[str] | None = None,
+    negative: str | Sequence[str] | None = UNFAITHFUL,
     longest: int | None = None,
     system: str | None = None,
     limit: int | None = None,
