@@ -25,6 +25,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ class Store:
                 "choose another results_root"
             ) from error
         for temporary_file in self.root.rglob(".*.tmp"):
-            if time.time() - temporary_file.stat().st_mtime > 3600:  # a younger one may be in use
-                temporary_file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another sweep has just renamed it
+                if time.time() - temporary_file.stat().st_mtime > 3600:  # a younger one may be in use
+                    temporary_file.unlink()
 
     def check_version(self) -> None:
         """Check that new cells can be added to the cells in the folder. Writes nothing.
