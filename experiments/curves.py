@@ -19,7 +19,7 @@ from cfg_lab.analysis.frame import AlignedTexts
 from cfg_lab.analysis.stats import holm
 from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.analysis.stats.clustered_means import Floats
-from experiments.record import number_and_interval
+from experiments.record import markdown_table, number_and_interval
 
 
 def resampled_means(scores: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, Floats]]:
@@ -119,6 +119,41 @@ def with_differences(rows: Sequence[Sequence[str | Floats]]) -> list[list[str]]:
         return f"**{number}**" if next(significant) else number
 
     return [[cell if isinstance(cell, str) else text(cell) for cell in row] for row in rows]
+
+
+def divergence_table(
+    means: Mapping[str, Mapping[str, Floats]],
+    curves: Mapping[str, Sequence[str]],
+    reference: str,
+    levels: Sequence[float],
+    kind: str,
+) -> str:
+    """A Markdown table of differences from a reference curve, at points of the curves with equal divergence.
+
+    Args:
+        means: from `resampled_means`, with the metrics kl, sentiment, leakage and nats.
+        curves: name of a curve -> its cells.
+        reference: the name of the curve that the others are compared with. Its rows have its own values.
+        levels: the divergences (kl), in nats per token.
+        kind: what a curve is, for the head of the column of names.
+    """
+    metrics = ("sentiment", "leakage", "nats")
+
+    def points(name: str, level: float) -> list[Floats]:
+        divergence = along(means["kl"], curves[name])
+        return [at_divergence(divergence, along(means[metric], curves[name]), level) for metric in metrics]
+
+    rows: list[list[str | Floats]] = []
+    for level in levels:
+        of_reference = points(reference, level)
+        for name in curves:
+            if name == reference:
+                rows.append([f"{level:g}", name, *map(with_interval, of_reference)])
+            else:
+                pairs = zip(points(name, level), of_reference, strict=True)
+                differences = [values - reference_values for values, reference_values in pairs]
+                rows.append([f"{level:g}", f"{name} − {reference}", *differences])
+    return markdown_table(["KL", kind, *metrics], with_differences(rows))
 
 
 def _p_value(differences: Floats) -> float:

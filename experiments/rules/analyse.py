@@ -13,6 +13,7 @@ from experiments.curves import (
     along,
     at_divergence,
     divergence_at,
+    divergence_table,
     resampled_means,
     with_differences,
     with_interval,
@@ -65,7 +66,7 @@ def main(record: Record) -> None:
     means = resampled_means(scores, ("sentiment", "leakage", "nats", "relevance", "entropy", "kl", "gflop"))
     texts = scores.groupby("cell").size()
     record.table("scales", scales_table(means, texts))
-    record.table("divergence", divergence_table(means))
+    record.table("divergence", divergence_table(means, RULES, "cfg", LEVELS, "rule"))
     record.table("attribute", attribute_table(means))
     record.table("truncation", truncation_table(means))
     record.table("baselines", baselines_table(means, texts))
@@ -153,26 +154,6 @@ def scales_table(means: Means, texts: pd.Series) -> str:
         for cell in cells
     ]
     return markdown_table(["rule and scale", "n", "KL", *columns[1:]], rows)
-
-
-def divergence_table(means: Means) -> str:
-    """Differences between each rule and cfg, at the points of their curves with equal divergence."""
-    rows: list[list[str | Floats]] = []
-    for level in LEVELS:
-        for rule in RULES:
-            points = {metric: at(means, rule, metric, level) for metric in ("sentiment", "leakage", "nats")}
-            if rule == "cfg":
-                cells = [with_interval(values) for values in points.values()]
-            else:
-                cells = [values - at(means, "cfg", metric, level) for metric, values in points.items()]
-            rows.append([f"{level:g}", rule if rule == "cfg" else f"{rule} − cfg", *cells])
-    return markdown_table(["KL", "rule", "sentiment", "leakage", "nats"], with_differences(rows))
-
-
-def at(means: Means, rule: str, metric: str, level: float) -> Floats:
-    """A metric on the curve of a rule at a divergence, [1 + resamples]."""
-    cells = RULES[rule]
-    return at_divergence(along(means["kl"], cells), along(means[metric], cells), level)
 
 
 def attribute_table(means: Means) -> str:

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.analysis.style import COLOURS, DASHES, FAINT, MARKERS, PAGE, in_style, new_figure
 from experiments.curves import (
-    along,
-    at_divergence,
+    divergence_table,
     interval,
     resampled_means,
     with_differences,
@@ -48,7 +47,7 @@ def main(record: Record) -> None:
     ).drop_duplicates(["cell", "prompt_id", "sample"])
     means = resampled_means(scores, ("sentiment", "leakage", "nats", "kl", "forward_tokens", "gflop"))
     record.table("cells", cells_table(means, scores.groupby("cell").size()))
-    record.table("divergence", divergence_table(means))
+    record.table("divergence", divergence_table(means, CURVES, "constant", LEVELS, "curve"))
     record.table("scale", same_scale_table(means))
     record.table("operations", operations_table(means))
     record.figure("trade_off", trade_off(means))
@@ -71,26 +70,6 @@ def cells_table(means: Means, texts: pd.Series) -> str:
         rows.append([cell, str(texts[cell]), *numbers, f"{tokens:.0f}", f"{gflop:.0f}", f"{compute:.2f}"])
     header = ["cell", "n", "KL", "sentiment", "leakage", "nats", "forward tokens", "GFLOP", "÷ plain"]
     return markdown_table(header, rows)
-
-
-def divergence_table(means: Means) -> str:
-    """Differences from constant guidance at the points of the curves with equal divergence."""
-    rows: list[list[str | Floats]] = []
-    for level in LEVELS:
-        for name in CURVES:
-            values = {metric: at(means, name, metric, level) for metric in ("sentiment", "leakage", "nats")}
-            if name == "constant":
-                cells = [with_interval(points) for points in values.values()]
-            else:
-                cells = [points - at(means, "constant", metric, level) for metric, points in values.items()]
-            rows.append([f"{level:g}", name if name == "constant" else f"{name} − constant", *cells])
-    return markdown_table(["KL", "curve", "sentiment", "leakage", "nats"], with_differences(rows))
-
-
-def at(means: Means, name: str, metric: str, level: float) -> Floats:
-    """A metric on a curve at a divergence, [1 + resamples]."""
-    cells = CURVES[name]
-    return at_divergence(along(means["kl"], cells), along(means[metric], cells), level)
 
 
 def same_scale_table(means: Means) -> str:
