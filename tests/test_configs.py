@@ -21,14 +21,14 @@ from cfg_lab.commands import check_command_line
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
-from cfg_lab.metrics import Choice, Mauve, needs_whole_cell
+from cfg_lab.metrics import Mauve, needs_whole_cell
 from cfg_lab.options import CONFIG, option_names
 from cfg_lab.study.build import build_study, canonical_config
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.results_folder import results_folder, study_name
 from tests.options import OFFLINE, REQUIRED
-from tests.texts import text
+from tests.texts import choice, text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
 GROUPS += ["guidance/schedule", "guidance/adaptive", "guidance/modifiers", "guidance/stopping"]
@@ -232,12 +232,6 @@ def test_a_wrong_override_is_named_with_what_would_be_right(override: str, sente
         check_command_line([override], "sweep")
 
 
-def answer(right: bool, log_prob: float) -> Choice:
-    """An answer of a benchmark whose log-probs are all equal."""
-    logs = dict.fromkeys(("positive", "negative", "guided", "raw"), log_prob)
-    return Choice(text="a", right=right, tokens=1, greedy=False, **logs)
-
-
 @pytest.mark.parametrize("name", sorted(OFFLINE))
 def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
     """Of texts that go to the ends: empty, equal, one word over and over, the reference itself."""
@@ -262,7 +256,7 @@ def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
             tokens_read=(9, 3),
             tokens_read_in_full=(9, 6),
             parameters=(100, 100),
-            choices=(answer(i == 0, -1.0), answer(i != 0, -2.0)),
+            choices=(choice(i == 0, -1.0), choice(i != 0, -2.0)),
         )
         for i in prompts
         for words in written

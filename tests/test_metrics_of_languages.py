@@ -41,7 +41,7 @@ from cfg_lab.metrics.words import space_out, words
 from cfg_lab.negatives import parse_phrases
 from cfg_lab.report.cards import meaning_html
 from tests.options import OFFLINE
-from tests.texts import FakeEmbedder, answer, samples_of, text
+from tests.texts import FakeEmbedder, answer, choice, samples_of, text
 
 SENTENCES = {
     "English": "The weather is lovely today, and we don't want to stay at home.",
@@ -76,6 +76,7 @@ def prepared(
         tokens_read=(9, 3),
         tokens_read_in_full=(9, 6),
         parameters=(100, 100),
+        choices=(choice(True, -1.0), choice(False, -2.0)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cfg_lab import Prompt
-from cfg_lab.metrics import Text
+from cfg_lab.metrics import Choice, Text
 
 
 def text(words: str, **changes: Any) -> Text:
@@ -28,6 +28,12 @@ def text(words: str, **changes: Any) -> Text:
 def answer(words: str, *references: str) -> Text:
     """A text whose prompt has these references."""
     return text(words, prompt=Prompt(id="1", text="?", references=references))
+
+
+def choice(right: bool, log_prob: float) -> Choice:
+    """An answer of a benchmark whose log-probs are all equal."""
+    logs = dict.fromkeys(("positive", "negative", "guided", "raw"), log_prob)
+    return Choice(text="a", right=right, tokens=1, greedy=False, **logs)
 
 
 def samples_of(prompt: str, *texts: str) -> list[Text]:
