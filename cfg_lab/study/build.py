@@ -31,9 +31,6 @@ SINGLE_VALUES = ("seed", "samples", "max_new_tokens", "top")
 SWEEP_KEYS = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
 """Config keys that must have the same value in all cells of a sweep."""
 
-_KEYS_OF_BENCHMARKS = ("limit", "tasks")
-"""Keys that an option of the config group `size` sets for benchmarks. A sweep ignores them."""
-
 
 def build_study(
     configs: Sequence[DictConfig], labels: Sequence[Mapping[str, str]], command: str | None = None
@@ -51,7 +48,6 @@ def build_study(
     first = configs[0]
     check_shared_keys(labels, SWEEP_KEYS)
     plain = plain_config(first)
-    plain = {key: value for key, value in plain.items() if key not in _KEYS_OF_BENCHMARKS}
     check_keys(plain, (*SWEEP_KEYS, *SETTING_GROUPS, *SINGLE_VALUES, "stop"))
     name = study_name(plain.get("name"))
     root = results_folder(plain.get("results_root"), name)

@@ -29,9 +29,6 @@ SHARED_KEYS = ("name", "results_root", "tracking", "report")
 
 _TASK_KEYS = ("tasks", "limit", "num_fewshot", "seed")
 
-_KEYS_OF_SWEEPS = ("prompts", "samples", "max_new_tokens", "max_rows")
-"""Keys that an option of the config group `size` sets for sweeps. A benchmark ignores them."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BenchmarkCell(StoredCell):
@@ -68,7 +65,6 @@ def build_benchmark(
     """
     check_shared_keys(labels, SHARED_KEYS)
     first = plain_config(configs[0])
-    first = {key: value for key, value in first.items() if key not in _KEYS_OF_SWEEPS}
     check_keys(first, (*_TASK_KEYS, *GROUPS, *SHARED_KEYS))
     name = study_name(first.get("name"))
     root = results_folder(first.get("results_root"), name)
