@@ -5,11 +5,13 @@ The commands of a study are the lines of the block under "## Command" in its REA
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.record import EXPERIMENTS, size_of
@@ -35,21 +37,43 @@ def commands(readme: Path, size: str) -> list[list[str]]:
     return [[sys.executable, *arguments[1:], *added] for arguments in parsed if arguments]
 
 
+def run(name: str, size: str) -> None:
+    """Run the commands of a study, one after another. At size smoke their output is shown only if they fail.
+
+    Raises:
+        SystemExit: a command failed.
+    """
+    began = time.monotonic()
+    for command in commands(EXPERIMENTS / name / "README.md", size):
+        print(f"{name}: python {shlex.join(command[1:])}", flush=True)
+        done = subprocess.run(command, check=False, capture_output=size == "smoke", text=True)
+        if done.returncode:
+            raise SystemExit(
+                f"{done.stdout or ''}{done.stderr or ''}error: {name} failed with status {done.returncode}"
+            )
+    print(f"{name}: done in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+
+
 def main(arguments: list[str]) -> None:
-    """Run the studies that are named, one command after another. Stop at the first command that fails."""
+    """Run the studies that are named, and stop at the first one that fails.
+
+    Studies of size smoke mostly start programs and load models, so as many run at once as there are cores.
+    Studies of other sizes use all cores by themselves, and run one after another.
+    """
     requested = [argument for argument in arguments if "=" not in argument]
     size = size_of([argument for argument in arguments if "=" in argument])
     unknown = [name for name in requested if name not in names()]
     if unknown:
         raise SystemExit(f"error: there is no study {unknown[0]!r}; the studies are {', '.join(names())}")
-    for name in requested or names():
-        began = time.monotonic()
-        for command in commands(EXPERIMENTS / name / "README.md", size):
-            print(f"\n{name}: python {shlex.join(command[1:])}", flush=True)
-            done = subprocess.run(command, check=False)
-            if done.returncode:
-                raise SystemExit(f"error: {name} failed with status {done.returncode}")
-        print(f"{name}: done in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    at_once = os.cpu_count() or 1 if size == "smoke" else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        studies = [pool.submit(run, name, size) for name in requested or names()]
+        try:
+            for study in studies:
+                study.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 if __name__ == "__main__":
