@@ -92,8 +92,23 @@ def score_missing(
     Returns:
         Number of texts that were scored, summed over metrics: a text scored by two metrics counts twice.
     """
+    return score_rows(store, metrics, store.cells(cells), console)
+
+
+def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, console: Console) -> int:
+    """Score the decoded texts among some rows that a metric has not scored yet, and store the scores.
+
+    Args:
+        store: the results folder.
+        metrics: the metrics to score with. A metric that scores all texts of a cell at once needs all rows of
+            the cell.
+        rows: one row per text, with the column `cell` and the columns of CELL_SCHEMA, as `Store.cells` has.
+        console: where to show progress.
+
+    Returns:
+        As `score_missing`.
+    """
     write_declared_columns(store, metrics)
-    rows = store.cells(cells)
     rows = rows[rows["completion"].isin(store.completion_ids())]
     calls = list(_missing_calls(store, metrics, rows))
     total = sum(len(call.ids) for call in calls)
