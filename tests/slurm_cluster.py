@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-PATIENCE = 50.0
+PATIENCE = 120.0
 """Seconds after which an event is given up. It only ends a test that fails."""
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class SlurmCluster:
     nodes: int = 4
     # A short path of its own, because the path of a socket has at most 107 characters.
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
-    _daemons: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
+    _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
 
     @property
     def names(self) -> list[str]:
@@ -132,24 +132,35 @@ class SlurmCluster:
         shutil.rmtree(self.folder)
 
     def kill_node(self, name: str) -> None:
-        """A node fails: its slurmd and all processes of its jobs end at once. Slurm is not told."""
+        """A node fails: its slurmd and all processes of its jobs end at once.
+
+        Slurm is not told. It notices after about 10 seconds: the node is `down*`, and its jobs are requeued.
+        """
         self._kill(name)
 
     def clear(self) -> None:
         """Cancel all jobs, start the nodes that failed, and wait until every node is idle."""
         self.run("scancel", "--user=root")
-        for name, state in self.states().items():
-            if state.startswith("down"):
+        for name in self.names:
+            if self._daemons[name].poll() is not None:
                 self.start_node(name)
-        ended = ["--states=PENDING,RUNNING,COMPLETING,SUSPENDED"]
-        wait_until(lambda: not self.squeue(*ended), "the end of all jobs", self._logs)
+        going = "--states=PENDING,RUNNING,COMPLETING,SUSPENDED"
+        wait_until(lambda: not self.squeue(going), "the end of all jobs", self._logs)
         wait_until(lambda: set(self.states().values()) == {"idle"}, "all nodes idle", self._logs)
 
     def start_node(self, name: str) -> None:
         """A node that failed starts again. Returns when Slurm can use it."""
+
+        def started() -> str:
+            facts = self.run("scontrol", "show", "node", name).split()
+            return next(fact for fact in facts if fact.startswith("SlurmdStartTime="))
+
+        before = started()
         self._daemon("slurmd", "-D", "-N", name, node=name)
         wait_until(
-            lambda: self.states()[name] in ("idle", "alloc", "mix"), f"the start of {name}", self._logs
+            lambda: started() != before and self.states()[name] in ("idle", "alloc"),
+            f"the start of {name}",
+            self._logs,
         )
 
     def run(self, *command: str | Path) -> str:
@@ -166,10 +177,10 @@ class SlurmCluster:
         return done.stdout
 
     def states(self) -> dict[str, str]:
-        """The state of each node, as sinfo writes it: idle, alloc, down*; empty while the controller starts."""
+        """The state of each node, in sinfo's words: idle, alloc, down*. Empty while the controller starts."""
         with contextlib.suppress(subprocess.CalledProcessError):
             lines = self.run("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines()
-            return dict((name, state) for name, state in map(str.split, lines))
+            return dict(line.split() for line in lines)
         return {}
 
     def squeue(self, *arguments: str) -> list[Job]:
@@ -210,8 +221,9 @@ class SlurmCluster:
 
     def _daemon(self, program: str, *arguments: str, node: str | None = None) -> None:
         variables = self.environment() | ({"SLURMD_NODENAME": node} if node else {})
-        with (self.folder / f"{node or program}.out").open("ab") as output:
-            daemon = subprocess.Popen(
+        name = node or program
+        with (self.folder / f"{name}.out").open("ab") as output:
+            self._daemons[name] = subprocess.Popen(
                 [program, *arguments],
                 env=variables,
                 stdin=subprocess.DEVNULL,
@@ -219,16 +231,15 @@ class SlurmCluster:
                 stderr=output,
                 start_new_session=True,
             )
-        self._daemons.append(daemon)
 
     def _kill(self, node: str) -> None:
-        """End, by SIGKILL, the processes of a node, or of all, and what they started; wait until they are gone."""
+        """Kill the processes of a node, or of all, and what they started. Returns when they have ended."""
         while processes := list(self._processes(node)):
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(0.02)
-        for daemon in self._daemons:
+        for daemon in self._daemons.values():
             daemon.poll()  # else a zombie of ours stays
 
     def _processes(self, node: str) -> Iterator[psutil.Process]:
@@ -246,7 +257,7 @@ class SlurmCluster:
             return node in ("", its.get("SLURMD_NODENAME"))
         # The title of a slurmstepd covers its variables. But it listens in the folder of its node.
         sockets = process.net_connections("unix") if process.name() == "slurmstepd" else []
-        return any(str(each.laddr).startswith(f"{self.folder}/{node}") for each in sockets)
+        return any(Path(str(each.laddr)).is_relative_to(self.folder / node) for each in sockets)
 
     def _logs(self) -> str:
         return "\n".join(
@@ -263,7 +274,7 @@ SlurmctldPort={controller}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A requeued job waits until its first credential has expired. The default is two minutes, and so is less than 5 s.
+# A requeued job waits until its first credential has expired. Less than 5 s would mean two minutes.
 AuthInfo=socket={self.folder}/munge.socket,cred_expire=5
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/%n
@@ -281,7 +292,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0
 JobRequeue=1
 ReturnToService=2
-# A failed node is noticed after about 10 s. A node that starts again without a job says at once that it is lost.
+# A failed node is noticed after about 10 s; a job that a node has lost, when the node starts again.
 SlurmdTimeout=5
 MessageTimeout=3
 BatchStartTimeout=1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.helpers import Checkpointable, DelayedSubmission
+from submitit.helpers import Checkpointable, DelayedSubmission, clean_env, environment_variables
 
 WAYS = ["step", "script"]
 """How a worker runs: as a step of its job (srun), or as the batch script itself."""
@@ -19,8 +19,8 @@ WAYS = ["step", "script"]
 def executor(folder: Path, way: str, **parameters: Any) -> submitit.SlurmExecutor:
     """submitit's executor for one of WAYS.
 
-    With `use_srun=False` alone, Slurm would send the signal before the time limit to nobody: it goes to steps, or with
-    `B:` to the process of the batch script. So the worker takes the place of that process (`exec`).
+    With `use_srun=False` alone, nobody would get the signal before the time limit. Slurm sends it to steps,
+    or with `B:` to the process of the batch script. So the worker takes the place of that process (`exec`).
     """
     delay = parameters.setdefault("signal_delay_s", 50)
     if way == "script":
@@ -33,7 +33,7 @@ def executor(folder: Path, way: str, **parameters: Any) -> submitit.SlurmExecuto
 
 
 def note(folder: Path) -> Path:
-    """Write, as a task, that this attempt runs. Returns the file: `task.attempt`, with the id of the process."""
+    """Write, as a task, that this attempt runs: the file `task.attempt` with the id of the process."""
     task, attempt = (os.environ.get(f"SLURM_{name}", "0") for name in ("ARRAY_TASK_ID", "RESTART_COUNT"))
     path = folder / f"{task}.{attempt}"
     path.with_suffix(".new").write_text(str(os.getpid()))
@@ -71,5 +71,11 @@ class UntilSignalled(Checkpointable):
 
 
 def submit_another(folder: Path, way: str) -> str:
-    """A task that submits a task. Returns its id."""
-    return executor(folder, way).submit(at_once, folder).job_id
+    """A task that submits a job. Returns its id.
+
+    With this task's variables, submitit would take the job for this task. So the job gets none of Slurm's
+    variables but the one that is not about the task.
+    """
+    cluster = os.environ["SLURM_CONF"]
+    with clean_env(), environment_variables(SLURM_CONF=cluster):
+        return executor(folder, way).submit(at_once, folder).job_id

@@ -19,7 +19,7 @@ ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 
 def have_ended(*ids: str) -> Callable[[dict[str, Job]], bool]:
     """The event that some jobs have ended."""
-    return lambda jobs: all(jobs[id].state in ENDED for id in ids)
+    return lambda jobs: all(jobs[each].state in ENDED for each in ids)
 
 
 def is_there(path: Path) -> None:
@@ -69,9 +69,8 @@ def test_an_array_runs_side_by_side_and_a_job_after_it(slurm: SlurmCluster, plac
 def test_tasks_end_in_every_way_before_the_job_after_them(slurm: SlurmCluster, place: Path, way: str) -> None:
     array = executor(place / "jobs", way).map_array(until_told, [place] * 4)
     ids = [job.job_id for job in array]
-    after = executor(place / "after", way, dependency=f"afterany:{ids[0].split('_')[0]}").submit(
-        at_once, place
-    )
+    main = ids[0].split("_")[0]
+    after = executor(place / "after", way, dependency=f"afterany:{main}").submit(at_once, place)
     for task in range(4):
         is_there(place / f"{task}.0")
     slurm.run("scancel", ids[0])
@@ -80,8 +79,8 @@ def test_tasks_end_in_every_way_before_the_job_after_them(slurm: SlurmCluster, p
     is_there(place / "2.1")
     slurm.wait("the end of two tasks", have_ended(*ids[:2]))
     jobs = {job.id: job for job in slurm.squeue()}
-    assert [jobs[id].state for id in ids] == ["CANCELLED", "FAILED", "RUNNING", "RUNNING"]
-    assert [jobs[id].restarts for id in ids] == [0, 0, 1, 0]
+    assert [jobs[each].state for each in ids] == ["CANCELLED", "FAILED", "RUNNING", "RUNNING"]
+    assert [jobs[each].restarts for each in ids] == [0, 0, 1, 0]
     assert jobs[after.job_id].state == "PENDING"
     (place / "go").touch()
     slurm.wait("the end", have_ended(after.job_id))
@@ -90,12 +89,25 @@ def test_tasks_end_in_every_way_before_the_job_after_them(slurm: SlurmCluster, p
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_job_submits_a_job(slurm: SlurmCluster, place: Path, way: str) -> None:
-    job = executor(place / "jobs", way).submit(submit_another, place, way)
-    slurm.wait("the end", have_ended(job.job_id))
-    id = job.result()
-    slurm.wait("the end of the second job", have_ended(id))
-    assert [job.state for job in slurm.squeue(f"--jobs={id}")] == ["COMPLETED"]
+def test_a_task_submits_a_job(slurm: SlurmCluster, place: Path, way: str) -> None:
+    array = executor(place / "jobs", way).map_array(submit_another, [place] * 2, [way] * 2)
+    slurm.wait("the end of the tasks", have_ended(*(job.job_id for job in array)))
+    submitted = [job.result() for job in array]
+    slurm.wait("the end of their jobs", have_ended(*submitted))
+    jobs = slurm.squeue(f"--jobs={','.join(submitted)}")
+    assert [job.state for job in jobs] == ["COMPLETED"] * 2
+
+
+def test_the_time_limit_requeues_a_task_with_its_checkpoint(slurm: SlurmCluster, place: Path) -> None:
+    """Slurm looks at time limits every 30 seconds, so both ways are tried at once."""
+    jobs = {}
+    for way in WAYS:
+        (place / way).mkdir()
+        jobs[way] = executor(place / way, way, time=1).submit(UntilSignalled(), place / way)
+    ids = [job.job_id for job in jobs.values()]
+    slurm.wait("the end", have_ended(*ids))
+    assert [job.result() for job in jobs.values()] == [1, 1]
+    assert [job.restarts for job in slurm.squeue(f"--jobs={','.join(ids)}")] == [1, 1]
 
 
 def test_a_task_of_a_failed_node_runs_again_on_another(slurm: SlurmCluster, place: Path) -> None:
@@ -118,18 +130,6 @@ def test_a_task_of_a_failed_node_runs_again_on_another(slurm: SlurmCluster, plac
     (place / "go").touch()
     slurm.wait("the end", have_ended(after.job_id))
     assert [job.result() for job in array] == ["0.1", "1.0"]
-
-
-def test_the_time_limit_requeues_a_task_with_its_checkpoint(slurm: SlurmCluster, place: Path) -> None:
-    """Slurm looks at time limits every 30 seconds, so both ways are tried at once."""
-    jobs = {}
-    for way in WAYS:
-        (place / way).mkdir()
-        jobs[way] = executor(place / way, way, time=1).submit(UntilSignalled(), place / way)
-    ids = [job.job_id for job in jobs.values()]
-    slurm.wait("the end", have_ended(*ids))
-    assert [job.result() for job in jobs.values()] == [1, 1]
-    assert [job.restarts for job in slurm.squeue(f"--jobs={','.join(ids)}")] == [1, 1]
 
 
 def test_nothing_is_left_of_a_cluster_and_others_go_on(slurm: SlurmCluster, place: Path) -> None:
