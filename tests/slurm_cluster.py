@@ -85,7 +85,9 @@ class SlurmCluster:
     nodes: int = 4
     # A short path of its own, because the path of a socket has at most 107 characters.
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
-    _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
+    _daemons: dict[str, subprocess.Popen[bytes]] = field(
+        default_factory=dict[str, subprocess.Popen[bytes]], init=False
+    )
 
     @property
     def names(self) -> list[str]:

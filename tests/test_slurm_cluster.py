@@ -100,13 +100,10 @@ def test_a_task_submits_a_job(slurm: SlurmCluster, place: Path, way: str) -> Non
 
 def test_the_time_limit_requeues_a_task_with_its_checkpoint(slurm: SlurmCluster, place: Path) -> None:
     """Slurm looks at time limits every 30 seconds, so both ways are tried at once."""
-    jobs = {}
-    for way in WAYS:
-        (place / way).mkdir()
-        jobs[way] = executor(place / way, way, time=1).submit(UntilSignalled(), place / way)
-    ids = [job.job_id for job in jobs.values()]
+    jobs = [executor(place / way, way, time=1).submit(UntilSignalled(), place / way) for way in WAYS]
+    ids = [job.job_id for job in jobs]
     slurm.wait("the end", have_ended(*ids))
-    assert [job.result() for job in jobs.values()] == [1, 1]
+    assert [job.result() for job in jobs] == [1, 1]
     assert [job.restarts for job in slurm.squeue(f"--jobs={','.join(ids)}")] == [1, 1]
 
 
