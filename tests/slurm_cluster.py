@@ -226,7 +226,7 @@ class SlurmCluster:
         name = node or program
         with (self.folder / f"{name}.out").open("ab") as output:
             self._daemons[name] = subprocess.Popen(
-                [program, *arguments],
+                ["setpriv", "--pdeathsig=KILL", program, *arguments],  # ends even if this process is killed
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
