@@ -1,7 +1,7 @@
 """Models that are spread over two GPUs decode the texts of the same models on one device.
 
-The GPUs are pretended, see `tests.pretended_gpus`. `tests.test_spread_models` runs this file in a process of its
-own.
+The GPUs are pretended, see `tests.pretended_gpus`. `tests.test_spread_models` runs this file in a process of
+its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.models.checkpoint.placement import placed
 from tests import test_encoder_decoder
-from tests.conftest import SHAPE, make_model, make_tokenizer
+from tests.conftest import SHAPE, make_model
 from tests.pretended_gpus import pretended_gpus
 from tests.test_decoder import REQUESTS, context
 from tests.test_encoder_decoder import guided
@@ -95,7 +95,9 @@ def test_a_spread_model_decodes_the_same_texts(kind: str, gpus: None) -> None:
         replace(
             request,
             positive=tuple(token % ids for token in request.positive),
-            negatives=tuple(Branch(tuple(token % ids for token in b.ids), b.weight) for b in request.negatives),
+            negatives=tuple(
+                Branch(tuple(token % ids for token in b.ids), b.weight) for b in request.negatives
+            ),
         )
         for request in SHORT
     ]
@@ -142,9 +144,7 @@ def test_models_that_guide_each_other_may_be_on_different_gpus(folder: Path, gpu
         assert texts(model, [request], other=other) == expected
 
 
-def test_an_adapter_of_a_spread_model(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_adapter_of_a_spread_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peft = pytest.importorskip("peft")
     adapter(tmp_path / "adapter", make_deep(), peft.LoraConfig(**ADAPTERS["LoRA"]))
     settings: dict[str, Any] = {"adapter": str(tmp_path / "adapter"), "dtype": "float32"}
@@ -185,7 +185,9 @@ def test_a_model_that_is_too_large_for_all_gpus_is_refused(
 ) -> None:
     with pretended_gpus(monkeypatch, memory, memory):
         model = load_model(str(folder), device="balanced", dtype="float32")
-        with pytest.raises(InputError, match=r"does not fit into the free memory of all visible GPUs: \d+ of"):
+        with pytest.raises(
+            InputError, match=r"does not fit into the free memory of all visible GPUs: \d+ of"
+        ):
             model.module  # noqa: B018
 
 

@@ -1,7 +1,7 @@
-"""Two pretended GPUs on a machine without any: tensors that say that they are on a GPU, with values on the CPU.
+"""Pretended GPUs on a machine without any: tensors that say that they are on a GPU, with values on the CPU.
 
-An operation on tensors of two devices is an error, as it is on real GPUs. So code that forgets to move a tensor
-fails here as it would fail there. What is not pretended: speed, memory, and the kernels of CUDA.
+An operation on tensors of two devices is an error, as it is on real GPUs. So code that forgets to move a
+tensor fails here as it would fail there. What is not pretended: speed, memory, and the kernels of CUDA.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from transformers import modeling_utils
 from transformers.integrations import accelerate
 
@@ -129,7 +129,9 @@ def _common_device(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     return next(iter(devices), torch.device("cpu"))
 
 
-_setup_privateuseone_for_python_backend("gpu")  # for good: so only a process of its own may import this module
+_setup_privateuseone_for_python_backend(
+    "gpu"
+)  # for good: so only a process of its own may import this module
 
 
 @contextmanager
@@ -142,7 +144,9 @@ def pretended_gpus(monkeypatch: pytest.MonkeyPatch, *memory: int) -> Generator[N
         patch.setattr(modeling_utils, "caching_allocator_warmup", lambda *_: None)
         patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # other threads would have no pretended GPUs
         torch_internals = cast("Any", torch._C)
-        torch_internals._set_only_lift_cpu_tensors(True)  # `torch.tensor` makes a tensor on the CPU, then moves it
+        torch_internals._set_only_lift_cpu_tensors(
+            True
+        )  # `torch.tensor` makes a tensor on the CPU, then moves it
         try:
             yield
         finally:

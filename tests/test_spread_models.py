@@ -1,7 +1,7 @@
 """Models that are spread over several devices by accelerate, on a machine with a CPU.
 
-The hooks of accelerate run for real: parts of a model are kept on the disk or in the memory of the CPU. Two GPUs
-are pretended, in a process of its own, because torch cannot forget pretended devices.
+The hooks of accelerate run for real: parts of a model are kept on the disk or in the memory of the CPU. Two
+GPUs are pretended, in a process of its own, because torch cannot forget pretended devices.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def dispatched(model: Any, places: dict[str, str], folder: Path) -> Any:
 @pytest.mark.parametrize("kind", PARTLY_ON_DISK)
 def test_a_model_whose_layers_are_on_the_disk_decodes_the_same_texts(kind: str, tmp_path: Path) -> None:
     plain = from_transformers(make_model(kind), make_tokenizer())
-    model = from_transformers(
-        dispatched(make_model(kind), PARTLY_ON_DISK[kind], tmp_path), make_tokenizer()
-    )
+    model = from_transformers(dispatched(make_model(kind), PARTLY_ON_DISK[kind], tmp_path), make_tokenizer())
     assert any(parameter.is_meta for parameter in model.module.parameters())
     assert model.device == torch.device("cpu")
     assert model.fingerprint == plain.fingerprint

@@ -43,8 +43,8 @@ class EncoderDecoder(LanguageModel):
         if embedding is not None:
             if any(parameter.is_meta for parameter in embedding.parameters()):
                 raise InputError(
-                    f"model {self.name!r} keeps the positions of its decoder on the CPU or the disk, where the "
-                    "lab cannot read them; give decoder.embed_positions a device in its device map"
+                    f"model {self.name!r} keeps the positions of its decoder on the CPU or the disk, where "
+                    "the lab cannot read them; give decoder.embed_positions a device in its device map"
                 )
             embedding.register_forward_hook(self._embed_positions)
         if not check.passes():

@@ -42,9 +42,10 @@ def state_of(model: Any) -> Mapping[str, Tensor]:
 
 
 def placed(model: Any, device: torch.device, subject: str) -> Any:
-    """Check a model that transformers has placed on GPUs by a device map, and let its inputs enter on `device`.
+    """Check a model that transformers has placed on GPUs by a device map, and let inputs enter on `device`.
 
     Args:
+        device: the device that the decoder uses.
         subject: begins the message of the error, such as "model 'x'".
 
     Raises:
