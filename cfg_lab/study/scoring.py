@@ -137,6 +137,15 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
     return total
 
 
+def unscored_cells(store: Store, metrics: Sequence[Metric], cells: Collection[str]) -> list[str]:
+    """Ids of the cells with decoded texts that a metric has not scored yet."""
+    rows = store.cells(cells)
+    rows = rows[rows["completion"].isin(store.completion_ids())]
+    return list(
+        dict.fromkeys(cell for call in _missing_calls(store, metrics, rows) for cell in call.rows["cell"])
+    )
+
+
 def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_ScoringCall]:
     """The calls of metrics that are needed to compute all missing scores. Equal texts are scored once."""
     scored = store.scored()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,11 +122,17 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file. `name` is its path inside the folder."""
-        return self._write(self.root / name, text.encode())
+        return self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file. `name` is its path inside the folder."""
+        return self._write(self.root / name, content)
 
     def write_cost(self, cost: Mapping[str, Any]) -> Path:
         """Write the values of a `DecodingCost`. A later call of the same run replaces the file."""
-        run = blake2b(f"{cost['started']} {cost['model']} {os.getpid()}".encode(), digest_size=8).hexdigest()
+        run = blake2b(
+            f"{cost['started']} {cost['model']} {platform.node()} {os.getpid()}".encode(), digest_size=8
+        ).hexdigest()
         return self.write_text(f"costs/{run}.json", json.dumps(cost, indent=1))
 
     def _add(self, folder: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Path:
