@@ -9,12 +9,11 @@ forwards its parameters are on the device `meta`, without values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
+import accelerate
 import torch
-from accelerate import dispatch_model
-from accelerate.utils.modeling import get_state_dict_offloaded_model
-from torch import Tensor
+from accelerate.utils import modeling
 
 from cfg_lab.errors import InputError
 
@@ -32,11 +31,11 @@ def input_device(model: Any) -> torch.device:
     return next(_execution_devices(model), model.device)
 
 
-def state_of(model: Any) -> Mapping[str, Tensor]:
-    """The state dict of a transformers model, with the values of its offloaded parts too."""
-    state: dict[str, Tensor] = model.state_dict()
+def state_of(model: Any) -> Mapping[str, Any]:
+    """The state dict of a transformers model (name -> tensor), with the values of its offloaded parts too."""
+    state: dict[str, Any] = model.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
-        with_values: Mapping[str, Tensor] = get_state_dict_offloaded_model(model)
+        with_values: Mapping[str, Any] = cast("Any", modeling).get_state_dict_offloaded_model(model)
         return {name: with_values[name] for name in state}
     return state
 
@@ -68,7 +67,8 @@ def placed(model: Any, device: torch.device, subject: str) -> Any:
         )
     if not is_spread(model) and model.device != device:
         skip = model._skip_keys_device_placement
-        dispatch_model(model, {"": model.device}, skip_keys=skip, force_hooks=True)
+        dispatch = cast("Any", accelerate).dispatch_model
+        dispatch(model, {"": model.device}, skip_keys=skip, force_hooks=True)
     return model
 
 
