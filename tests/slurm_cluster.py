@@ -85,7 +85,9 @@ class SlurmCluster:
     nodes: int = 4
     # A short path of its own, because the path of a socket has at most 107 characters.
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
-    _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
+    _daemons: dict[str, subprocess.Popen[bytes]] = field(
+        default_factory=dict[str, subprocess.Popen[bytes]], init=False
+    )
 
     @property
     def names(self) -> list[str]:
@@ -224,7 +226,7 @@ class SlurmCluster:
         name = node or program
         with (self.folder / f"{name}.out").open("ab") as output:
             self._daemons[name] = subprocess.Popen(
-                [program, *arguments],
+                ["setpriv", "--pdeathsig=KILL", program, *arguments],  # ends even if this process is killed
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

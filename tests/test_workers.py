@@ -215,14 +215,14 @@ def test_without_waiting_the_command_says_how_to_watch(folder: Path, tiny_folder
     assert "12 texts in" in watched.stdout
     wait_until(lambda: only_submission(root).end() is not None, "the sweep ends")
     # More cells and another metric: only what is missing is submitted.
-    more = ["guidance.scale=1,2,3", "negatives=own", "metrics=[length,readability]", *LOCAL]
+    more = ["guidance.scale=1,2,3", "negatives=own", "metrics=[length,cost]", *LOCAL]
     extended = shell(*on(folder, tiny_folder, "closed"), *more)
     assert extended.returncode == 0, extended.stderr
     latest = submissions(Store(root))[-1].plan()
     assert (len(latest.undecoded), latest.text_count) == (6, 18)
     frame = cfg_lab.load_results(root)
     assert len(frame) == 18
-    assert frame[["length", "sentence_length"]].notna().all(axis=None)
+    assert frame[["length", "forward_tokens"]].notna().all(axis=None)
 
 
 def test_a_signal_to_end_writes_what_is_finished(folder: Path, tiny_folder: Path, whole: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_signal_to_end_writes_what_is_finished(folder: Path, tiny_folder: Path
     process = start(*arguments)
     wait_until(lambda: is_decoding(root), "texts are decoded")
     submission = only_submission(root)
-    subprocess.run(submission.stop_command(), shell=True, check=True)
+    subprocess.run(shlex.split(submission.stop_command()), check=True)
     wait_until(lambda: not submission.states(), "the jobs end")
     _, errors = process.communicate()
     assert process.returncode == 2

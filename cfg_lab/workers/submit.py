@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from shutil import rmtree
+
 from filelock import FileLock
 from rich.console import Console
 
@@ -78,10 +80,15 @@ def submit(
             waits_for=[other.id for other in running],
         )
         submission.write_plan(plan, work, [*free, *later])
-        if free:
-            submit_shards(submission, engine, range(len(free)), 0 if later else 1)
-        else:
-            submit_array(submission, engine, "next", [NextStage(submission, "texts", 0)])
+        try:
+            if free:
+                submit_shards(submission, engine, range(len(free)), 0 if later else 1)
+            else:
+                submit_array(submission, engine, "next", [NextStage(submission, "texts", 0)])
+        except InputError:
+            if not submission.states():
+                rmtree(submission.folder)
+            raise
     return submission
 
 
