@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from cfg_lab.study.cell import Study
     from cfg_lab.track import Tracker
     from cfg_lab.workers.engine import Engine
+    from cfg_lab.workers.follow import Status
+    from cfg_lab.workers.submission import Submission
 
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
@@ -139,7 +145,8 @@ def run_on_workers_or_exit(
         if not wait:
             return
         try:
-            failed = follow(submission, console)
+            with _progress_log(submission, study, tracker) as log:
+                failed = follow(submission, console, log)
         except KeyboardInterrupt:
             errors = open_console(stderr=True)
             errors.print("\nThe workers go on. The same command again shows their progress.", highlight=False)
@@ -151,6 +158,41 @@ def run_on_workers_or_exit(
             errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
         errors.print("The same command again tries what failed once more.", highlight=False)
         sys.exit(1)
+
+
+@contextmanager
+def _progress_log(
+    submission: Submission, study: Study, tracker: Tracker
+) -> Generator[Callable[[Status], None]]:
+    """A function that logs the progress of a submission to the tracker, from time to time.
+
+    If another command follows the submission as well, only one of them logs it.
+    """
+    from cfg_lab.track.progress import open_progress
+
+    lock = FileLock(submission.folder / ".progress.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield lambda _: None
+        return
+    began = datetime.fromisoformat(submission.plan().started).timestamp()
+    last_time = 0.0
+    with lock, open_progress(tracker, study.name, submission.id, study.store.root, began) as progress:
+
+        def log(status: Status) -> None:
+            nonlocal last_time
+            if time.monotonic() - last_time > _SECONDS_BETWEEN_LOGS:
+                last_time = time.monotonic()
+                progress.log({name: getattr(status, name) for name in _LOGGED})
+
+        yield log
+
+
+_SECONDS_BETWEEN_LOGS = 15
+
+_LOGGED = ("texts_done", "texts_total", "tokens_per_second", "jobs_running", "jobs_waiting", "shards_failed")
+"""The attributes of `Status` that trackers show while a sweep runs on many workers."""
 
 
 def finish_on_worker(study: Study, console: Console, *, tracker: Tracker, page: bool) -> None:
@@ -174,7 +216,7 @@ def check_dtypes(configs: Sequence[DictConfig], engine: Engine) -> None:
     """
     import torch
 
-    if not engine.gpus or torch.cuda.is_available():
+    if not engine.uses_gpus or torch.cuda.is_available():
         return
     for config in configs:
         for key in auto_dtypes(plain_config(config)):

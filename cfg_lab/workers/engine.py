@@ -52,8 +52,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def gpus(self) -> int:
-        """Number of GPUs of each job."""
+    def uses_gpus(self) -> bool:
+        """Whether the jobs have GPUs."""
         ...
 
     def shards_of_jobs(self, shards: Sequence[int]) -> list[list[int]]:

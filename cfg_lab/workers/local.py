@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import submitit
 
-from cfg_lab.workers.engine import Automatic, Job, JobState, check_count_or_auto
+from cfg_lab.errors import InputError
+from cfg_lab.study.formats import count
+from cfg_lab.workers.engine import Automatic, Job, JobState, check_count, check_count_or_auto
 
 _MINUTES = 60 * 24 * 365
 """Time limit of a job. submitit needs one."""
@@ -27,8 +29,10 @@ class LocalEngine:
     """Runs jobs as processes of this machine. Each worker works through its shards.
 
     Args:
-        workers: number of processes, at least 1; "auto" is one per visible GPU, or one per CPU core if there
-            is no GPU.
+        workers: number of processes, at least 1; "auto" is as many as the visible GPUs suffice
+            for, or one per CPU core if there is no GPU.
+        gpus: GPUs of each worker, at least 1. More than one is for model.device=balanced. Without a GPU
+            it has no effect.
         threads: CPU threads of each worker, at least 1; "auto" divides the CPU cores between the workers.
         shards: number of shards, at least 1; "auto" is four times `workers`.
 
@@ -37,6 +41,7 @@ class LocalEngine:
     """
 
     workers: int | Automatic = "auto"
+    gpus: int = 1
     threads: int | Automatic = "auto"
     shards: int | Automatic = "auto"
 
@@ -45,35 +50,42 @@ class LocalEngine:
     def __post_init__(self) -> None:
         for key in ("workers", "threads", "shards"):
             check_count_or_auto(key, getattr(self, key))
+        check_count("gpus", self.gpus, 1)
+        visible = len(_visible_gpus())
+        if 0 < visible < self.gpus:
+            raise InputError(
+                f"hydra.launcher.gpus is {self.gpus}, but this machine has {count(visible, 'visible GPU')}"
+            )
 
     @property
     def worker_count(self) -> int:
         if self.workers != "auto":
             return self.workers
-        return len(_visible_gpus()) or len(os.sched_getaffinity(0))
+        return len(_visible_gpus()) // self.gpus or len(os.sched_getaffinity(0))
+
+    @property
+    def uses_gpus(self) -> bool:
+        return bool(_visible_gpus())
 
     @property
     def shard_count(self) -> int:
         return 4 * self.worker_count if self.shards == "auto" else self.shards
-
-    @property
-    def gpus(self) -> int:
-        return 1 if _visible_gpus() else 0
 
     def shards_of_jobs(self, shards: Sequence[int]) -> list[list[int]]:
         jobs = [list(shards[worker :: self.worker_count]) for worker in range(self.worker_count)]
         return [job for job in jobs if job]
 
     def submit(self, name: str, folder: Path, jobs: Sequence[Job], after: Sequence[str] = ()) -> None:
-        gpus = _visible_gpus()
+        visible = _visible_gpus()
+        devices = [visible[first : first + self.gpus] for first in range(0, len(visible), self.gpus)]
+        whole = [",".join(device) for device in devices if len(device) == self.gpus] or [""]
         cores = len(os.sched_getaffinity(0))
         threads = max(1, cores // self.worker_count) if self.threads == "auto" else self.threads
         for index, job in enumerate(jobs):
             executor = submitit.LocalExecutor(folder / name / str(index))
             executor.update_parameters(timeout_min=_MINUTES, stderr_to_stdout=True)
-            gpu = gpus[index % len(gpus)] if gpus else ""
             with _without_interrupts(), _variable("OMP_NUM_THREADS", str(threads)):
-                executor.submit(_LocalJob(job, gpu, folder, tuple(after)))
+                executor.submit(_LocalJob(job, whole[index % len(whole)], folder, tuple(after)))
 
     def states(self, folder: Path, prefix: str) -> list[JobState]:
         return _processes(folder, prefix)
@@ -88,21 +100,21 @@ class LocalEngine:
 
 @dataclass(frozen=True)
 class _LocalJob:
-    """A job that waits for other jobs to end, and then runs on its GPU.
+    """A job that waits for other jobs to end, and then runs on its GPUs.
 
     Attributes:
         job: the job.
-        gpu: the value of CUDA_VISIBLE_DEVICES: one GPU, or "" for none.
+        gpus: the value of CUDA_VISIBLE_DEVICES: the GPUs of the worker, or "" for none.
         folder, after: as in `Engine.submit`.
     """
 
     job: Job
-    gpu: str
+    gpus: str
     folder: Path
     after: tuple[str, ...]
 
     def __call__(self) -> None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA reads it at its first use, which is later
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus  # CUDA reads it at its first use, which is later
         while any(state.name == name for name in self.after for state in _processes(self.folder, name)):
             time.sleep(_SECONDS_BETWEEN_CHECKS)
         self.job()

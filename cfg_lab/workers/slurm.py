@@ -88,6 +88,10 @@ class SlurmEngine:
         return self.workers
 
     @property
+    def uses_gpus(self) -> bool:
+        return self.gpus > 0
+
+    @property
     def shard_count(self) -> int:
         return 4 * self.workers if self.shards == "auto" else self.shards
 
