@@ -46,6 +46,7 @@ from cfg_lab.study.parquet_files import (
     dataset_of,
     files_of,
     files_with,
+    has_one_of,
     read_columns,
     read_files,
     write_file,
@@ -257,15 +258,14 @@ class Store:
     def completion_table(self, columns: Sequence[str], ids: Collection[str] | None = None) -> pa.Table:
         """As `completions`, as an Arrow table in which an id can occur more than once.
 
-        `id` must be one of the columns if `ids` is given. Strings have the type `large_string`.
+        Strings have the type `large_string`.
         """
 
         def read(paths: list[Path]) -> pa.Table:
             if ids is None:
                 return read_columns(paths, COMPLETION_SCHEMA, columns)
             holding = files_with(paths, COMPLETION_SCHEMA, "id", ids)
-            table = read_columns(holding, COMPLETION_SCHEMA, columns)
-            return table.filter(pc.is_in(table["id"], value_set=pa.array(ids, pa.large_string())))
+            return read_columns(holding, COMPLETION_SCHEMA, columns, has_one_of("id", ids))
 
         return read_files(self.root / "completions", read)
 
