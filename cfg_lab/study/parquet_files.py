@@ -148,7 +148,7 @@ def has_one_of(column: str, values: Collection[str]) -> pc.Expression:
     return pc.field(column).isin(pa.array(values, pa.large_string()))
 
 
-def _as_type(values: pa.ChunkedArray, type_: pa.DataType) -> Any:
+def _as_type(values: Any, type_: pa.DataType) -> Any:
     """Convert a column to its present type. Older files hold one reference or none, not a list."""
     if values.type == type_:
         return values

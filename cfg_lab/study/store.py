@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -135,11 +136,17 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file. `name` is its path inside the folder."""
-        return write_file(self.root / name, text.encode())
+        return self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file. `name` is its path inside the folder."""
+        return write_file(self.root / name, content)
 
     def write_cost(self, cost: Mapping[str, Any]) -> Path:
         """Write the values of a `DecodingCost`. A later call of the same run replaces the file."""
-        run = blake2b(f"{cost['started']} {cost['model']} {os.getpid()}".encode(), digest_size=8).hexdigest()
+        run = blake2b(
+            f"{cost['started']} {cost['model']} {platform.node()} {os.getpid()}".encode(), digest_size=8
+        ).hexdigest()
         return self.write_text(f"costs/{run}.json", json.dumps(cost, indent=1))
 
     def _add(self, folder: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -273,8 +280,8 @@ class Store:
         """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
         return {(text, scorer) for scorer, texts in self.scored_texts().items() for text in texts.tolist()}
 
-    def scored_texts(self, texts: Collection[str] | None = None) -> dict[str, pa.Array]:
-        """Scorer key of each metric -> ids of the texts that the metric has scored.
+    def scored_texts(self, texts: Collection[str] | None = None) -> dict[str, Any]:
+        """Scorer key of each metric -> ids of the texts that the metric has scored, as an Arrow array.
 
         Args:
             texts: ids of the texts to look for; None looks for all texts.
