@@ -58,7 +58,7 @@ def run(results: str, *, watch: bool = False) -> None:
 
     store = Store(Path(results))
     console = open_console()
-    completions = store.cells()["completion"]
+    completions = store.cell_table(columns=["completion"]).to_pandas()["completion"]
     if completions.empty:
         raise InputError(f"{results!r} holds no results; a sweep writes them to results_root/name")
     decoded = int(completions.isin(store.completion_ids()).sum())

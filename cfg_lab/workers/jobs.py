@@ -29,6 +29,7 @@ from cfg_lab.study.cell import Study
 from cfg_lab.study.columns import CELL_COLUMNS, row
 from cfg_lab.study.console import open_console, show_warnings
 from cfg_lab.study.formats import count
+from cfg_lab.study.merge import merge_small_files
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.run import decode_model
 from cfg_lab.study.scoring import score_rows, unscored_cells
@@ -154,6 +155,7 @@ class NextStage:
             log = work.engine.log(self.submission.folder, self.array, 0)
             failed.append(f"metrics of {count(len(cells), 'cell')} are missing; the messages are in {log}")
         if work.study.store.completion_ids():
+            merge_small_files(work.study.store)
             with self.submission.results.open("w", encoding="utf-8") as file:
                 console = Console(file=file, width=work.width)
                 show_warnings(console)
@@ -203,7 +205,7 @@ def run_shard(study: Study, shard: Shard, console: Console) -> None:
             f"{shard.fingerprint} where the sweep was planned; use the same files on all machines, and set "
             "model.dtype if only some of them have a GPU"
         )
-    decoded = study.store.completion_ids()
+    decoded = set(study.store.completion_table(["id"], shard.completion_ids)["id"].to_pylist())
     missing = {text.completion_id: text for text in shard.texts if text.completion_id not in decoded}
     if missing:
         total = sum(text.request.max_new_tokens for text in missing.values())

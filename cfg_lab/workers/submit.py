@@ -104,11 +104,16 @@ def _texts(submission: Submission) -> list[str]:
 
 def _unscored(study: Study, prepared: PreparedStudy) -> Collection[str]:
     """Ids of the texts that lack scores of a metric that scores each text by itself."""
-    scored = study.store.scored()
-    keys = [scorer_key(metric) for metric in study.metrics if not needs_whole_cell(metric)]
-    return {
-        text.completion_id
-        for texts in prepared.plans.values()
-        for text in texts
-        if any((text.score_id, key) not in scored for key in keys)
-    }
+    scored_texts = study.store.scored_texts()
+    unscored: set[str] = set()
+    for metric in study.metrics:
+        if not needs_whole_cell(metric):
+            key = scorer_key(metric)
+            scored = set(scored_texts[key].to_pylist()) if key in scored_texts else set[str]()
+            unscored |= {
+                text.completion_id
+                for texts in prepared.plans.values()
+                for text in texts
+                if text.score_id not in scored
+            }
+    return unscored
