@@ -58,10 +58,11 @@ def run(results: str, *, watch: bool = False) -> None:
 
     store = Store(Path(results))
     console = open_console()
-    completions = store.cell_table(columns=["completion"]).to_pandas()["completion"]
-    if completions.empty:
+    completions = store.cell_table(columns=["completion"]).rows["completion"].to_pylist()
+    if not completions:
         raise InputError(f"{results!r} holds no results; a sweep writes them to results_root/name")
-    decoded = int(completions.isin(store.completion_ids()).sum())
+    decoded_ids = store.completion_ids()
+    decoded = sum(completion in decoded_ids for completion in completions)
     _print(console, f"{decoded:,} of {count(len(completions), 'text')} in {results} are decoded")
     running = active(store)
     for submission in running:

@@ -202,7 +202,7 @@ def finish_on_worker(study: Study, console: Console, *, tracker: Tracker, page: 
     """
     from cfg_lab.study.scoring import main_columns
 
-    rows = study.store.cells(cell.id for cell in study.cells)
+    rows = study.store.cells([cell.id for cell in study.cells])
     decoded = set(rows.loc[rows["completion"].isin(study.store.completion_ids()), "cell"])
     study = replace(study, cells=[cell for cell in study.cells if cell.id in decoded])
     show_results(study, main_columns(study.metrics), tracker, console, page=page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 from shutil import rmtree
 
@@ -102,7 +102,7 @@ def _texts(submission: Submission) -> list[str]:
     return [text for shard in submission.plan().shards for text in shard]
 
 
-def _unscored(study: Study, prepared: PreparedStudy) -> Collection[str]:
+def _unscored(study: Study, prepared: PreparedStudy) -> set[str]:
     """Ids of the texts that lack scores of a metric that scores each text by itself."""
     scored_texts = study.store.scored_texts()
     unscored: set[str] = set()
