@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cfg_lab.errors import InputError
 from cfg_lab.study.console import errors_in_a_sentence, open_console
-from cfg_lab.study.formats import count, three_digits
+from cfg_lab.study.formats import count
 
 if TYPE_CHECKING:
     from cfg_lab.workers.submission import Submission
@@ -54,7 +54,7 @@ def run(results: str, *, watch: bool = False) -> None:
     """
     from cfg_lab.study.store import Store
     from cfg_lab.workers.follow import follow
-    from cfg_lab.workers.submission import active
+    from cfg_lab.workers.submission import active, submissions
 
     store = Store(Path(results))
     console = open_console()
@@ -66,11 +66,20 @@ def run(results: str, *, watch: bool = False) -> None:
     _print(console, f"{decoded:,} of {count(len(completions), 'text')} in {results} are decoded")
     running = active(store)
     for submission in running:
-        failed = follow(submission, console) if watch else _show(submission, console)
-        for sentence in failed:
-            console.print(f"failed: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
-    if not running:
-        _print(console, "no jobs of this folder wait or run")
+        _print_failures(console, follow(submission, console) if watch else _show(submission, console))
+    if running:
+        return
+    _print(console, "no jobs of this folder wait or run")
+    for latest in submissions(store)[-1:]:
+        end = latest.end()
+        if end is None:
+            _print(console, "the last jobs were ended from outside; run the same command again to continue")
+        _print_failures(console, latest.failed_shards() if end is None else end["failed"])
+
+
+def _print_failures(console: Console, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        console.print(f"failed: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(submission: Submission, console: Console) -> list[str]:
@@ -81,8 +90,9 @@ def _show(submission: Submission, console: Console) -> list[str]:
     now = status(submission, plan)
     _print(console, f"{plan.engine}: {now.in_words}")
     if now.seconds_left:
-        rate = f"{three_digits(now.tokens_per_second)} tokens per second"
-        _print(console, f"{rate}, about {timedelta(seconds=round(now.seconds_left))} left")
+        _print(
+            console, f"about {timedelta(seconds=round(now.seconds_left))} left until all texts are decoded"
+        )
     _print(console, f"stop:  {submission.stop_command()}")
     return submission.failed_shards()
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from cfg_lab.errors import StoreError
-from cfg_lab.study.formats import count
+from cfg_lab.study.formats import count, three_digits
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.workers.submission import Plan, Submission
 
@@ -46,8 +46,9 @@ class Status:
 
     @property
     def in_words(self) -> str:
-        """The jobs and shards, in words."""
+        """The rate, the shards and the jobs, in words."""
         phrases = [
+            f"{three_digits(self.tokens_per_second)} tokens/s" if self.tokens_per_second else "",
             f"{self.shards_done} of {count(self.shards_total, 'shard')} done",
             f"{count(self.jobs_running, 'job')} running",
             f"{self.jobs_waiting} waiting" if self.jobs_waiting else "",
@@ -100,20 +101,30 @@ def follow(
     """
     plan = submission.plan()
     checks_without_jobs = done = 0
-    with ProgressBar(console, "decoding", plan.text_count, "texts") as bar:
+    units = (
+        ("decoding", len(plan.undecoded), "texts")
+        if plan.undecoded
+        else ("scoring", len(plan.shards), "shards")
+    )
+    with ProgressBar(console, *units) as bar:
         while (end := submission.end()) is None:
+            began = time.monotonic()
             now = status(submission, plan)
             on_status(now)
-            bar.advance(now.texts_done - done, note=now.in_words)
-            done = now.texts_done
+            finished = (
+                now.texts_done - plan.text_count + len(plan.undecoded) if plan.undecoded else now.shards_done
+            )
+            bar.advance(finished - done, note=now.in_words)
+            done = finished
             checks_without_jobs = 0 if now.jobs_running + now.jobs_waiting else checks_without_jobs + 1
             if checks_without_jobs > _CHECKS_WITHOUT_JOBS:
                 raise StoreError(
                     f"all jobs of submission {submission.id} have ended before its texts were finished; "
                     f"their messages are in {submission.folder}. Run the same command again to continue"
                 )
-            time.sleep(_SECONDS_BETWEEN_CHECKS)
-        bar.advance(plan.text_count - done, note="")
+            # A check of a folder with a million texts takes some seconds.
+            time.sleep(max(_SECONDS_BETWEEN_CHECKS, 4 * (time.monotonic() - began)))
+        bar.advance(0, note="")
     if submission.results.is_file():
         console.out(submission.results.read_text(encoding="utf-8"), end="", highlight=False)
     return end["failed"]

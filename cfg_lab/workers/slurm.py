@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,13 +138,7 @@ class SlurmEngine:
 
     def states(self, folder: Path, prefix: str) -> list[JobState]:
         # Names are unique, so the folder is not needed.
-        command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T"]
-        try:
-            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = str(getattr(error, "stderr", None) or error).strip()
-            raise InputError(f"the jobs of this folder run on Slurm, and squeue failed: {reason}") from error
-        jobs = [line.strip().split("|") for line in listed.splitlines()]
+        jobs = [line.strip().split("|") for line in _squeue().splitlines()]
         return [
             JobState(number, name, int(number.partition("_")[2] or 0), running=state != "PENDING")
             for number, name, state in jobs
@@ -157,6 +152,24 @@ class SlurmEngine:
 
     def stop_command(self, folder: Path, prefix: str) -> str:
         return f"scancel {' '.join(_numbers(self.states(folder, prefix)))}"
+
+
+def _squeue() -> str:
+    """The list of all jobs of the user, one line each: number, name and state.
+
+    Raises:
+        InputError: squeue fails again and again. A busy controller of Slurm does not answer for some seconds.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T"]
+    for seconds in (2, 10, 30, None):
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            if seconds is None or isinstance(error, FileNotFoundError):
+                reason = str(getattr(error, "stderr", None) or error).strip()
+                raise InputError(f"squeue, which lists the jobs of Slurm, failed: {reason}") from error
+            time.sleep(seconds)
+    raise AssertionError("unreachable")
 
 
 @contextmanager
