@@ -156,14 +156,15 @@ function stepButton(name, label, arrow, step) {
 /** Creates the choice of cells, which opens on a click. */
 function cellPicker() {
   const summary = html("summary", {}, pickerTitle());
+  const shown = new Set(shownCells());
   /** @param {number} cell */
   const chip = (cell) => {
     const input = html("input", {
       type: "checkbox",
-      checked: shownCells().includes(cell),
+      checked: shown.has(cell),
       onchange: () => {
-        const before = shownCells();
-        state.cells = CELLS.filter((other) => (other === cell ? input.checked : before.includes(other)));
+        const before = new Set(shownCells());
+        state.cells = CELLS.filter((other) => (other === cell ? input.checked : before.has(other)));
         fill(summary, pickerTitle());
         drawTexts();
       },
