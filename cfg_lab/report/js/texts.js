@@ -244,6 +244,7 @@ function notes(cells, texts) {
     state.mode === "tokens" && tokenNote(),
     texts > MOST_CARDS && `The first ${MOST_CARDS} of ${texts} texts are shown.`,
     texts < cells && `${cells - texts} of the chosen cells have no text here.`,
+    data.texts_shown,
     leftOut > 0 &&
       `${leftOut.toLocaleString("en")} texts are left out to keep this page small. The results folder has them.`,
   ];
