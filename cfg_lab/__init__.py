@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cfg_lab.prompts import Prompt
     from cfg_lab.study.generation import Generated, generate
     from cfg_lab.study.notebook_html import results_html, row_html, token_html
-    from cfg_lab.study.results import load_results
+    from cfg_lab.study.results import load_results, open_dataset
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ _MODULES = {
     "generate": "study.generation",
     "load_model": "models",
     "load_results": "study.results",
+    "open_dataset": "study.results",
     "results_html": "study.notebook_html",
     "row_html": "study.notebook_html",
     "token_html": "study.notebook_html",
@@ -71,6 +72,7 @@ __all__ = [
     "metrics",
     "models",
     "negatives",
+    "open_dataset",
     "prompts",
     "results_html",
     "row_html",

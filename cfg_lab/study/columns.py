@@ -201,6 +201,9 @@ SCORE_SCHEMA = pa.schema(
 HIDDEN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if not column.shown)
 """Names of the columns that `load_results` leaves out."""
 
+SHOWN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if column.shown)
+"""Names of the columns of cells and completions that `load_results` has."""
+
 
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
     """Make the `Text` that metrics score.

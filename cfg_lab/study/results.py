@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.dataset import FileSystemDataset
 
 from cfg_lab.analysis import metrics_of, summary
 from cfg_lab.analysis.frame import settings_of
 from cfg_lab.study.declared_columns import declare_stored_columns
 from cfg_lab.study.formats import count
+from cfg_lab.study.joined_results import joined_results
 from cfg_lab.study.notebook_html import results_html
-from cfg_lab.study.store import Store, join_completions_and_scores
+from cfg_lab.study.store import Store
 
 
 class Results(pd.DataFrame):
@@ -38,7 +40,9 @@ class Results(pd.DataFrame):
         return f"{results_html(summary(self))}<p>{texts}, one per row; columns {columns}</p>"
 
 
-def load_results(path: str | Path) -> Results:
+def load_results(
+    path: str | Path, columns: Sequence[str] | None = None, cells: Collection[str] | None = None
+) -> Results:
     """Load the results of a sweep: one row per cell, prompt and sample.
 
     Columns:
@@ -46,20 +50,47 @@ def load_results(path: str | Path) -> Results:
         model, negatives, guidance.scale, seed, …: the settings, named as in the config.
         prompt_id, prompt, prompt_negative: id and text of the prompt, and the phrases to steer away from.
         sample: number of the sample, from 0.
+        completion: id of the decoded text.
         text, finish_reason, tokens, trace_…, …: all fields of the completion.
         perplexity, …: the columns of all metrics, NaN where a text has no score.
 
     Args:
         path: the results folder.
+        columns: names of the columns to load; None loads all. The columns trace_…, alternatives_… and pieces
+            are nearly all of a large folder. `cell`, `prompt_id`, `prompt`, `sample`, `completion`,
+            `model_name`, `positive_ids`, `negative_ids` and the settings are always loaded, so that tables
+            and figures are the same as with all columns.
+        cells: ids of the cells to load; None loads all.
 
     Raises:
-        InputError: the folder has no results, or none of its texts is decoded yet.
+        InputError: the folder has no results, none of its texts is decoded yet, or it has no such column or
+            cell.
         StoreError: a file is damaged; the message names it.
     """
     store = Store(path)
-    cells, _ = store.cells_and_decoded()
+    results = joined_results(store, columns, cells)
     declare_stored_columns(store)
-    return Results(join_completions_and_scores(store, cells))
+    return Results(results)
+
+
+def open_dataset(path: str | Path) -> FileSystemDataset:
+    """The decoded texts of a results folder as a `pyarrow.dataset`, which reads only what it is asked for.
+
+    Use it for texts that do not fit into memory: `dataset.to_table(columns=…, filter=…)` reads some rows, and
+    `dataset.to_batches(columns=…)` reads one part after another. The column `id` holds what `load_results`
+    calls `completion`; settings, prompts and scores are not in the dataset. An id can occur more than once,
+    if several sweeps decoded the same text; its rows are then equal.
+
+    Args:
+        path: the results folder.
+
+    Raises:
+        InputError: the folder has no decoded texts.
+    """
+    store = Store(path)
+    dataset = store.dataset()
+    store.check_decoded(store.planned_text_count(), len(dataset.files))
+    return dataset
 
 
 def _column_kinds(results: pd.DataFrame) -> list[str]:

@@ -20,8 +20,9 @@ from cfg_lab.metrics import Metric, columns_of, needs_whole_cell, scorer_key
 from cfg_lab.metrics.text import Text
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, text_of
 from cfg_lab.study.declared_columns import declare_stored_columns, write_declared_columns
+from cfg_lab.study.joined_results import joined_results, set_score_ids
 from cfg_lab.study.progress import ProgressBar
-from cfg_lab.study.store import Store, join_completions_and_scores, set_score_ids
+from cfg_lab.study.store import Store
 
 RESERVED_COLUMNS = {"cell", "texts", *PLAIN_SETTINGS, *CELL_SCHEMA.names, *COMPLETION_SCHEMA.names}
 """Names that results and their summary use for columns which are not metrics."""
@@ -174,10 +175,10 @@ def summarise(store: Store) -> pd.DataFrame:
     scored texts.
     """
     declare_stored_columns(store)
-    cells = store.cells()
-    texts = join_completions_and_scores(store, cells)
-    settings = [name for name in cells.columns if name not in {"cell", *CELL_SCHEMA.names}]
-    metrics = [name for name in store.scores().columns if name in texts]
+    columns = store.score_columns()
+    texts = joined_results(store, columns)
+    settings = [name for name in store.cell_table(columns=[]).settings if name != "cell"]
+    metrics = [name for name in columns if name in texts]
     summary_of_cells = summary(texts, metrics, settings)
     store.write_summary(summary_of_cells)
     return summary_of_cells

@@ -24,7 +24,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -33,11 +33,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from cfg_lab.errors import InputError, StoreError, reason_of
-from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, HIDDEN, OLD_NAMES, SCORE_SCHEMA
+from cfg_lab.errors import InputError, StoreError
+from cfg_lab.study.cell_table import CellTable
+from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, SCORE_SCHEMA
 from cfg_lab.study.costs import COST_FIELDS
+from cfg_lab.study.parquet_files import (
+    damaged,
+    dataset_of,
+    files_of,
+    files_with,
+    read_columns,
+    read_files,
+    write_file,
+)
+from cfg_lab.study.score_table import ScoreMatrix, ScoreTable
 
 IDENTITY_VERSION = 2
 """Version of the rules that give cells their ids.
@@ -85,11 +98,11 @@ class Store:
             InputError: the folder has cells of another version.
             StoreError: a cell's file is damaged.
         """
-        for path in self._files("cells"):
+        for path in files_of(self.root / "cells"):
             try:
                 metadata = pq.read_schema(path).metadata or {}
             except (pa.ArrowException, OSError) as error:
-                raise _damaged(path, error) from error
+                raise damaged(path, error) from error
             expected = _identity_version(json.loads(metadata.get(b"settings", b"{}")))
             if metadata.get(b"identity_version") != expected.encode():
                 raise InputError(
@@ -112,16 +125,16 @@ class Store:
         metadata = {"settings": json.dumps(settings), "identity_version": _identity_version(settings)}
         schema = CELL_SCHEMA.with_metadata(metadata)
         path = self.root / "cells" / f"{cell}.parquet"
-        return self._write(path, pa.Table.from_pylist(list(rows), schema=schema))
+        return write_file(path, pa.Table.from_pylist(list(rows), schema=schema))
 
     def write_summary(self, summary: pd.DataFrame) -> Path:
         """Write summary.parquet."""
         table = pa.Table.from_pandas(summary, preserve_index=False)
-        return self._write(self.root / "summary.parquet", table)
+        return write_file(self.root / "summary.parquet", table)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file. `name` is its path inside the folder."""
-        return self._write(self.root / name, text.encode())
+        return write_file(self.root / name, text.encode())
 
     def write_cost(self, cost: Mapping[str, Any]) -> Path:
         """Write the values of a `DecodingCost`. A later call of the same run replaces the file."""
@@ -131,33 +144,7 @@ class Store:
     def _add(self, folder: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Path:
         table = pa.Table.from_pylist(list(rows), schema=schema)
         name = blake2b(repr([list(row.values()) for row in rows]).encode(), digest_size=10).hexdigest()
-        return self._write(self.root / folder / f"{name}.parquet", table)
-
-    def _write(self, path: Path, content: pa.Table | bytes) -> Path:
-        """Write a file completely or not at all."""
-        draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as opened:
-                if isinstance(content, bytes):
-                    opened.write(content)
-                else:
-                    pq.write_table(content, opened, compression="zstd")
-                opened.flush()
-                os.fsync(opened.fileno())
-            draft.rename(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name survives a power failure too
-            finally:
-                os.close(folder)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise StoreError(
-                f"could not write {path}: {error.strerror or error}. What was finished before is kept: "
-                "make room, then run the same command again"
-            ) from error
-        return path
+        return write_file(self.root / folder / f"{name}.parquet", table)
 
     # Reading
 
@@ -183,7 +170,7 @@ class Store:
 
     def planned_text_count(self) -> int:
         """Number of texts in all cells, decoded or not."""
-        return sum(pq.read_metadata(path).num_rows for path in self._files("cells"))
+        return sum(pq.read_metadata(path).num_rows for path in files_of(self.root / "cells"))
 
     def cells_and_decoded(self) -> tuple[pd.DataFrame, pd.Series[bool]]:
         """The rows of `cells`, and for each row whether its text is decoded.
@@ -192,81 +179,122 @@ class Store:
             InputError: the folder has no cells, or none of their texts is decoded yet.
         """
         cells = self.cells()
-        if cells.empty:
-            raise InputError(f"{str(self.root)!r} holds no results; a sweep writes them to results_root/name")
+        self.check_decoded(len(cells), len(cells))
         decoded = cells["completion"].isin(self.completion_ids())
-        if not decoded.any():
-            raise InputError(f"nothing in {str(self.root)!r} is decoded yet; run its sweep first")
+        self.check_decoded(len(cells), int(decoded.sum()))
         return cells, decoded
 
-    def completion_ids(self) -> set[str]:
-        """Ids of all decoded texts."""
-        return {
-            str(value) for value in self._read("completions", COMPLETION_SCHEMA, ["id"])["id"].to_pylist()
-        }
+    def check_decoded(self, planned: int, decoded: int) -> None:
+        """Check that there are results.
 
-    def completions(self) -> pd.DataFrame:
-        """All decoded texts, one row per id, with the columns of COMPLETION_SCHEMA."""
-        table = (
-            self._read("completions", COMPLETION_SCHEMA).to_pandas().reindex(columns=COMPLETION_SCHEMA.names)
-        )
-        return table.drop_duplicates("id", ignore_index=True)
+        Args:
+            planned: number of texts in the cells.
+            decoded: number of these texts that are decoded.
 
-    def scored(self) -> set[tuple[str, str]]:
-        """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
-        table = self._read("scores", SCORE_SCHEMA, ["text", "scorer"])
-        texts, scorers = (map(str, table[name].to_pylist()) for name in ("text", "scorer"))
-        return set(zip(texts, scorers, strict=True))
-
-    def scores(self) -> pd.DataFrame:
-        """All scores: one row per text id, and the columns of all metrics.
-
-        If several metrics gave the same column for a text, the value that was written last is used.
+        Raises:
+            InputError: one of the numbers is 0.
         """
-        table = self._read("scores", SCORE_SCHEMA).to_pandas()
-        latest = table.drop_duplicates(["text", "column"], keep="last")
-        return latest.pivot(index="text", columns="column", values="value")
+        if not planned:
+            raise InputError(f"{str(self.root)!r} holds no results; a sweep writes them to results_root/name")
+        if not decoded:
+            raise InputError(f"nothing in {str(self.root)!r} is decoded yet; run its sweep first")
 
-    def cells(self, ids: Iterable[str] | None = None) -> pd.DataFrame:
+    def cells(self, ids: Collection[str] | None = None) -> pd.DataFrame:
         """One row per text of the cells. Columns: those of CELL_SCHEMA, `cell`, and the settings of the cell.
 
         Args:
             ids: ids of the cells to read; None reads all.
         """
+        return self.cell_table(ids).to_pandas()
+
+    def cell_table(
+        self, ids: Collection[str] | None = None, columns: Sequence[str] = CELL_SCHEMA.names
+    ) -> CellTable:
+        """The texts of the cells, and the settings of each cell once.
+
+        Args:
+            ids: ids of the cells to read; None reads all.
+            columns: the columns of CELL_SCHEMA to read.
+        """
+        paths = files_of(self.root / "cells")
         requested = None if ids is None else set(ids)
-        frames: list[pd.DataFrame] = []
-        for path in self._files("cells"):
-            if requested is not None and path.stem not in requested:
-                continue
-            table = self._table(path)
-            settings: dict[str, Any] = json.loads(table.schema.metadata[b"settings"])
-            frame = table.to_pandas().reindex(columns=CELL_SCHEMA.names).assign(cell=path.stem)
-            frames.append(frame.assign(**{key: [value] * len(frame) for key, value in settings.items()}))
-        return (
-            pd.concat(frames, ignore_index=True)
-            if frames
-            else pd.DataFrame(columns=["cell", *CELL_SCHEMA.names])
+        return CellTable.read(
+            [path for path in paths if requested is None or path.stem in requested], columns
         )
 
-    def _read(self, folder: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        tables = [self._table(path, columns) for path in self._files(folder)]
-        empty = schema.empty_table() if columns is None else schema.empty_table().select(columns)
-        # Columns that older files do not have are null.
-        return pa.concat_tables([empty, *tables], promote_options="default")
+    def dataset(self) -> ds.FileSystemDataset:
+        """The decoded texts as a `pyarrow.dataset`, which reads nothing before it is asked for rows.
 
-    def _files(self, folder: str) -> list[Path]:
-        """The Parquet files of a subfolder, the oldest first."""
-        return sorted(
-            (self.root / folder).glob("[!.]*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name)
-        )
+        Its columns are those of COMPLETION_SCHEMA. `id` is the column `completion` of `cells`. An id can
+        occur more than once, always with the same values. The dataset lists the files that are there now: if
+        they are merged later, make it anew.
+        """
+        return dataset_of(files_of(self.root / "completions"), COMPLETION_SCHEMA)
 
-    def _table(self, path: Path, columns: list[str] | None = None) -> pa.Table:
-        try:
-            table = pq.read_table(path, columns=columns, partitioning=None)  # pyright: ignore[reportArgumentType]
-            renamed = table.rename_columns([OLD_NAMES.get(name, name) for name in table.column_names])
-            return renamed.replace_schema_metadata(table.schema.metadata)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+    def completion_ids(self) -> set[str]:
+        """Ids of all decoded texts."""
+        return set(self._completions(["id"])["id"].to_numpy())
+
+    def completions(
+        self, columns: Sequence[str] = COMPLETION_SCHEMA.names, ids: Collection[str] | None = None
+    ) -> pd.DataFrame:
+        """Decoded texts, one row per id.
+
+        Args:
+            columns: the columns of COMPLETION_SCHEMA to read. The nested columns (alternatives_…, pieces,
+                trace_…) are nearly all of a folder.
+            ids: ids of the texts to read; None reads all. Only the files that hold these texts are read.
+        """
+        return self.completion_table(columns, ids).to_pandas()
+
+    def completion_table(
+        self, columns: Sequence[str] = COMPLETION_SCHEMA.names, ids: Collection[str] | None = None
+    ) -> pa.Table:
+        """As `completions`, as an Arrow table. Strings have the type `large_string`."""
+        requested = None if ids is None else pa.array(ids, pa.large_string())
+        table = self._completions([*dict.fromkeys(["id", *columns])], requested)
+        if requested is not None:
+            table = table.filter(pc.is_in(table["id"], value_set=requested))
+        rows = np.arange(len(table))
+        first_rows = pc.index_in(table["id"], value_set=table["id"]).to_numpy()
+        if not np.array_equal(first_rows, rows):  # several sweeps have decoded the same text
+            table = table.take(np.flatnonzero(first_rows == rows))
+        return table.select(list(columns))
+
+    def _completions(self, columns: Sequence[str], ids: pa.Array | None = None) -> pa.Table:
+        """Columns of the files of completions: of all files, or of those that hold one of the ids."""
+
+        def read(paths: list[Path]) -> pa.Table:
+            holding = paths if ids is None else files_with(paths, COMPLETION_SCHEMA, "id", ids)
+            return read_columns(holding, COMPLETION_SCHEMA, columns)
+
+        return read_files(self.root / "completions", read)
+
+    def scored(self) -> set[tuple[str, str]]:
+        """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
+        return {(text, scorer) for scorer, texts in self.scored_texts().items() for text in texts.tolist()}
+
+    def scored_texts(self) -> dict[str, pa.Array]:
+        """Scorer key of each metric -> ids of the texts that the metric has scored."""
+        return ScoreTable.read(self.root / "scores", ["text", "scorer"]).texts_by_scorer()
+
+    def score_columns(self) -> list[str]:
+        """Names of all columns of metrics that have stored scores, in the order of the alphabet."""
+        return sorted(ScoreTable.read(self.root / "scores", ["column"]).names("column"))
+
+    def scores(self, columns: Collection[str] | None = None) -> pd.DataFrame:
+        """Scores: one row per text id, and one column per column of a metric. Both are sorted.
+
+        If several metrics gave the same column for a text, the value that was written last is used.
+
+        Args:
+            columns: the columns of metrics to read; None reads all.
+        """
+        return self.score_matrix(columns).to_pandas()
+
+    def score_matrix(self, columns: Collection[str] | None = None) -> ScoreMatrix:
+        """As `scores`, as a matrix."""
+        return ScoreTable.read(self.root / "scores", ["text", "column", "value"]).matrix(columns)
 
 
 def _identity_version(settings: Mapping[str, Any]) -> str:
@@ -275,47 +303,3 @@ def _identity_version(settings: Mapping[str, Any]) -> str:
     In version 2 the tokens of a stop string counted as tokens of the text.
     """
     return str(IDENTITY_VERSION + (settings.get("stop", "[]") != "[]"))
-
-
-def _damaged(path: Path, error: Exception) -> StoreError:
-    return StoreError(
-        f"{path} is damaged or cut short ({reason_of(error)}). Nothing else is lost: "
-        "delete this file and run the same command again, which makes anew only what it held"
-    )
-
-
-def join_completions_and_scores(store: Store, cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `cells` with a decoded text. Columns of the text's completion and scores are added.
-
-    Args:
-        cells: rows of `store.cells()`.
-    """
-    joined = cells.merge(store.completions(), left_on="completion", right_on="id")
-    scores = store.scores()
-    single = scores.reindex(joined["score_id"]).reset_index(drop=True)
-    of_sets = scores.reindex(set_score_ids(joined)).reset_index(drop=True)
-    if not any(map(np.size, joined["choices"].dropna())):
-        joined = joined.drop(columns="choices")  # only a benchmark has given answers
-    return joined.drop(columns=list(HIDDEN)).join(single.combine_first(of_sets), rsuffix="_metric")
-
-
-def set_score_ids(rows: pd.DataFrame) -> pd.Series[str]:
-    """For each row, the id under which scores of a whole cell are stored.
-
-    Some metrics score all texts of a cell at once, and store one value per text under these ids. An id
-    depends on every text of the cell: it changes when a text is added to the cell or replaced. Cells with
-    the same prompts and texts have the same ids, and so share their scores.
-
-    Args:
-        rows: rows of `Store.cells()`.
-    """
-    ids_by_cell: list[pd.Series[str]] = []
-    for _, cell in rows.groupby("cell", sort=False):
-        prompts, ids = cell["prompt_id"].astype(str), cell["score_id"].astype(str)
-        lines = prompts + "|" + ids
-        cell_hash = blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
-        suffixes = [
-            blake2b(f"{prompt}|{cell_hash}".encode(), digest_size=8).hexdigest() for prompt in prompts
-        ]
-        ids_by_cell.append(ids + "@" + pd.Series(suffixes, cell.index))
-    return pd.concat(ids_by_cell).reindex(rows.index) if ids_by_cell else pd.Series(dtype=str)
