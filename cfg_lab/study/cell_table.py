@@ -1,7 +1,7 @@
 """The cells of a results folder: one row per text, decoded or not, and the settings of each cell once.
 
-A folder can have a million texts in hundreds of cells. So the settings are repeated for every text only in the
-last step, and without copies of their strings.
+A folder can have a million texts in hundreds of cells. So the settings are repeated for every text only in
+the last step, and without copies of their strings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cfg_lab.study.columns import CELL_SCHEMA, OLD_NAMES
-from cfg_lab.study.parquet_files import damaged
+from cfg_lab.study.columns import CELL_SCHEMA
+from cfg_lab.study.parquet_files import dataset_of, read_columns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,25 +42,16 @@ class CellTable:
             paths: the files, one per cell.
             columns: names of the columns of CELL_SCHEMA to read. Columns that older files do not have are
                 null.
-
-        Raises:
-            StoreError: a file is damaged; the message names it.
         """
-        schema = pa.schema([_wide(CELL_SCHEMA.field(name)) for name in columns])
-        tables, frames = [schema.empty_table()], [pd.DataFrame({"cell": pd.Series(dtype="str")})]
+        frames = [pd.DataFrame({"cell": pd.Series(dtype="str")})]
         counts: list[int] = []
-        for path in paths:
-            try:
-                table, settings = _read_cell(path, schema)
-            except (pa.ArrowException, OSError) as error:
-                raise damaged(path, error) from error
-            tables.append(table)
-            counts.append(table.num_rows)
-            frames.append(
-                pd.DataFrame({"cell": [path.stem], **{key: [value] for key, value in settings.items()}})
-            )
+        for fragment in dataset_of(paths, CELL_SCHEMA).get_fragments():
+            settings: dict[str, Any] = json.loads(fragment.physical_schema.metadata[b"settings"])
+            counts.append(fragment.metadata.num_rows)
+            cell = {"cell": [Path(fragment.path).stem]}
+            frames.append(pd.DataFrame(cell | {key: [value] for key, value in settings.items()}))
         return cls(
-            rows=pa.concat_tables(tables),
+            rows=read_columns(paths, CELL_SCHEMA, columns),
             settings=pd.concat(frames[1:] or frames, ignore_index=True),
             counts=np.array(counts, np.int64),
         )
@@ -76,34 +66,6 @@ class CellTable:
         """One row per text: the columns of `rows`, `cell`, and the settings."""
         repeated = {name: _repeated(values, self.counts) for name, values in self.settings.items()}
         return pd.concat([self.rows.to_pandas(), pd.DataFrame(repeated)], axis=1)
-
-
-def _read_cell(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
-    """The rows of a cell's file with the columns of `schema`, and the cell's settings."""
-    with pq.ParquetFile(path) as file:
-        metadata = file.schema_arrow.metadata
-        stored_names = {OLD_NAMES.get(name, name): name for name in file.schema_arrow.names}
-        stored = file.read(columns=[stored_names[name] for name in schema.names if name in stored_names])
-        rows = file.metadata.num_rows
-    columns = [
-        _as_type(stored[stored_names[field.name]], field.type)
-        if field.name in stored_names
-        else pa.nulls(rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema), json.loads(metadata[b"settings"])
-
-
-def _as_type(values: pa.ChunkedArray, type_: pa.DataType) -> Any:
-    """Convert a stored column to its present type. Older files hold one reference, or none, not a list."""
-    if pa.types.is_list(type_) and pa.types.is_string(values.type):
-        return pa.array([None if value is None else [value] for value in values.to_pylist()], type_)
-    return values.cast(type_)
-
-
-def _wide(field: pa.Field) -> pa.Field:
-    """A field of strings with 64 bit offsets: others would limit a column to 2 GB of text."""
-    return field.with_type(pa.large_string()) if field.type == pa.string() else field
 
 
 def _repeated(values: pd.Series[Any], counts: np.ndarray[Any, Any]) -> Any:

@@ -189,9 +189,12 @@ COMPLETION_SCHEMA = _schema(COMPLETION_COLUMNS)
 OLD_NAMES = {
     "processed": "tokens_read",
     "asked": "tokens_read_in_full",
-    "prompt_reference": "prompt_references",  # one text, where there is a list now
+    "prompt_reference": "prompt_references",
 }
 """Name of a column in older files -> present name of the column."""
+
+OLD_TYPES = {"prompt_reference": pa.string()}  # one text, where there is a list now
+"""Name of a column in older files -> its type, if it is not the present type."""
 
 SCORE_SCHEMA = pa.schema(
     [("text", pa.string()), ("scorer", pa.string()), ("column", pa.string()), ("value", pa.float64())]

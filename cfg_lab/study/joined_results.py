@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfg_lab.errors import InputError
@@ -48,8 +49,8 @@ def joined_results(
     )
     rows = pc.index_in(planned, value_set=completions["id"])
     store.check_decoded(planned=len(rows), decoded=len(rows) - rows.null_count)
-    frame = table.filter(rows.is_valid()).to_pandas()
-    texts = completions.drop_columns("id").to_pandas().take(rows.drop_null().to_numpy())
+    frame = (table.filter(rows.is_valid()) if rows.null_count else table).to_pandas()
+    texts = _rows_of(completions.drop_columns("id"), rows.drop_null())
     if columns is None and not any(map(np.size, texts["choices"].dropna())):
         texts = texts.drop(columns="choices")  # only a benchmark has given answers
     values = scores.of(frame["score_id"])
@@ -57,8 +58,16 @@ def joined_results(
         values = np.where(np.isnan(values), scores.of(set_score_ids(frame)), values)
     taken = {*SHOWN, *table.settings}
     names = [f"{name}_metric" if name in taken else name for name in scores.columns]
-    parts = [frame, texts.reset_index(drop=True), pd.DataFrame(values, columns=pd.Index(names, dtype="str"))]
+    parts = [frame, texts, pd.DataFrame(values, columns=pd.Index(names, dtype="str"))]
     return pd.concat(parts, axis=1).drop(columns=list(HIDDEN), errors="ignore")
+
+
+def _rows_of(table: pa.Table, rows: pa.ChunkedArray) -> pd.DataFrame:
+    """Rows of a table as a frame. Rows that occur several times share their lists."""
+    nested = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    lists = table.select(nested).to_pandas().take(rows.to_numpy()).reset_index(drop=True)
+    others = table.drop_columns(nested).take(rows).to_pandas()
+    return pd.concat([lists, others], axis=1)[table.column_names]
 
 
 def _chosen(names: Sequence[str], columns: Sequence[str] | None, needed: Collection[str]) -> list[str]:

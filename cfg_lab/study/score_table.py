@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfg_lab.study.columns import SCORE_SCHEMA
-from cfg_lab.study.parquet_files import dataset_of, read_files
+from cfg_lab.study.parquet_files import dataset_of, read_files, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class ScoreTable:
         strings = [name for name in columns if SCORE_SCHEMA.field(name).type == pa.string()]
 
         def read(paths: list[Path]) -> pa.Table:
-            return dataset_of(paths, SCORE_SCHEMA, strings).to_table(columns=list(columns))
+            return read_table(dataset_of(paths, SCORE_SCHEMA, strings), columns)
 
         return cls(read_files(folder, read).unify_dictionaries())
 
@@ -48,9 +48,11 @@ class ScoreTable:
         """Scorer key of each metric -> ids of the texts that the metric has scored."""
         text_of_row, texts = self._codes("text")
         scorer_of_row, scorers = self._codes("scorer")
+        is_scored = np.zeros((len(scorers), len(texts)), bool)
+        is_scored[scorer_of_row, text_of_row] = True
         return {
-            scorer: texts.take(np.unique(text_of_row[scorer_of_row == number]))
-            for number, scorer in enumerate(scorers.to_pylist())
+            scorer: texts.filter(pa.array(row))
+            for scorer, row in zip(scorers.to_pylist(), is_scored, strict=True)
         }
 
     def matrix(self, columns: Collection[str] | None = None) -> ScoreMatrix:

@@ -216,11 +216,13 @@ class Store:
             ids: ids of the cells to read; None reads all.
             columns: the columns of CELL_SCHEMA to read.
         """
-        paths = files_of(self.root / "cells")
         requested = None if ids is None else set(ids)
-        return CellTable.read(
-            [path for path in paths if requested is None or path.stem in requested], columns
-        )
+
+        def read(paths: list[Path]) -> CellTable:
+            chosen = [path for path in paths if requested is None or path.stem in requested]
+            return CellTable.read(chosen, columns)
+
+        return read_files(self.root / "cells", read)
 
     def dataset(self) -> ds.FileSystemDataset:
         """The decoded texts as a `pyarrow.dataset`, which reads nothing before it is asked for rows.
@@ -255,10 +257,10 @@ class Store:
         table = self._completions([*dict.fromkeys(["id", *columns])], requested)
         if requested is not None:
             table = table.filter(pc.is_in(table["id"], value_set=requested))
-        rows = np.arange(len(table))
         first_rows = pc.index_in(table["id"], value_set=table["id"]).to_numpy()
-        if not np.array_equal(first_rows, rows):  # several sweeps have decoded the same text
-            table = table.take(np.flatnonzero(first_rows == rows))
+        rows = np.flatnonzero(first_rows == np.arange(len(table)))
+        if len(rows) < len(table):  # several sweeps have decoded the same text
+            table = table.take(rows)
         return table.select(list(columns))
 
     def _completions(self, columns: Sequence[str], ids: pa.Array | None = None) -> pa.Table:
