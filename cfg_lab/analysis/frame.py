@@ -150,25 +150,34 @@ def distinct_prompts(results: pd.DataFrame) -> Ints:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    keys: Any = pd.MultiIndex.from_frame(results[["prompt_id", "prompt"]])
-    prompt, prompts = keys.factorize(sort=True)
-    contexts_as_values: Any = results["prompt"]
+    prompt = _row_numbers(results["prompt_id"], results["prompt"])
     if "positive_ids" in results and results["positive_ids"].notna().all():
         # Different contexts of models with different tokenizers can have the same ids.
-        models: Any = results.get("model_name", pd.Series("", results.index))
+        models = results.get("model_name", pd.Series("", results.index))
         # In a frame that was read from a CSV file, the ids are a text.
         ids_as_values = [
-            ids if isinstance(ids, str) else np.asarray(ids, np.int64).tobytes()
-            for ids in results["positive_ids"]
+            ids if isinstance(ids, str) else np.asarray(ids, np.int32).tobytes()
+            for ids in results["positive_ids"].tolist()
         ]
-        contexts_as_values = pd.MultiIndex.from_arrays([models, pd.Series(ids_as_values, dtype=object)])
-    context, contexts = cast("Any", pd.factorize(contexts_as_values))
+        context = _row_numbers(models, pd.Series(ids_as_values, dtype=object))
+    else:
+        context = _row_numbers(results["prompt"])
     # A prompt has one context per model. So prompts and contexts are the nodes of a graph, and each text
     # joins its prompt with its context. What is connected is one distinct prompt.
-    nodes = len(prompts) + len(contexts)
-    edges = (np.ones(len(prompt)), (prompt, len(prompts) + context))
+    prompts = int(prompt.max(initial=-1)) + 1
+    nodes = prompts + int(context.max(initial=-1)) + 1
+    edges = (np.ones(len(prompt)), (prompt, prompts + context))
     _, component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)
     return component[prompt].astype(np.int64)
+
+
+def _row_numbers(*columns: Any) -> Ints:
+    """Number the different rows of some columns in sorted order. Returns the number of each row, [rows]."""
+    numbers = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        codes, values = pd.factorize(column, sort=True, use_na_sentinel=False)
+        numbers = np.unique(numbers * len(values) + codes, return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,19 +208,20 @@ class AlignedTexts:
     def from_results(cls, results: pd.DataFrame) -> AlignedTexts:
         """Make the table of the texts of a results frame, which has one row per text."""
         column, cells = pd.factorize(results["cell"])
+        prompts = distinct_prompts(results)
         # Two prompt sets can use the same ids, so the prompt's text is part of the key. Rows are sorted by
         # key, so that the order of rows in files changes nothing.
-        columns = results[["prompt_id", "prompt", "sample"]]
-        columns.insert(0, "distinct prompt", distinct_prompts(results))
-        keys: Any = pd.MultiIndex.from_frame(columns)
-        row, rows = keys.factorize(sort=True)
+        row = _row_numbers(prompts, results["prompt_id"], results["prompt"], results["sample"])
+        row_count = int(row.max(initial=-1)) + 1
+        prompt_of_row = np.zeros(row_count, np.int64)
+        prompt_of_row[row] = prompts
         return cls(
             cells=[str(cell) for cell in cells],
             texts_per_cell=np.bincount(column, minlength=len(cells)).astype(np.int64),
             column_of_text=column.astype(np.int64),
-            row_of_text=row.astype(np.int64),
-            prompt_starts=np.flatnonzero(np.diff(rows.get_level_values(0), prepend=-1)).astype(np.int64),
-            row_count=len(rows),
+            row_of_text=row,
+            prompt_starts=np.flatnonzero(np.diff(prompt_of_row, prepend=-1)).astype(np.int64),
+            row_count=row_count,
         )
 
     def table(self, metric: pd.Series[Any]) -> Floats:

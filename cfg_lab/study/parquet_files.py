@@ -1,7 +1,7 @@
 """Parquet files of a results folder. Many are read as one table; each is written whole or not at all.
 
-Files can be added at any time, and small files are merged into large ones (see `merge`). So a list of files is
-complete only if nothing was renamed while it was made, and a file of the list can be gone when it is read.
+Files can be added at any time, and small files are merged into large ones (see `merge`). So a list of files
+is complete only if nothing was renamed while it was made, and a file of the list can be gone when it is read.
 """
 
 from __future__ import annotations
