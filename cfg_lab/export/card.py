@@ -115,7 +115,10 @@ def _loading(facts: CardFacts) -> list[str]:
         'texts = load_from_disk("path/to/this/folder")',
         "",
         "import pandas",
-        f'table = pandas.read_csv("{CSV}", keep_default_na=False, na_values=[""], float_precision="round_trip")',
+        "table = pandas.read_csv(",
+        f'    "{CSV}", keep_default_na=False, na_values=[""],',
+        '    float_precision="round_trip", lineterminator="\\n",',
+        ")",
         "```",
         "",
         f"In {CSV} an empty text and a missing value are both an empty field.",
@@ -171,9 +174,10 @@ def _licences(facts: CardFacts) -> list[str]:
     for name, fingerprint in facts.models:
         licence = _licence_of_model(name) or _NOT_KNOWN
         lines.append(f"- Model {_code(name)}, fingerprint {_code(fingerprint)}. Licence: {licence}.")
-    for option in facts.prompt_options:
-        lines.append(f"- Prompts {_code(option)}. Licence: {_licence_of_prompts(option) or _NOT_KNOWN}.")
-    return lines
+    return lines + [
+        f"- Prompts {_code(option)}. Licence: {_licence_of_prompts(option) or _NOT_KNOWN}."
+        for option in facts.prompt_options
+    ]
 
 
 def _licence_of_model(name: str) -> str:
@@ -187,7 +191,7 @@ def _licence_of_model(name: str) -> str:
 
 
 def _licence_of_prompts(option: str) -> str:
-    """The licence of packaged prompts. Prompts that stand in a YAML file of the lab have the lab's licence."""
+    """The licence of packaged prompts; the lab's own for prompts that stand in one of its YAML files."""
     if option in LICENCES:
         return LICENCES[option]
     path = CONFIG / "prompts" / f"{option}.yaml"

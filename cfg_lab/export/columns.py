@@ -67,7 +67,8 @@ def export_columns(
     of_completions = tuple(
         column.name
         for column in COMPLETION_COLUMNS
-        if column.shown and (column.name != "choices" or TASK in settings)  # only a benchmark has given answers
+        if column.shown
+        and (column.name != "choices" or TASK in settings)  # only a benchmark has given answers
     )
     taken = {*of_cells, "cell", *settings, *of_completions}
     scores = tuple(f"{name}_metric" if name in taken else name for name in metrics)

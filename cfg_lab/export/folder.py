@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from cfg_lab.errors import InputError, StoreError
+from cfg_lab.errors import InputError, StoreError, reason_of
 
 CARD = "README.md"
 CSV = "texts.csv"
@@ -86,13 +86,18 @@ def complete_folder(target: Path) -> Generator[Path]:
         yield draft
         _move(draft, target)
     except OSError as error:
-        raise StoreError(
-            f"could not write the export {str(target)!r}: {error.strerror or error}; nothing of it is left: "
-            "make room, or choose another folder with --output, then run the same command again"
-        ) from error
+        raise not_written(error) from error
     finally:
         os.close(lock)
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def not_written(error: OSError) -> StoreError:
+    """The error for an export that could not be written, for example because the disk is full."""
+    return StoreError(
+        f"could not write the export ({error.strerror or reason_of(error)}); nothing of it is left: make "
+        "room, or choose another folder with --output, then run the same command again"
+    )
 
 
 def _draft_beside(target: Path) -> Path:

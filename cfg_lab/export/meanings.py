@@ -30,14 +30,14 @@ _MEANINGS = MappingProxyType(
         "pieces": "text of each new token",
         "trace_guided": "log-prob of each token under the guided distribution, nats",
         "trace_positive": "log-prob of each token under the positive context alone, nats",
-        "trace_negative": "log-prob of each token under the weighted mean of the negatives, nats; NaN if none ran",
+        "trace_negative": "log-prob of each token under the mean of the negatives, nats; NaN if none ran",
         "trace_entropy": "entropy of the guided distribution at each token, nats",
         "trace_divergence": "KL(positive || negative) at each token, nats; NaN if no negative ran",
         "trace_scale": "guidance scale in force at each token, no unit; 1 is off",
         "alternatives_guided": "likeliest tokens of the guided distribution at each token, log-probs in nats",
         "alternatives_positive": "likeliest tokens of the positive context at each token, log-probs in nats",
         "alternatives_negative": "likeliest tokens of the negatives at each token, log-probs in nats",
-        "choices": "given answers of a benchmark with their summed log-probs, nats; the text is the chosen one",
+        "choices": "given answers of a benchmark with their summed log-probs, nats; one of them is the text",
     }
 )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
 from rich.console import Console
 
 from cfg_lab.errors import InputError, StoreError
 from cfg_lab.export.columns import ExportColumns, export_columns, setting_array
+from cfg_lab.export.folder import not_written
 from cfg_lab.study.cell_table import CellTable
 from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA
 from cfg_lab.study.joined_results import set_score_ids
@@ -87,7 +88,9 @@ class ExportRows:
     @property
     def schema(self) -> pa.Schema:
         """The columns with their types. Strings have 32 bit offsets, as the `datasets` library has them."""
-        types: dict[str, pa.DataType] = {field.name: field.type for field in (*CELL_SCHEMA, *COMPLETION_SCHEMA)}
+        types: dict[str, pa.DataType] = {
+            field.name: field.type for field in (*CELL_SCHEMA, *COMPLETION_SCHEMA)
+        }
         types["cell"] = pa.string()
         types |= {name: setting_array(self.cells.settings[name]).type for name in self.columns.settings}
         types |= dict.fromkeys(self.columns.metrics, pa.float64())
@@ -156,10 +159,13 @@ class ExportRows:
                     first = np.sort(first[missing[distinct[first]]])
                     missing[distinct[first]] = False
                     table = _with_numbers(table.select(list(names)), schema, distinct)
-                    for number, writer in enumerate(writers):
-                        chosen = first[used[number, distinct[first]]]
-                        if len(chosen):
-                            writer.write_table(table if len(chosen) == len(table) else table.take(chosen))
+                    try:
+                        for number, writer in enumerate(writers):
+                            chosen = first[used[number, distinct[first]]]
+                            if len(chosen):
+                                writer.write_table(table.take(chosen))
+                    except OSError as error:  # `read_files` would take it for a damaged file of results
+                        raise not_written(error) from error
                     advanced += len(first)
                     bar.advance(len(first))
 
@@ -173,12 +179,16 @@ class ExportRows:
         """
         rows, file = window.rows, window.file
         cell_of_row = np.repeat(np.arange(len(self.cells.counts)), self.cells.counts)[rows]
-        arrays: dict[str, Any] = {"cell": pa.array(self.cells.settings["cell"], pa.string()).take(cell_of_row)}
+        arrays: dict[str, Any] = {
+            "cell": pa.array(self.cells.settings["cell"], pa.string()).take(cell_of_row)
+        }
         for name in self.columns.settings:
             if name in self.columns.names:
                 arrays[name] = setting_array(self.cells.settings[name]).take(cell_of_row)
         for name, values in self.scores.items():
-            arrays[name] = pa.array(values[rows], from_pandas=True)  # NaN, which is "not scored", becomes null
+            arrays[name] = pa.array(
+                values[rows], from_pandas=True
+            )  # NaN, which is "not scored", becomes null
         arrays |= self._cell_columns(rows, np.unique(cell_of_row))
         if file is not None:
             with pa.memory_map(str(file)) as source:
@@ -231,7 +241,9 @@ def export_rows(
     present = set(table.settings["cell"])
     for cell in cells or ():
         if cell not in present:
-            raise InputError(f"--cells: {str(store.root)!r} has no cell {cell!r}; summary.parquet lists their ids")
+            raise InputError(
+                f"--cells: {str(store.root)!r} has no cell {cell!r}; summary.parquet lists their ids"
+            )
     decoded = store.completion_table(["id"])["id"]
     store.check_decoded(len(table.rows), len(table.rows))
     planned = len(table.rows)
@@ -257,7 +269,7 @@ def export_rows(
 def _scores(
     store: Store, table: CellTable, names: dict[str, str]
 ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """The values of columns of scores for each row. `names` is the column of a metric -> name in the export."""
+    """The values of columns of scores for each row. `names` is column of a metric -> name in the export."""
     if not names:
         return {}
     matrix = store.score_matrix(list(names))
@@ -273,7 +285,7 @@ def _ranges(rows: int, bytes_per_row: int) -> list[slice]:
     """Divide rows into ranges of about equal length."""
     count = max(1, round(rows * bytes_per_row / WINDOW_BYTES))
     ends = np.linspace(0, rows, count + 1).astype(int).tolist()
-    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:

@@ -86,7 +86,7 @@ def read_shown_texts(
     """
     rows = results[chosen_rows(results)]
     texts = _completions(store, rows["completion"].unique(), ["text", "finish_reason", "tokens"])
-    shown = rows.drop(columns=["text", "finish_reason", "tokens"], errors="ignore").join(texts, on="completion")
+    shown = rows.join(texts, on="completion")
     reader = _TraceReader(store, most_traced_rows)
     return ShownTexts(rows=shown, traces=reader.read, sentence=_sentence(store, results, rows))
 
@@ -114,9 +114,7 @@ def chosen_rows(results: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
     pairs = np.unique(pair)
     part_of_pair = part_of_prompt[pairs % len(first_row)]
     share = SAMPLE_TEXTS / len(results)
-    chosen = [
-        _spaced(pairs[part_of_pair == part], len(first_row), share) for part in np.unique(part_of_pair)
-    ]
+    chosen = [_spaced(pairs[part_of_pair == part], len(first_row), share) for part in np.unique(part_of_pair)]
     return np.isin(pair, np.concatenate(chosen))
 
 
