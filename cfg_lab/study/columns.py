@@ -208,12 +208,20 @@ SHOWN = tuple(column.name for column in (*CELL_COLUMNS, *COMPLETION_COLUMNS) if 
 """Names of the columns of cells and completions that `load_results` has."""
 
 
+TEXT_COLUMNS = (
+    *("id", "text", "tokens", "stop_token", "finish_reason"),
+    *("trace_positive", "trace_guided", "trace_entropy"),
+    *("tokens_read", "tokens_read_in_full", "parameters", "choices"),
+)
+"""Columns of completions that `text_of` reads."""
+
+
 def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
     """Make the `Text` that metrics score.
 
     Args:
         cell: the row of the text in the file of its cell.
-        completion: the row of the text in a file of completions.
+        completion: the row of the text in a file of completions, with TEXT_COLUMNS.
     """
     tokens = tuple(map(int, completion["tokens"]))
     ends_with_stop_token = completion["stop_token"]
@@ -244,9 +252,7 @@ def text_of(cell: Mapping[str, Any], completion: Mapping[str, Any]) -> Text:
 
 
 def _references(stored: Any) -> tuple[str, ...]:
-    """Convert stored references to a tuple. Older files hold one text, or None or NaN if there is none."""
-    if isinstance(stored, str):
-        return (stored,)
+    """Convert stored references to a tuple. Older files have None or NaN if there is none."""
     return tuple(stored) if pd.api.types.is_list_like(stored) else ()
 
 

@@ -45,7 +45,8 @@ def joined_results(
         _check_columns(columns, [*SHOWN, *table.settings, *scores.columns], store)
     planned = table.rows["completion"]
     completions = store.completion_table(
-        _chosen(COMPLETION_SCHEMA.names, columns, ("id",)), None if cells is None else planned.unique()
+        _chosen(COMPLETION_SCHEMA.names, columns, ("id",)),
+        None if cells is None else planned.unique().to_pylist(),
     )
     rows = pc.index_in(planned, value_set=completions["id"])
     store.check_decoded(planned=len(rows), decoded=len(rows) - rows.null_count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,13 +131,18 @@ def read_columns(paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str
     return table.select(list(columns))
 
 
-def read_table(dataset: ds.Dataset, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a dataset."""
+def read_table(dataset: ds.Dataset, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
+    """Read columns of a dataset. `rows` says which rows to read; None reads all."""
     # The system's allocator gives memory back that was needed only for reading: with a million texts in 2,000
     # files, that and the descriptions of all files are half of the memory.
     return dataset.scanner(
-        columns=list(columns), memory_pool=pa.system_memory_pool(), cache_metadata=False
+        columns=list(columns), filter=rows, memory_pool=pa.system_memory_pool(), cache_metadata=False
     ).to_table()
+
+
+def has_one_of(column: str, values: Collection[str]) -> pc.Expression:
+    """The rows of a dataset that have one of the values in a column of strings."""
+    return pc.field(column).isin(pa.array(values, pa.large_string()))
 
 
 def _as_type(values: pa.ChunkedArray, type_: pa.DataType) -> Any:
@@ -147,14 +152,12 @@ def _as_type(values: pa.ChunkedArray, type_: pa.DataType) -> Any:
     return pa.array([None if value is None else [value] for value in values.to_pylist()], type_)
 
 
-def files_with(paths: Sequence[Path], schema: pa.Schema, column: str, values: pa.Array) -> list[Path]:
+def files_with(paths: Sequence[Path], schema: pa.Schema, column: str, values: Collection[str]) -> list[Path]:
     """The files that have one of the values in a column of strings."""
-    scanner = dataset_of(paths, schema).scanner(columns=[column], cache_metadata=False)
-    names = {
-        batch.fragment.path
-        for batch in scanner.scan_batches()
-        if pc.any(pc.is_in(batch.record_batch.column(0), value_set=values)).as_py()
-    }
+    scanner = dataset_of(paths, schema).scanner(
+        columns=[column], filter=has_one_of(column, values), cache_metadata=False
+    )
+    names = {batch.fragment.path for batch in scanner.scan_batches() if batch.record_batch.num_rows}
     return [path for path in paths if str(path) in names]
 
 
@@ -177,11 +180,16 @@ def write_file(path: Path, content: pa.Table | bytes) -> Path:
         rename_durably(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise StoreError(
-            f"could not write {path}: {error.strerror or error}. What was finished before is kept: "
-            "make room, then run the same command again"
-        ) from error
+        raise not_written(path, error) from error
     return path
+
+
+def not_written(path: Path, error: OSError) -> StoreError:
+    """The error for a file that cannot be written."""
+    return StoreError(
+        f"could not write {path}: {error.strerror or error}. What was finished before is kept: "
+        "make room, then run the same command again"
+    )
 
 
 def draft_of(path: Path) -> Path:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfg_lab.study.columns import SCORE_SCHEMA
-from cfg_lab.study.parquet_files import dataset_of, read_files, read_table
+from cfg_lab.study.parquet_files import dataset_of, has_one_of, read_files, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,13 @@ class ScoreTable:
     rows: pa.Table
 
     @classmethod
-    def read(cls, folder: Path, columns: Sequence[str]) -> ScoreTable:
+    def read(cls, folder: Path, columns: Sequence[str], texts: Collection[str] | None = None) -> ScoreTable:
         """Read columns of all files in a folder.
+
+        Args:
+            folder: the folder of scores.
+            columns: names of columns of SCORE_SCHEMA.
+            texts: ids of the texts whose rows are read; None reads all rows.
 
         Raises:
             StoreError: a file is damaged; the message names it.
@@ -36,9 +41,15 @@ class ScoreTable:
         strings = [name for name in columns if SCORE_SCHEMA.field(name).type == pa.string()]
 
         def read(paths: list[Path]) -> pa.Table:
-            return read_table(dataset_of(paths, SCORE_SCHEMA, strings), columns)
+            if texts is None:
+                return read_table(dataset_of(paths, SCORE_SCHEMA, strings), columns).unify_dictionaries()
+            # A dictionary of a file has all texts of the file. So strings are encoded when rows are chosen.
+            few = read_table(dataset_of(paths, SCORE_SCHEMA), columns, has_one_of("text", texts))
+            for name in strings:
+                few = few.set_column(few.column_names.index(name), name, few[name].dictionary_encode())
+            return few
 
-        return cls(read_files(folder, read).unify_dictionaries())
+        return cls(read_files(folder, read))
 
     def names(self, column: str) -> list[str]:
         """The different values of a column of strings."""

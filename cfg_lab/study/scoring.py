@@ -10,15 +10,20 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from rich.console import Console
 
 from cfg_lab.analysis import summary
 from cfg_lab.analysis.frame import PLAIN_SETTINGS
+from cfg_lab.analysis.stats.clustered_means import Ints
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import Metric, columns_of, needs_whole_cell, scorer_key
 from cfg_lab.metrics.text import Text
-from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, text_of
+from cfg_lab.study.columns import CELL_SCHEMA, COMPLETION_SCHEMA, TEXT_COLUMNS, text_of
 from cfg_lab.study.declared_columns import declare_stored_columns, write_declared_columns
 from cfg_lab.study.joined_results import joined_results, set_score_ids
 from cfg_lab.study.progress import ProgressBar
@@ -29,6 +34,9 @@ RESERVED_COLUMNS = {"cell", "texts", *PLAIN_SETTINGS, *CELL_SCHEMA.names, *COMPL
 
 _TEXTS_PER_CALL = 32
 """Batch size of metrics that score each text by itself: small, so that a crash loses little work."""
+
+_TEXTS_PER_BLOCK = 50_000
+"""Number of texts that are in memory together."""
 
 _SCORES_PER_FILE = 2048
 """Number of unwritten scores after which scores are written."""
@@ -64,19 +72,21 @@ def main_columns(metrics: Sequence[Metric]) -> list[str]:
     return [next(iter(columns_of(metric))) for metric in metrics]
 
 
-@dataclass(frozen=True, eq=False)
-class _ScoringCall:
-    """One call of a metric, with the texts to score.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _MissingScores:
+    """Texts that a metric has not scored yet.
 
     Attributes:
         metric: the metric.
-        rows: rows of `Store.cells()`, one per text to score.
-        ids: for each row, the id under which the scores of the text are stored.
+        positions: positions of the texts in the rows to score, [texts].
+        id_column: column of the rows with the ids under which the scores are stored.
+        texts_per_call: number of texts in each call of the metric.
     """
 
     metric: Metric
-    rows: pd.DataFrame
-    ids: Sequence[str]
+    positions: Ints
+    id_column: str
+    texts_per_call: int
 
 
 def score_missing(
@@ -110,24 +120,26 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
         As `score_missing`.
     """
     write_declared_columns(store, metrics)
-    rows = rows[rows["completion"].isin(store.completion_ids())]
-    calls = list(_missing_calls(store, metrics, rows))
-    total = sum(len(call.ids) for call in calls)
+    decoded = store.completion_table(["id"], rows["completion"])["id"]
+    rows = rows.loc[_is_in(rows["completion"], decoded), ["cell", *CELL_SCHEMA.names]]
+    if any(map(needs_whole_cell, metrics)):
+        rows = rows.assign(set_score_id=set_score_ids(rows))
+    blocks = _missing_scores(store, metrics, rows)
+    total = sum(len(missing.positions) for block in blocks for missing in block)
     if not total:
         return 0
-    completions = store.completions().set_index("id")
     unwritten: list[dict[str, Any]] = []
     last_write_time = time.monotonic()
     with ProgressBar(console, "scoring", total, "texts") as bar:
         try:
-            for call in calls:
-                columns = call.metric.score(_texts(call.rows, completions))
+            for metric, ids, texts in _calls(store, rows, blocks):
+                columns = metric.score(texts)
                 unwritten += [
-                    {"text": text, "scorer": scorer_key(call.metric), "column": column, "value": value}
+                    {"text": text, "scorer": scorer_key(metric), "column": column, "value": value}
                     for column, values in columns.items()
-                    for text, value in zip(call.ids, values, strict=True)
+                    for text, value in zip(ids, values, strict=True)
                 ]
-                bar.advance(len(call.ids), note=type(call.metric).__name__)
+                bar.advance(len(ids), note=type(metric).__name__)
                 waited = time.monotonic() - last_write_time
                 if len(unwritten) >= _SCORES_PER_FILE or waited > _SECONDS_BETWEEN_WRITES:
                     store.add_scores(unwritten)
@@ -138,25 +150,70 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
     return total
 
 
-def _missing_calls(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> Iterator[_ScoringCall]:
-    """The calls of metrics that are needed to compute all missing scores. Equal texts are scored once."""
-    scored = store.scored()
-    distinct = rows.drop_duplicates("score_id")
-    rows = rows.assign(set_score_id=set_score_ids(rows))
-    for metric in metrics:
-        key = scorer_key(metric)
-        if needs_whole_cell(metric):
-            yielded_ids: set[str] = set()  # cells with the same texts share their scores
-            for _, cell in rows.groupby("cell", sort=False):
-                ids = [str(text_id) for text_id in cell["set_score_id"]]
-                if not yielded_ids.issuperset(ids) and any((text_id, key) not in scored for text_id in ids):
-                    yield _ScoringCall(metric, cell, ids)
-                yielded_ids.update(ids)
+def _missing_scores(
+    store: Store, metrics: Sequence[Metric], rows: pd.DataFrame
+) -> list[list[_MissingScores]]:
+    """Find the scores that are missing. Equal texts are scored once.
+
+    Returns:
+        Blocks of missing scores. The texts of a block fit into memory together.
+    """
+    # A metric that scores a cell at once needs all texts of the cell, so a block has whole cells.
+    cell_of_row, cells = pd.factorize(rows["cell"])
+    block_of_cell = np.cumsum(np.bincount(cell_of_row, minlength=len(cells))) // _TEXTS_PER_BLOCK
+    blocks: dict[int, list[_MissingScores]] = {int(block): [] for block in block_of_cell}
+    id_columns = ["set_score_id" if needs_whole_cell(metric) else "score_id" for metric in metrics]
+    scored_texts = {name: store.scored_texts(rows[name]) for name in set(id_columns)}
+    for metric, id_column in zip(metrics, id_columns, strict=True):
+        whole_cells = needs_whole_cell(metric)
+        scored = scored_texts[id_column].get(scorer_key(metric), pa.array([], pa.string()))
+        is_missing = ~_is_in(rows[id_column], scored)
+        is_first = ~rows[id_column].duplicated().to_numpy()
+        if whole_cells:
+            # Cells with the same texts share their scores.
+            groups = [
+                positions
+                for positions in _positions_of(cell_of_row)
+                if is_missing[positions].any() and is_first[positions].any()
+            ]
         else:
-            missing = distinct[[(str(text_id), key) not in scored for text_id in distinct["score_id"]]]
-            for start in range(0, len(missing), _TEXTS_PER_CALL):
-                batch = missing.iloc[start : start + _TEXTS_PER_CALL]
-                yield _ScoringCall(metric, batch, [str(text_id) for text_id in batch["score_id"]])
+            groups = _positions_of(np.where(is_missing & is_first, block_of_cell[cell_of_row], -1))
+        for positions in groups:
+            size = len(positions) if whole_cells else _TEXTS_PER_CALL
+            missing = _MissingScores(
+                metric=metric, positions=positions, id_column=id_column, texts_per_call=size
+            )
+            blocks[int(block_of_cell[cell_of_row[positions[0]]])].append(missing)
+    return [blocks[block] for block in sorted(blocks)]
+
+
+def _positions_of(numbers: Ints) -> list[Ints]:
+    """Positions of each number in a list of numbers, for the numbers from 0 on."""
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    return [group for group in np.split(order, starts) if len(group) and numbers[group[0]] >= 0]
+
+
+def _is_in(ids: pd.Series[str], known_ids: Any) -> NDArray[np.bool_]:
+    """Whether each id is one of the known ids, [ids]."""
+    known_ids = known_ids.cast(pa.large_string())
+    return pc.is_in(pa.array(ids, pa.large_string()), value_set=known_ids).to_numpy(zero_copy_only=False)
+
+
+def _calls(
+    store: Store, rows: pd.DataFrame, blocks: Sequence[Sequence[_MissingScores]]
+) -> Iterator[tuple[Metric, list[str], list[Text]]]:
+    """The calls of metrics: the metric, the ids under which scores are stored, and the texts."""
+    for block in blocks:
+        if not block:
+            continue
+        positions = np.unique(np.concatenate([missing.positions for missing in block]))
+        ids = rows["completion"].iloc[positions].unique()
+        completions = store.completions(TEXT_COLUMNS, ids).set_index("id")
+        for missing in block:
+            for start in range(0, len(missing.positions), missing.texts_per_call):
+                batch = rows.iloc[missing.positions[start : start + missing.texts_per_call]]
+                yield missing.metric, batch[missing.id_column].tolist(), _texts(batch, completions)
 
 
 def _texts(rows: pd.DataFrame, completions: pd.DataFrame) -> list[Text]:

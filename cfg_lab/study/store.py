@@ -235,7 +235,7 @@ class Store:
 
     def completion_ids(self) -> set[str]:
         """Ids of all decoded texts."""
-        return set(self._completions(["id"])["id"].to_numpy())
+        return set(self.completion_table(["id"])["id"].to_numpy())
 
     def completions(
         self, columns: Sequence[str] = COMPLETION_SCHEMA.names, ids: Collection[str] | None = None
@@ -247,28 +247,25 @@ class Store:
                 trace_…) are nearly all of a folder.
             ids: ids of the texts to read; None reads all. Only the files that hold these texts are read.
         """
-        return self.completion_table(columns, ids).to_pandas()
-
-    def completion_table(
-        self, columns: Sequence[str] = COMPLETION_SCHEMA.names, ids: Collection[str] | None = None
-    ) -> pa.Table:
-        """As `completions`, as an Arrow table. Strings have the type `large_string`."""
-        requested = None if ids is None else pa.array(ids, pa.large_string())
-        table = self._completions([*dict.fromkeys(["id", *columns])], requested)
-        if requested is not None:
-            table = table.filter(pc.is_in(table["id"], value_set=requested))
+        table = self.completion_table([*dict.fromkeys(["id", *columns])], ids)
         first_rows = pc.index_in(table["id"], value_set=table["id"]).to_numpy()
         rows = np.flatnonzero(first_rows == np.arange(len(table)))
         if len(rows) < len(table):  # several sweeps have decoded the same text
             table = table.take(rows)
-        return table.select(list(columns))
+        return table.select(list(columns)).to_pandas()
 
-    def _completions(self, columns: Sequence[str], ids: pa.Array | None = None) -> pa.Table:
-        """Columns of the files of completions: of all files, or of those that hold one of the ids."""
+    def completion_table(self, columns: Sequence[str], ids: Collection[str] | None = None) -> pa.Table:
+        """As `completions`, as an Arrow table in which an id can occur more than once.
+
+        `id` must be one of the columns if `ids` is given. Strings have the type `large_string`.
+        """
 
         def read(paths: list[Path]) -> pa.Table:
-            holding = paths if ids is None else files_with(paths, COMPLETION_SCHEMA, "id", ids)
-            return read_columns(holding, COMPLETION_SCHEMA, columns)
+            if ids is None:
+                return read_columns(paths, COMPLETION_SCHEMA, columns)
+            holding = files_with(paths, COMPLETION_SCHEMA, "id", ids)
+            table = read_columns(holding, COMPLETION_SCHEMA, columns)
+            return table.filter(pc.is_in(table["id"], value_set=pa.array(ids, pa.large_string())))
 
         return read_files(self.root / "completions", read)
 
@@ -276,9 +273,13 @@ class Store:
         """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
         return {(text, scorer) for scorer, texts in self.scored_texts().items() for text in texts.tolist()}
 
-    def scored_texts(self) -> dict[str, pa.Array]:
-        """Scorer key of each metric -> ids of the texts that the metric has scored."""
-        return ScoreTable.read(self.root / "scores", ["text", "scorer"]).texts_by_scorer()
+    def scored_texts(self, texts: Collection[str] | None = None) -> dict[str, pa.Array]:
+        """Scorer key of each metric -> ids of the texts that the metric has scored.
+
+        Args:
+            texts: ids of the texts to look for; None looks for all texts.
+        """
+        return ScoreTable.read(self.root / "scores", ["text", "scorer"], texts).texts_by_scorer()
 
     def score_columns(self) -> list[str]:
         """Names of all columns of metrics that have stored scores, in the order of the alphabet."""
