@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import packaged_cards
@@ -44,7 +48,21 @@ def read_study(folder: str | Path) -> StudyAnalysis:
     """
     store = Store(folder)
     columns = ["prompt_negative", "model_fingerprint", *store.score_columns()]
-    return analyse_study(load_results(folder, columns=columns), read_record(store))
+    results = load_results(folder, columns=columns)
+    results["positive_ids"] = _contexts_as_text(results["positive_ids"])
+    return analyse_study(results, read_record(store))
+
+
+def _contexts_as_text(positive_ids: pd.Series[Any]) -> pd.Series[Any]:
+    """A short text for each list of token ids; equal lists have equal texts.
+
+    The analysis asks many times which texts have the same context. It compares texts faster than lists.
+    """
+    if positive_ids.isna().any():
+        return positive_ids
+    numbers, _ = pd.factorize(pd.Series([np.asarray(ids).tobytes() for ids in positive_ids], dtype=object))
+    texts = np.array([str(number) for number in range(int(numbers.max()) + 1)], object)
+    return pd.Series(texts[numbers], positive_ids.index, dtype=object)
 
 
 def write_page(study: StudyAnalysis, store: Store, path: Path, tokens: int = TOKEN_BUDGET) -> Path:
