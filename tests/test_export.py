@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -58,7 +58,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "an export"
 
 
-def load(folder: Path) -> datasets.Dataset:
+def load(folder: Path) -> Any:
     dataset = datasets.load_from_disk(str(folder))
     assert isinstance(dataset, datasets.Dataset)
     return dataset
@@ -69,9 +69,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value.tolist()]
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in cast("dict[str, Any]", value).items()}
     return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value
 
 
@@ -79,7 +79,7 @@ def values(column: Any) -> list[Any]:
     return [plain(value) for value in list(column)]
 
 
-def assert_equal(dataset: datasets.Dataset, results: pd.DataFrame) -> None:
+def assert_equal(dataset: Any, results: pd.DataFrame) -> None:
     """Check that a dataset has the columns, rows and values of a frame, in the same order."""
     assert dataset.column_names == list(results.columns)
     for name in results.columns:
@@ -122,7 +122,7 @@ def test_small_windows_change_nothing(swept: Path, output: Path, monkeypatch: py
 
 def test_without_columns_all_but_those_of_tokens_are_written(swept: Path, output: Path) -> None:
     results = cfg_lab.load_results(swept)
-    of_tokens = [name for name in results if re.match("pieces|trace_|alternatives_", name)]
+    of_tokens = [name for name in map(str, results) if re.match("pieces|trace_|alternatives_", name)]
     assert_equal(load(export(swept, output)), results.drop(columns=of_tokens))
     card = (output / "README.md").read_text()
     assert all(f"`{name}`" in card for name in of_tokens)
@@ -164,7 +164,9 @@ def copy(root: Path, folder: Path) -> Path:
             new = target / path.relative_to(root)
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(path.read_bytes())
-            os.utime(new, ns=(path.stat().st_mtime_ns,) * 2)  # the order of files is their age
+            os.utime(
+                new, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns)
+            )  # the order of files is their age
     return target
 
 
@@ -181,7 +183,7 @@ def copy(root: Path, folder: Path) -> Path:
     ],
 )
 def test_a_setting_has_one_type(settings: list[Any], type_: pa.DataType, expected: list[Any]) -> None:
-    array = setting_array(pd.Series(settings, dtype=object))
+    array: Any = setting_array(pd.Series(settings, dtype=object))
     assert array.type == type_
     assert array.to_pylist() == expected
 
@@ -211,7 +213,7 @@ class Csv:
         self.folder = folder
 
     def read_csv(self, name: str, **arguments: Any) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, **arguments)
+        return cast("Any", pd.read_csv)(self.folder / name, **arguments)
 
 
 # The data card
@@ -224,9 +226,10 @@ def card(folder: Path) -> str:
 def test_the_card_counts_and_describes_every_column(swept: Path, output: Path) -> None:
     dataset = load(export(swept, output))
     text = card(output)
+    distinct = len(set(dataset["completion"]))
     header = yaml.safe_load(text.split("---")[1])
     assert header["size_categories"] == ["n<1K"]
-    assert f"{len(dataset)} rows, 6 cells, 3 prompts, {len(set(dataset['completion']))} distinct" in text
+    assert f"{len(dataset)} rows, 6 cells, 3 prompts, {distinct} distinct" in text
     described = dict(re.findall(r"^\| `(.*?)` \| .*? \| (.+) \|$", text, re.MULTILINE))
     assert list(described) == dataset.column_names
     assert described["guidance.scale"] == "setting; values 1, 2, 3"
@@ -355,9 +358,11 @@ def test_the_next_export_removes_what_a_killed_one_left(swept: Path, output: Pat
 
 
 def test_exports_at_once_leave_one_complete_export(swept: Path, output: Path) -> None:
+    def write(_: int) -> Path:
+        return export(swept, output, columns=["text", "sample"])
+
     with ThreadPoolExecutor(4) as pool:
-        for folder in pool.map(lambda _: export(swept, output, columns=["text", "sample"]), range(8)):
-            assert folder == output
+        assert set(pool.map(write, range(8))) == {output}
     assert_equal(load(output), cfg_lab.load_results(swept)[["text", "sample"]])
     assert list(output.parent.iterdir()) == [output]
 

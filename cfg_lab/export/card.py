@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pyarrow as pa
 import yaml
@@ -139,7 +140,7 @@ def _loading(facts: CardFacts) -> list[str]:
 
 def _columns(facts: CardFacts) -> list[str]:
     lines = ["| column | type | meaning |", "|---|---|---|"]
-    for field in facts.schema:
+    for field in cast("Any", facts.schema):
         if field.name in facts.settings:
             meaning = f"setting; {_values(facts.settings[field.name])}"
         else:

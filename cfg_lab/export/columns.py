@@ -94,14 +94,14 @@ def export_columns(
     )
 
 
-def setting_array(values: pd.Series[Any]) -> pa.Array:
+def setting_array(values: pd.Series[Any]) -> pa.Array[Any]:
     """The values of a setting, one per cell, as an Arrow array of one type.
 
     Truth values, whole numbers, numbers and texts keep their type. If cells differ in type, all values become
     text: numbers as JSON writes them. A missing value is null.
     """
-    plain = [None if _is_missing(value) else _plain(value) for value in values]
-    kinds = {type(value) for value in plain if value is not None}
+    plain: list[Any] = [None if _is_missing(value) else _plain(value) for value in values]
+    kinds: set[type] = {type(value) for value in plain if value is not None}
     for kind, type_ in ((bool, pa.bool_()), (int, pa.int64()), (str, pa.string())):
         if kinds == {kind}:
             return pa.array(plain, type_)

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +78,7 @@ class ExportRows:
     store: Store
     columns: ExportColumns
     cells: CellTable
-    texts: pa.Array
+    texts: pa.Array[Any]
     text_of_row: Ints
     scores: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
@@ -89,7 +89,7 @@ class ExportRows:
     def schema(self) -> pa.Schema:
         """The columns with their types. Strings have 32 bit offsets, as the `datasets` library has them."""
         types: dict[str, pa.DataType] = {
-            field.name: field.type for field in (*CELL_SCHEMA, *COMPLETION_SCHEMA)
+            field.name: field.type for field in (*cast("Any", CELL_SCHEMA), *cast("Any", COMPLETION_SCHEMA))
         }
         types["cell"] = pa.string()
         types |= {name: setting_array(self.cells.settings[name]).type for name in self.columns.settings}
@@ -135,9 +135,8 @@ class ExportRows:
         used = np.zeros((len(windows), len(self.texts)), bool)
         for number, window in enumerate(windows):
             used[number, self.text_of_row[window.rows]] = True
-        schema = pa.schema(
-            [*((name, COMPLETION_SCHEMA.field(name).type) for name in names), (_DISTINCT, pa.int64())]
-        )
+        types: dict[str, Any] = {name: COMPLETION_SCHEMA.field(name).type for name in names}
+        schema = pa.schema(types | {_DISTINCT: pa.int64()})
         advanced = 0
 
         def read(paths: list[Path]) -> None:
@@ -200,7 +199,7 @@ class ExportRows:
             file.unlink()
         schema = self.schema
         return pa.Table.from_arrays(
-            [_cast(arrays[field.name], field.type) for field in schema], schema=schema
+            [_cast(arrays[field.name], field.type) for field in cast("Any", schema)], schema=schema
         )
 
     def _cell_columns(self, rows: slice, cells: Ints) -> dict[str, Any]:
@@ -210,10 +209,10 @@ class ExportRows:
         table = self.store.cell_table(ids, [*dict.fromkeys([*names, "completion"])]).rows
         ends = np.cumsum(self.cells.counts)
         start = int(ends[cells[0]] - self.cells.counts[cells[0]])
-        texts = self.texts.take(pa.array(np.unique(self.text_of_row[start : ends[cells[-1]]])))
+        texts = _taken(self.texts, np.unique(self.text_of_row[start : ends[cells[-1]]]))
         table = table.filter(pc.is_in(table["completion"], value_set=texts))
         table = table.slice(rows.start - start, rows.stop - rows.start)
-        expected = self.texts.take(pa.array(self.text_of_row[rows]))
+        expected = _taken(self.texts, self.text_of_row[rows])
         if not table["completion"].combine_chunks().equals(expected):
             raise StoreError(
                 f"a sweep has changed cells of {str(self.store.root)!r} during this export; "
@@ -247,7 +246,8 @@ def export_rows(
     decoded = store.completion_table(["id"])["id"]
     store.check_decoded(len(table.rows), len(table.rows))
     planned = len(table.rows)
-    table = table.filter(pc.is_in(table.rows["completion"], value_set=decoded.combine_chunks()))
+    is_decoded: Any = pc.is_in(table.rows["completion"], value_set=decoded.combine_chunks())
+    table = table.filter(is_decoded)
     store.check_decoded(planned, len(table.rows))
     settings = [name for name in table.settings.columns if name != "cell"]
     metrics = store.score_columns()
@@ -255,7 +255,7 @@ def export_rows(
     written = [
         (metric, name) for metric, name in zip(metrics, columns.metrics, strict=True) if name in columns.names
     ]
-    encoded = table.rows["completion"].combine_chunks().dictionary_encode()
+    encoded = cast("Any", table.rows["completion"].combine_chunks()).dictionary_encode()
     return ExportRows(
         store=store,
         columns=columns,
@@ -305,6 +305,10 @@ def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
 def _with_numbers(table: pa.Table, schema: pa.Schema, distinct: Ints) -> pa.Table:
     """Add the column _DISTINCT, and convert all columns to the types of `schema`."""
     return table.append_column(_DISTINCT, pa.array(distinct, pa.int64())).cast(schema)
+
+
+def _taken(values: pa.Array[Any], positions: Ints) -> Any:
+    return cast("Any", values).take(pa.array(positions))
 
 
 def _cast(values: Any, type_: pa.DataType) -> Any:

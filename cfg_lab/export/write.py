@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import yaml
 from datasets import (
@@ -115,9 +116,9 @@ def _write_tables(rows: ExportRows, draft: Path, scratch: Path, console: Console
     return names
 
 
-def csv_fields(schema: pa.Schema) -> list[pa.Field]:
+def csv_fields(schema: pa.Schema) -> list[pa.Field[Any]]:
     """The fields of a schema that a CSV file can hold: all but lists."""
-    return [field for field in schema if not pa.types.is_nested(field.type)]
+    return [field for field in cast("Any", schema) if not pa.types.is_nested(field.type)]
 
 
 def _describe_dataset(draft: Path, schema: pa.Schema, names: Sequence[str]) -> None:
@@ -130,7 +131,7 @@ def _describe_dataset(draft: Path, schema: pa.Schema, names: Sequence[str]) -> N
     disable_progress_bars()
     try:
         empty = draft / "scratch"
-        Dataset(schema.empty_table()).save_to_disk(str(empty))
+        Dataset(cast("Any", schema.empty_table())).save_to_disk(str(empty))
         state: dict[str, Any] = json.loads((empty / "state.json").read_text(encoding="utf-8"))
         state["_data_files"] = [{"filename": name} for name in names]
         (draft / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
@@ -149,19 +150,24 @@ def _facts(rows: ExportRows) -> CardFacts:
     config: Any = yaml.safe_load(store.read_text("config.yaml") or "{}") or {}
     environment: dict[str, Any] = json.loads(store.read_text("environment.json") or "{}")
     models = store.completion_table(["id", "model_name", "model_fingerprint"])
-    models = models.filter(pa.compute.is_in(models["id"], value_set=rows.texts))
+    models = models.filter(pc.is_in(models["id"], value_set=rows.texts))
     pairs = models.group_by(["model_name", "model_fingerprint"], use_threads=False).aggregate([])
     prompts = store.cell_table(set(table.settings["cell"]), ["prompt_id", "prompt"]).rows
     commands = [str(cost["command"] or "") for cost in store.costs()] + [str(config.get("command") or "")]
-    machine = (environment.get("python") and f"Python {environment['python']}", environment.get("platform"))
+    python = environment.get("python")
+    machine = [
+        f"Python {python}" if python else "",
+        environment.get("platform"),
+        environment.get("processor"),
+    ]
     schema = rows.schema
     return CardFacts(
         name=str((config.get("first_cell") or {}).get("name") or store.root.resolve().name),
         commands=list(dict.fromkeys(filter(None, commands))),
         packages=environment.get("packages") or {},
-        machine=", ".join(str(part) for part in (*machine, environment.get("processor")) if part),
+        machine=", ".join(filter(None, machine)),
         schema=schema,
-        csv_columns=[field.name for field in csv_fields(schema)],
+        csv_columns=[str(field.name) for field in csv_fields(schema)],
         left_out=rows.columns.left_out,
         settings={name: _different(setting_array(table.settings[name])) for name in rows.columns.settings},
         models=list(zip(*(pairs[name].to_pylist() for name in pairs.column_names), strict=True)),
@@ -175,6 +181,6 @@ def _facts(rows: ExportRows) -> CardFacts:
     )
 
 
-def _different(values: pa.Array) -> list[str]:
+def _different(values: pa.Array[Any]) -> list[str]:
     """The different values of a setting as text, in the order of the cells."""
-    return ["null" if value is None else str(value) for value in values.unique().to_pylist()]
+    return ["null" if value is None else str(value) for value in cast("Any", values).unique().to_pylist()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -158,7 +158,7 @@ class _TraceReader:
         for batch in dataset_of(paths, COMPLETION_SCHEMA).scanner(columns=["id"]).scan_batches():
             ranks = pc.index_in(batch.record_batch.column(0), value_set=rank).drop_null()
             if len(ranks):
-                path, least = batch.fragment.path, pc.min(ranks).as_py()
+                path, least = str(cast("Any", batch.fragment).path), pc.min(ranks).as_py()
                 first_rank[path] = min(least, first_rank.get(path, least))
         for path in sorted(first_rank, key=lambda path: (first_rank[path], path)):
             size = pq.read_metadata(path).num_rows

@@ -77,12 +77,14 @@ def pack_tokens(
     for part in _parts(groups):
         ids = [completion for group in part for _, completion in group]
         read = traces(sorted(ids, key=lambda completion: completion not in first)) if size < budget else None
-        any_pieces |= read is None or any(has_pieces(row) for _, row in read.iterrows())
+        any_pieces |= read is None or any(length(pieces) for pieces in read.get("pieces", ()))
         for group in part:
             if read is None or size >= budget:
                 left_out += len(group)
                 continue
-            rows = [(key, read.loc[completion]) for key, completion in group if completion in read.index]
+            rows: list[tuple[Hashable, Any]] = [
+                (key, read.loc[completion]) for key, completion in group if completion in read.index
+            ]
             left_out += len(group) - len(rows)
             texts = [(key, row) for key, row in rows if has_pieces(row)]
             if not texts:
