@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
@@ -58,12 +59,12 @@ def _load_everything(root: Path) -> None:
 
 def _find_missing(root: Path) -> None:
     store = Store(root)
-    rows = store.cells()
-    assert not set(rows["completion"]) - store.completion_ids()
+    rows = store.cell_table(columns=["completion", "score_id"]).rows
+    assert not set(rows["completion"].to_numpy()) - store.completion_ids()
     scored = store.scored_texts()
     assert len(scored) == len(METRICS)
     for texts in scored.values():
-        assert not set(rows["score_id"]) - set(texts.to_numpy(zero_copy_only=False))
+        assert pc.all(pc.is_in(rows["score_id"], value_set=texts.cast(pa.large_string()))).as_py()
 
 
 def _summarise_and_compare(root: Path) -> None:

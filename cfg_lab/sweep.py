@@ -5,14 +5,20 @@ Hydra's launcher then decides where cells run:
 
 - The launcher `batch` is the default. It calls `run_or_exit`, which decodes all cells as one batch in this
   process.
+- The launchers `slurm` and `local` call `run_on_workers_or_exit`, which decodes shards of the texts in many
+  processes.
 - Any other launcher starts one job per cell, and each job calls `run_job`. This process calls
   `run_in_jobs_or_exit`, which waits until all jobs have ended and then shows the results.
 """
 
 from __future__ import annotations
 
+import shlex
+import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
@@ -23,12 +29,14 @@ from rich.markup import escape
 from cfg_lab.commands import command_console, run_command, show_results, with_choices
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG
-from cfg_lab.study.console import errors_in_a_sentence
+from cfg_lab.study.config import auto_dtypes, plain_config
+from cfg_lab.study.console import errors_in_a_sentence, open_console
 from cfg_lab.study.formats import count
 
 if TYPE_CHECKING:
     from cfg_lab.study.cell import Study
     from cfg_lab.track import Tracker
+    from cfg_lab.workers.engine import Engine
 
 
 @hydra.main(config_path=str(CONFIG), config_name="sweep", version_base="1.3")
@@ -92,6 +100,88 @@ def run_in_jobs_or_exit(
         launch()
         write_provenance(study)  # replaces the files that the last job wrote
         return show_results(study, main_columns(study.metrics), tracker, console, page=configs[0].report)
+
+
+def run_on_workers_or_exit(
+    configs: Sequence[DictConfig],
+    overrides: Sequence[Sequence[str]],
+    engine: Engine,
+    *,
+    retries: int,
+    wait: bool,
+) -> None:
+    """Decode and score all cells on the workers of an engine, and show the results.
+
+    If the user can correct an error, print the error and exit with status 2. If some texts failed, show the
+    results of the others, name what failed, and exit with status 1. After Ctrl-C the workers go on.
+
+    Args:
+        configs: for each cell, its composed config.
+        overrides: for each cell, its overrides "key=value".
+        engine: the engine that runs the jobs.
+        retries: how often failed jobs are submitted again.
+        wait: whether to wait for the results. If not, return when the jobs are submitted.
+    """
+    from cfg_lab.workers.follow import follow
+    from cfg_lab.workers.submit import submit
+
+    with errors_in_a_sentence():
+        console = command_console()
+        check_dtypes(configs, engine)
+        study, tracker = _study_and_tracker(configs, overrides)
+        _introduce(study, "cell", console)
+        finish = partial(finish_on_worker, tracker=tracker, page=configs[0].report)
+        submission = submit(study, engine, finish, retries, console)
+        watch = f"python -m cfg_lab.status {shlex.quote(str(study.store.root))} --watch"
+        stop = submission.stop_command()
+        for line in (f"watch: {watch}", f"stop:  {stop}"):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if not wait:
+            return
+        try:
+            failed = follow(submission, console)
+        except KeyboardInterrupt:
+            errors = open_console(stderr=True)
+            errors.print("\nThe workers go on. The same command again shows their progress.", highlight=False)
+            sys.exit(130)
+    if failed:
+        errors = open_console(stderr=True)
+        for sentence in failed:
+            errors.print("error:", style="bold red", end=" ")
+            errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        errors.print("The same command again tries what failed once more.", highlight=False)
+        sys.exit(1)
+
+
+def finish_on_worker(study: Study, console: Console, *, tracker: Tracker, page: bool) -> None:
+    """Show and log the results of a study. The last job of a submission calls this function.
+
+    Cells are left out if none of their texts could be decoded.
+    """
+    from cfg_lab.study.scoring import main_columns
+
+    rows = study.store.cells(cell.id for cell in study.cells)
+    decoded = set(rows.loc[rows["completion"].isin(study.store.completion_ids()), "cell"])
+    study = replace(study, cells=[cell for cell in study.cells if cell.id in decoded])
+    show_results(study, main_columns(study.metrics), tracker, console, page=page)
+
+
+def check_dtypes(configs: Sequence[DictConfig], engine: Engine) -> None:
+    """Check that the machine that plans the sweep and its workers choose the same dtype for dtype=auto.
+
+    Raises:
+        InputError: the workers have GPUs, this machine has none, and a dtype is auto.
+    """
+    import torch
+
+    if not engine.gpus or torch.cuda.is_available():
+        return
+    for config in configs:
+        for key in auto_dtypes(plain_config(config)):
+            raise InputError(
+                f"{key} is auto, which is float32 on this machine and bfloat16 on workers with a GPU; "
+                f"set {key}=bfloat16"
+            )
 
 
 def run_job(config: DictConfig, command: str) -> None:

@@ -11,7 +11,7 @@ os.environ["WANDB_SILENT"] = "true"
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from cfg_lab.models import LanguageModel, from_transformers
+from tests import slurm_cluster
 
 VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
 CHAT_TEMPLATE = (
@@ -106,3 +107,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model("rotary").save_pretrained(folder)
     make_tokenizer(chat=True).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def started_slurm() -> Iterator[slurm_cluster.SlurmCluster]:
+    """A real Slurm of four nodes."""
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    with slurm_cluster.SlurmCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(
+    started_slurm: slurm_cluster.SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[slurm_cluster.SlurmCluster]:
+    """A Slurm of four idle nodes without jobs, which this process and those that it starts use."""
+    monkeypatch.setenv("SLURM_CONF", started_slurm.environment()["SLURM_CONF"])
+    yield started_slurm
+    started_slurm.clear()

@@ -56,7 +56,7 @@ class CellTable:
             counts=np.array(counts, np.int64),
         )
 
-    def filter(self, mask: pa.ChunkedArray) -> CellTable:
+    def filter(self, mask: Any) -> CellTable:
         """The rows where `mask` is true. All cells stay in `settings`."""
         cell_of_row = np.repeat(np.arange(len(self.counts)), self.counts)
         kept = np.bincount(cell_of_row[mask.to_numpy()], minlength=len(self.counts))

@@ -166,6 +166,22 @@ def _plain(config: DictConfig, key: str) -> Any:
         raise InputError(f"{error.full_key or 'the config'}: {reason_of(error)}") from error
 
 
+def auto_dtypes(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys of a config whose value is a dtype that depends on the machine, such as "model.dtype".
+
+    Args:
+        config: the config as dicts, lists and plain values.
+        prefix: put before each key.
+    """
+    keys: list[str] = []
+    for key, value in config.items():
+        if isinstance(value, dict):
+            keys += auto_dtypes(cast("dict[str, Any]", value), f"{prefix}{key}.")
+        elif key == "dtype" and value == "auto":
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
 def check_option(config: Mapping[str, Any], group: str) -> None:
     """Check that an option of a config group is chosen.
 

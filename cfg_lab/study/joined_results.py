@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def joined_results(
     rows = pc.index_in(planned, value_set=completions["id"])
     store.check_decoded(planned=len(rows), decoded=len(rows) - rows.null_count)
     frame = (table.filter(rows.is_valid()) if rows.null_count else table).to_pandas()
-    texts = _rows_of(completions.drop_columns("id"), rows.drop_null())
+    texts = _rows_of(completions.drop_columns("id"), rows.drop_null().combine_chunks())
     if columns is None and not any(map(np.size, texts["choices"].dropna())):
         texts = texts.drop(columns="choices")  # only a benchmark has given answers
     values = scores.of(frame["score_id"])
@@ -63,7 +64,7 @@ def joined_results(
     return pd.concat(parts, axis=1).drop(columns=list(HIDDEN), errors="ignore")
 
 
-def _rows_of(table: pa.Table, rows: pa.ChunkedArray) -> pd.DataFrame:
+def _rows_of(table: pa.Table, rows: Any) -> pd.DataFrame:
     """Rows of a table as a frame. Rows that occur several times share their lists."""
     nested = [field.name for field in table.schema if pa.types.is_list(field.type)]
     lists = table.select(nested).to_pandas().take(rows.to_numpy()).reset_index(drop=True)

@@ -113,17 +113,20 @@ def dataset_of(
     )
 
 
-def read_columns(paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+def read_columns(
+    paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str], rows: pc.Expression | None = None
+) -> pa.Table:
     """Read columns of many files as one table. A column can have an older name in older files.
 
     Args:
         paths: the files, in the order of their rows in the table.
         schema: the present columns of the files.
         columns: names of the columns to read.
+        rows: which rows to read; None reads all.
     """
     older = {old: name for old, name in OLD_NAMES.items() if name in columns}
     older_fields = [pa.field(old, OLD_TYPES.get(old, schema.field(name).type)) for old, name in older.items()]
-    table = read_table(dataset_of(paths, pa.schema([*schema, *older_fields])), [*columns, *older])
+    table = read_table(dataset_of(paths, pa.schema([*schema, *older_fields])), [*columns, *older], rows)
     for old, name in older.items():
         if table[old].null_count < len(table):
             values = pc.if_else(pc.is_null(table[name]), _as_type(table[old], table[name].type), table[name])
@@ -145,7 +148,7 @@ def has_one_of(column: str, values: Collection[str]) -> pc.Expression:
     return pc.field(column).isin(pa.array(values, pa.large_string()))
 
 
-def _as_type(values: pa.ChunkedArray, type_: pa.DataType) -> Any:
+def _as_type(values: Any, type_: pa.DataType) -> Any:
     """Convert a column to its present type. Older files hold one reference or none, not a list."""
     if values.type == type_:
         return values

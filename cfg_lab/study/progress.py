@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cfg_lab.study.formats import three_digits
+
 _SECONDS_BETWEEN_LINES = 30
 
 
@@ -16,7 +18,9 @@ class _Rate(ProgressColumn):
     """A column of a progress bar that shows the units per second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.0f} {task.fields['unit']}/s", style="cyan")
+        return Text(
+            f"{three_digits(task.finished_speed or task.speed or 0)} {task.fields['unit']}/s", style="cyan"
+        )
 
 
 class ProgressBar:
@@ -81,7 +85,7 @@ class ProgressBar:
             self.last_line_time = now
             rate = task.completed / (now - self.start_time)
             left = (total - task.completed) / rate if rate else 0
-            self._print_line(f", {rate:.0f} per second, about {left:.0f} s left")
+            self._print_line(f", {three_digits(rate)} per second, about {left:.0f} s left")
 
     def _print_line(self, ending: str) -> None:
         """Print a line that says how much is done; print nothing if a terminal shows a bar."""

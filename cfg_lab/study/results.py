@@ -60,7 +60,7 @@ def load_results(
             are nearly all of a large folder. `cell`, `prompt_id`, `prompt`, `sample`, `completion`,
             `model_name`, `positive_ids`, `negative_ids` and the settings are always loaded, so that tables
             and figures are the same as with all columns.
-        cells: ids of the cells to load; None loads all.
+        cells: ids of the cells to load; None loads all. Settings that none of these cells has are left out.
 
     Raises:
         InputError: the folder has no results, none of its texts is decoded yet, or it has no such column or

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,22 @@ _SECONDS_BETWEEN_WRITES = 15
 Plans = Mapping[Cell, Sequence[PlannedText]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreparedStudy:
+    """A study that has been checked and planned, and whose cells are in the results folder.
+
+    Attributes:
+        models: the models by their keys. Most are not loaded yet.
+        plans: for each cell, its texts.
+        missing: the texts that are not decoded yet: model key -> completion id -> planned text. A text that
+            belongs to several cells appears once.
+    """
+
+    models: Mapping[str, LanguageModel]
+    plans: Plans
+    missing: Mapping[str, Mapping[str, PlannedText]]
+
+
 def run_study(study: Study, console: Console) -> None:
     """Decode and score every text of a study that is not in its results folder yet.
 
@@ -42,6 +59,18 @@ def run_study(study: Study, console: Console) -> None:
         InputError: something in the study is wrong; nothing was written.
         StoreError: a file cannot be read or written; what was finished before is kept.
         NotANumberError: the model's logits are not numbers; what was finished before is kept.
+    """
+    prepared = prepare_study(study, console)
+    _decode(study, prepared.models, prepared.missing, console)
+    score_missing(study.store, study.metrics, console, {cell.id for cell in study.cells})
+
+
+def prepare_study(study: Study, console: Console) -> PreparedStudy:
+    """Check a study, plan its texts, and write its cells to the results folder. Nothing is decoded.
+
+    Raises:
+        InputError: something in the study is wrong; nothing was written.
+        StoreError: a file cannot be read or written.
     """
     study.store.check_version()
     loaders = {cell.model_key: cell.model for cell in study.cells}
@@ -68,9 +97,7 @@ def run_study(study: Study, console: Console) -> None:
     write_provenance(study)
     for cell, texts in plans.items():
         study.store.write_cell(cell.id, cell.settings, [row(CELL_COLUMNS, text) for text in texts])
-
-    _decode(study, models, missing, console)
-    score_missing(study.store, study.metrics, console, {cell.id for cell in study.cells})
+    return PreparedStudy(models=models, plans=plans, missing=missing)
 
 
 def write_provenance(study: StoredStudy) -> None:
@@ -86,10 +113,7 @@ def summary_of(study: StoredStudy) -> pd.DataFrame:
 
 
 def _missing(study: Study, plans: Plans) -> dict[str, dict[str, PlannedText]]:
-    """The texts that are not decoded yet: model key -> completion id -> planned text.
-
-    A text that belongs to several cells appears once.
-    """
+    """The texts that are not decoded yet, see `PreparedStudy.missing`."""
     decoded_ids = study.store.completion_ids()
     missing: dict[str, dict[str, PlannedText]] = {}
     for cell, texts in plans.items():
@@ -135,15 +159,25 @@ def _decode(
     with ProgressBar(console, "decoding", total, "tokens") as bar:
         for key, texts in missing.items():
             if texts:
-                costs.append(_decode_model(study, models[key], list(texts.values()), bar))
+                costs.append(decode_model(study, models[key], list(texts.values()), bar))
             models[key].unload()
     console.print(f"decoded  {in_words(costs)}", highlight=False)
 
 
-def _decode_model(
+def decode_model(
     study: Study, model: LanguageModel, missing: Sequence[PlannedText], bar: ProgressBar
 ) -> dict[str, Any]:
-    """Decode the missing texts of one model, store them, and return the values of the `DecodingCost`."""
+    """Decode texts of one model, and store them. What is finished is also stored after an interruption.
+
+    Args:
+        study: the study that the texts belong to.
+        model: the model.
+        missing: the texts to decode, each once.
+        bar: counts the new tokens.
+
+    Returns:
+        The values of the `DecodingCost`.
+    """
     planned = {id(text.request): text for text in missing}
     other_models: dict[str, LanguageModel] = {}
     for cell in study.cells:

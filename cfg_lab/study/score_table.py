@@ -55,7 +55,7 @@ class ScoreTable:
         """The different values of a column of strings."""
         return self._codes(column)[1].to_pylist()
 
-    def texts_by_scorer(self) -> dict[str, pa.Array]:
+    def texts_by_scorer(self) -> dict[str, Any]:
         """Scorer key of each metric -> ids of the texts that the metric has scored."""
         text_of_row, texts = self._codes("text")
         scorer_of_row, scorers = self._codes("scorer")
@@ -82,9 +82,9 @@ class ScoreTable:
         ].to_numpy()[row_is_requested]
         return ScoreMatrix(texts=texts, columns=requested, values=values)
 
-    def _codes(self, column: str) -> tuple[np.ndarray[Any, Any], pa.Array]:
-        """For each row the number of its value, and the different values."""
-        chunks = self.rows[column].chunks
+    def _codes(self, column: str) -> tuple[np.ndarray[Any, Any], Any]:
+        """For each row the number of its value, and the different values as an Arrow array."""
+        chunks: list[Any] = self.rows[column].chunks
         if not chunks:
             return np.zeros(0, np.int32), pa.array([], pa.string())
         return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), chunks[0].dictionary
@@ -95,12 +95,12 @@ class ScoreMatrix:
     """Scores of texts.
 
     Attributes:
-        texts: ids of the texts.
+        texts: ids of the texts, an Arrow array.
         columns: names of columns of metrics, sorted.
         values: [texts, columns]; NaN where a text has no score.
     """
 
-    texts: pa.Array
+    texts: Any
     columns: list[str]
     values: np.ndarray[Any, np.dtype[np.float64]]
 

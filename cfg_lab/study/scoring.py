@@ -120,10 +120,7 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
         As `score_missing`.
     """
     write_declared_columns(store, metrics)
-    decoded = store.completion_table(["id"], rows["completion"])["id"]
-    rows = rows.loc[_is_in(rows["completion"], decoded), ["cell", *CELL_SCHEMA.names]]
-    if any(map(needs_whole_cell, metrics)):
-        rows = rows.assign(set_score_id=set_score_ids(rows))
+    rows = _decoded_rows(store, metrics, rows)
     blocks = _missing_scores(store, metrics, rows)
     total = sum(len(missing.positions) for block in blocks for missing in block)
     if not total:
@@ -148,6 +145,21 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
             if unwritten:  # also after an interruption
                 store.add_scores(unwritten)
     return total
+
+
+def unscored_cells(store: Store, metrics: Sequence[Metric], cells: Collection[str]) -> list[str]:
+    """Ids of the cells with decoded texts that a metric has not scored yet."""
+    rows = _decoded_rows(store, metrics, store.cells(cells))
+    blocks = _missing_scores(store, metrics, rows)
+    positions = [missing.positions for block in blocks for missing in block]
+    return list(dict.fromkeys(rows["cell"].iloc[np.concatenate(positions)])) if positions else []
+
+
+def _decoded_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose texts are decoded, without settings, and with the ids of scores of a whole cell."""
+    decoded = store.completion_table(["id"], rows["completion"])["id"]
+    rows = rows.loc[_is_in(rows["completion"], decoded), ["cell", *CELL_SCHEMA.names]]
+    return rows.assign(set_score_id=set_score_ids(rows)) if any(map(needs_whole_cell, metrics)) else rows
 
 
 def _missing_scores(
@@ -234,7 +246,7 @@ def summarise(store: Store) -> pd.DataFrame:
     declare_stored_columns(store)
     columns = store.score_columns()
     texts = joined_results(store, columns)
-    settings = [name for name in store.cell_table(columns=[]).settings if name != "cell"]
+    settings = [str(name) for name in store.cell_table(columns=[]).settings if name != "cell"]
     metrics = [name for name in columns if name in texts]
     summary_of_cells = summary(texts, metrics, settings)
     store.write_summary(summary_of_cells)

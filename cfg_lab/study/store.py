@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -46,6 +47,7 @@ from cfg_lab.study.parquet_files import (
     dataset_of,
     files_of,
     files_with,
+    has_one_of,
     read_columns,
     read_files,
     write_file,
@@ -134,11 +136,17 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file. `name` is its path inside the folder."""
-        return write_file(self.root / name, text.encode())
+        return self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file. `name` is its path inside the folder."""
+        return write_file(self.root / name, content)
 
     def write_cost(self, cost: Mapping[str, Any]) -> Path:
         """Write the values of a `DecodingCost`. A later call of the same run replaces the file."""
-        run = blake2b(f"{cost['started']} {cost['model']} {os.getpid()}".encode(), digest_size=8).hexdigest()
+        run = blake2b(
+            f"{cost['started']} {cost['model']} {platform.node()} {os.getpid()}".encode(), digest_size=8
+        ).hexdigest()
         return self.write_text(f"costs/{run}.json", json.dumps(cost, indent=1))
 
     def _add(self, folder: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -257,15 +265,14 @@ class Store:
     def completion_table(self, columns: Sequence[str], ids: Collection[str] | None = None) -> pa.Table:
         """As `completions`, as an Arrow table in which an id can occur more than once.
 
-        `id` must be one of the columns if `ids` is given. Strings have the type `large_string`.
+        Strings have the type `large_string`.
         """
 
         def read(paths: list[Path]) -> pa.Table:
             if ids is None:
                 return read_columns(paths, COMPLETION_SCHEMA, columns)
             holding = files_with(paths, COMPLETION_SCHEMA, "id", ids)
-            table = read_columns(holding, COMPLETION_SCHEMA, columns)
-            return table.filter(pc.is_in(table["id"], value_set=pa.array(ids, pa.large_string())))
+            return read_columns(holding, COMPLETION_SCHEMA, columns, has_one_of("id", ids))
 
         return read_files(self.root / "completions", read)
 
@@ -273,8 +280,8 @@ class Store:
         """All pairs (text id, scorer key) for which scores are stored. A scorer key identifies a metric."""
         return {(text, scorer) for scorer, texts in self.scored_texts().items() for text in texts.tolist()}
 
-    def scored_texts(self, texts: Collection[str] | None = None) -> dict[str, pa.Array]:
-        """Scorer key of each metric -> ids of the texts that the metric has scored.
+    def scored_texts(self, texts: Collection[str] | None = None) -> dict[str, Any]:
+        """Scorer key of each metric -> ids of the texts that the metric has scored, as an Arrow array.
 
         Args:
             texts: ids of the texts to look for; None looks for all texts.

@@ -76,7 +76,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None
         loader = self.hydra_context.config_loader
         jobs = self._jobs(arguments, OverridesParser.create(config_loader=loader))
-        if isinstance(self.launcher, BatchLauncher):
+        if type(self.launcher) is BatchLauncher:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
         from cfg_lab.errors import InputError
@@ -86,10 +86,13 @@ class GridSweeper(BasicSweeper):
         with errors_in_a_sentence():
             if self.config.hydra.job.config_name != "sweep":
                 raise InputError(
-                    f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} runs one job per "
-                    "cell, but a benchmark evaluates all guidance rules together; leave hydra/launcher unset "
-                    "and submit the whole command as one job"
+                    f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} runs a sweep in "
+                    "several jobs, but a benchmark evaluates all guidance rules together; leave "
+                    "hydra/launcher unset and submit the whole command as one job"
                 )
+        if isinstance(self.launcher, BatchLauncher):
+            return self.launcher.launch(jobs, initial_job_idx=0)
+        with errors_in_a_sentence():
             configs = compose(loader, self.config, jobs)
         return run_in_jobs_or_exit(configs, jobs, partial(_launch, self.launcher, jobs))
 

@@ -1,0 +1,281 @@
+"""What the jobs of a submission do. Each job is a small object that is pickled, and that a worker calls.
+
+The jobs of a submission follow each other in two stages. After the jobs of a stage, one job `NextStage` runs.
+
+1. `Shards` decode and score texts. Then `NextStage` submits failed shards again, up to `retries` times.
+2. `Cells` compute the metrics that score all texts of a cell together. Failed ones are submitted again, too.
+
+At the end, `NextStage` shows and logs the results, and writes end.json.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from submitit import JobEnvironment
+from submitit.helpers import DelayedSubmission
+
+from cfg_lab.errors import InputError
+from cfg_lab.metrics import needs_whole_cell
+from cfg_lab.study.cell import Study
+from cfg_lab.study.columns import CELL_COLUMNS, row
+from cfg_lab.study.console import open_console, show_warnings
+from cfg_lab.study.formats import count
+from cfg_lab.study.progress import ProgressBar
+from cfg_lab.study.run import decode_model
+from cfg_lab.study.scoring import score_rows, unscored_cells
+from cfg_lab.workers.engine import Engine, Job
+from cfg_lab.workers.shards import Shard
+from cfg_lab.workers.submission import Submission, submissions
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Decodes and scores shards, one after another. If a shard fails, the next ones still run.
+
+    Attributes:
+        submission: the submission.
+        numbers: numbers of the shards.
+    """
+
+    submission: Submission
+    numbers: tuple[int, ...]
+
+    def __call__(self) -> None:
+        signal.signal(signal.SIGTERM, _stop)
+        study = self.submission.work().study
+        console = _console()
+        failed: list[int] = []
+        for number in self.numbers:
+            if number in self.submission.done():
+                continue
+            try:
+                run_shard(study, self.submission.shard(number), console)
+            except Exception as error:
+                traceback.print_exc()
+                failed.append(number)
+                self.submission.mark_failed(number, _sentence(error), _log())
+            else:
+                self.submission.mark_done(number)
+        if failed:
+            raise RuntimeError(f"failed shards: {', '.join(map(str, failed))}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """The job that goes on after a time limit or a preemption: the same job. It does what is missing.
+
+        submitit calls this method when the signal before the time limit arrives, and then ends the process.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it too, while texts are being written
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Computes the metrics that score all texts of a cell together.
+
+    Attributes:
+        submission: the submission.
+        ids: ids of the cells.
+    """
+
+    submission: Submission
+    ids: tuple[str, ...]
+
+    def __call__(self) -> None:
+        signal.signal(signal.SIGTERM, _stop)
+        study = self.submission.work().study
+        metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
+        score_rows(study.store, metrics, study.store.cells(self.ids), _console())
+
+    def checkpoint(self) -> DelayedSubmission:
+        """As `Shards.checkpoint`."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class NextStage:
+    """Runs after the jobs of a stage. Submits the jobs that come next, or ends the submission.
+
+    Attributes:
+        submission: the submission.
+        stage: the stage whose jobs have ended: "texts" or "cells".
+        attempt: how often the unfinished jobs of the stage have run.
+        array: name of the array of these jobs; "" if none was submitted.
+        shards: for each job of the array, the numbers of its shards.
+    """
+
+    submission: Submission
+    stage: str
+    attempt: int
+    array: str = ""
+    shards: tuple[tuple[int, ...], ...] = ()
+
+    def __call__(self) -> None:
+        try:
+            self._next()
+        except Exception as error:
+            traceback.print_exc()
+            last = f"the last job: {_sentence(error)}; its messages are in {_log()}"
+            self._end([*self.submission.failed_shards(), last])
+            raise
+
+    def checkpoint(self) -> DelayedSubmission:
+        """As `Shards.checkpoint`."""
+        return DelayedSubmission(self)
+
+    def _next(self) -> None:
+        work = self.submission.work()
+        if arrays := self._arrays_of_others():
+            # This job runs again when the jobs of the other submissions have ended.
+            submit_array(self.submission, work.engine, "wait", [self], after=arrays)
+            return
+        if self.stage == "texts":
+            unfinished = self._unfinished_shards()
+            if unfinished and self.attempt <= work.retries:
+                submit_shards(self.submission, work.engine, unfinished, self.attempt + 1)
+                return
+            self._explain_silent_failures(work.engine, unfinished)
+        cells = self._unscored_cells(work.study)
+        attempt = self.attempt if self.stage == "cells" else 0
+        if cells and attempt <= work.retries:
+            submit_cells(self.submission, work.engine, cells, attempt + 1)
+            return
+        failed = self.submission.failed_shards()
+        if cells:
+            log = work.engine.log(self.submission.folder, self.array, 0)
+            failed.append(f"metrics of {count(len(cells), 'cell')} are missing; the messages are in {log}")
+        if work.study.store.completion_ids():
+            with self.submission.results.open("w", encoding="utf-8") as file:
+                console = Console(file=file, width=work.width)
+                show_warnings(console)
+                work.finish(work.study, console)
+        self._end(failed)
+
+    def _arrays_of_others(self) -> list[str]:
+        """Names of the arrays of the submissions that this one waits for and that have not ended."""
+        waits_for = self.submission.plan().waits_for
+        others = [other for other in submissions(self.submission.store) if other.id in waits_for]
+        return sorted({state.name for other in others if other.end() is None for state in other.states()})
+
+    def _unfinished_shards(self) -> list[int]:
+        done = self.submission.done()
+        return [number for number in range(len(self.submission.plan().shards)) if number not in done]
+
+    def _explain_silent_failures(self, engine: Engine, unfinished: Sequence[int]) -> None:
+        """Note an error for each unfinished shard that has none: its process was killed."""
+        noted = self.submission.failures()
+        for index, numbers in enumerate(self.shards):
+            for number in set(numbers) & set(unfinished) - set(noted):
+                log = engine.log(self.submission.folder, self.array, index)
+                sentence = (
+                    "its process ended without an error message; perhaps it was killed or out of memory"
+                )
+                self.submission.mark_failed(number, sentence, log)
+
+    def _unscored_cells(self, study: Study) -> list[str]:
+        metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
+        return unscored_cells(study.store, metrics, self.submission.plan().cells) if metrics else []
+
+    def _end(self, failed: Sequence[str]) -> None:
+        self.submission.write("end.json", json.dumps({"failed": list(failed)}))
+
+
+def run_shard(study: Study, shard: Shard, console: Console) -> None:
+    """Decode and score the texts of a shard that are not decoded and scored yet.
+
+    Raises:
+        InputError: the model is not the one that the sweep was planned with.
+    """
+    load = next(cell.model for cell in study.cells if cell.model_key == shard.model_key)
+    model = load()
+    if model.fingerprint != shard.fingerprint:
+        raise InputError(
+            f"model {model.name!r} has the fingerprint {model.fingerprint} on this machine, and "
+            f"{shard.fingerprint} where the sweep was planned; use the same files on all machines, and set "
+            "model.dtype if only some of them have a GPU"
+        )
+    decoded = study.store.completion_ids()
+    missing = {text.completion_id: text for text in shard.texts if text.completion_id not in decoded}
+    if missing:
+        total = sum(text.request.max_new_tokens for text in missing.values())
+        with ProgressBar(console, "decoding", total, "tokens") as bar:
+            decode_model(study, model, list(missing.values()), bar)
+        model.unload()
+    metrics = [metric for metric in study.metrics if not needs_whole_cell(metric)]
+    rows = pd.DataFrame([row(CELL_COLUMNS, text) for text in shard.texts])
+    score_rows(study.store, metrics, rows.assign(cell=""), console)
+
+
+def submit_shards(submission: Submission, engine: Engine, numbers: Sequence[int], attempt: int) -> None:
+    """Submit shards, and the job that comes after them.
+
+    Args:
+        submission: the submission.
+        engine: the engine that runs the jobs.
+        numbers: numbers of the shards.
+        attempt: how often the shards will have run after this time.
+    """
+    shards = tuple(map(tuple, engine.shards_of_jobs(numbers)))
+    array = submit_array(submission, engine, "texts", [Shards(submission, job) for job in shards])
+    after = NextStage(submission, "texts", attempt, array, shards)
+    submit_array(submission, engine, "next", [after], after=[array])
+
+
+def submit_cells(submission: Submission, engine: Engine, cells: Sequence[str], attempt: int) -> None:
+    """Submit the metrics of whole cells, and the job that comes after them.
+
+    Args:
+        submission, engine, attempt: as for `submit_shards`.
+        cells: ids of the cells.
+    """
+    parts = [cells[start :: engine.shard_count] for start in range(min(len(cells), engine.shard_count))]
+    jobs = [
+        Cells(submission, tuple(cell for number in numbers for cell in parts[number]))
+        for numbers in engine.shards_of_jobs(range(len(parts)))
+    ]
+    array = submit_array(submission, engine, "cells", jobs)
+    after = NextStage(submission, "cells", attempt, array)
+    submit_array(submission, engine, "next", [after], after=[array])
+
+
+def submit_array(
+    submission: Submission, engine: Engine, stage: str, jobs: Sequence[Job], after: Sequence[str] = ()
+) -> str:
+    """Submit an array of jobs under a new name, and return the name. `after` is as in `Engine.submit`."""
+    number = len([*submission.folder.glob(f"{submission.prefix}*")])
+    name = f"{submission.prefix}{number}-{stage}"
+    engine.submit(name, submission.folder, jobs, after)
+    return name
+
+
+def _stop(*_: object) -> None:
+    """End this process after a signal that asks for it. What is finished is written before.
+
+    submitit ignores the signal, so that Slurm would kill the process some time later.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("ended by a signal; what was finished is written")
+
+
+def _console() -> Console:
+    console = open_console()
+    show_warnings(console)
+    return console
+
+
+def _log() -> Path:
+    """The file of the messages of this job."""
+    return JobEnvironment().paths.stdout
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())

@@ -1,0 +1,159 @@
+"""The engine `local`: every worker is a process of this machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import submitit
+
+from cfg_lab.workers.engine import Automatic, Job, JobState, check_count_or_auto
+
+_MINUTES = 60 * 24 * 365
+"""Time limit of a job. submitit needs one."""
+
+_SECONDS_BETWEEN_CHECKS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEngine:
+    """Runs jobs as processes of this machine. Each worker works through its shards.
+
+    Args:
+        workers: number of processes, at least 1; "auto" is one per visible GPU, or one per CPU core if there
+            is no GPU.
+        threads: CPU threads of each worker, at least 1; "auto" divides the CPU cores between the workers.
+        shards: number of shards, at least 1; "auto" is four times `workers`.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    workers: int | Automatic = "auto"
+    threads: int | Automatic = "auto"
+    shards: int | Automatic = "auto"
+
+    name = "local"
+
+    def __post_init__(self) -> None:
+        for key in ("workers", "threads", "shards"):
+            check_count_or_auto(key, getattr(self, key))
+
+    @property
+    def worker_count(self) -> int:
+        if self.workers != "auto":
+            return self.workers
+        return len(_visible_gpus()) or len(os.sched_getaffinity(0))
+
+    @property
+    def shard_count(self) -> int:
+        return 4 * self.worker_count if self.shards == "auto" else self.shards
+
+    @property
+    def gpus(self) -> int:
+        return 1 if _visible_gpus() else 0
+
+    def shards_of_jobs(self, shards: Sequence[int]) -> list[list[int]]:
+        jobs = [list(shards[worker :: self.worker_count]) for worker in range(self.worker_count)]
+        return [job for job in jobs if job]
+
+    def submit(self, name: str, folder: Path, jobs: Sequence[Job], after: Sequence[str] = ()) -> None:
+        gpus = _visible_gpus()
+        cores = len(os.sched_getaffinity(0))
+        threads = max(1, cores // self.worker_count) if self.threads == "auto" else self.threads
+        for index, job in enumerate(jobs):
+            executor = submitit.LocalExecutor(folder / name / str(index))
+            executor.update_parameters(timeout_min=_MINUTES, stderr_to_stdout=True)
+            gpu = gpus[index % len(gpus)] if gpus else ""
+            with _without_interrupts(), _variable("OMP_NUM_THREADS", str(threads)):
+                executor.submit(_LocalJob(job, gpu, folder, tuple(after)))
+
+    def states(self, folder: Path, prefix: str) -> list[JobState]:
+        return _processes(folder, prefix)
+
+    def log(self, folder: Path, name: str, index: int) -> Path:
+        logs = (folder / name / str(index)).glob("*_0_log.out")
+        return max(logs, key=lambda path: path.stat().st_mtime, default=folder / name / str(index))
+
+    def stop_command(self, folder: Path, prefix: str) -> str:
+        return f"pkill -f {shlex.quote(str(folder / prefix))}"
+
+
+@dataclass(frozen=True)
+class _LocalJob:
+    """A job that waits for other jobs to end, and then runs on its GPU.
+
+    Attributes:
+        job: the job.
+        gpu: the value of CUDA_VISIBLE_DEVICES: one GPU, or "" for none.
+        folder, after: as in `Engine.submit`.
+    """
+
+    job: Job
+    gpu: str
+    folder: Path
+    after: tuple[str, ...]
+
+    def __call__(self) -> None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA reads it at its first use, which is later
+        while any(state.name == name for name in self.after for state in _processes(self.folder, name)):
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
+        self.job()
+
+
+def _processes(folder: Path, prefix: str) -> list[JobState]:
+    """The jobs that run, see `Engine.states`. They are found by the command lines of submitit's processes."""
+    found: dict[tuple[str, int], JobState] = {}
+    for process in psutil.process_iter(["cmdline"]):
+        *_, last = process.info["cmdline"] or [""]  # submitit's last argument is the folder of the job
+        job = Path(last)
+        name = job.parent.name
+        if job.parent.parent == folder and name.startswith(prefix) and job.name.isdecimal():
+            state = JobState(str(process.pid), name, int(job.name), running=True)
+            found.setdefault((name, state.index), state)
+    return list(found.values())
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, each as a value of CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
+    return names[: torch.cuda.device_count()]
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Generator[None]:
+    """Set an environment variable for the processes that start in a `with` block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _without_interrupts() -> Generator[None]:
+    """Processes that start in a `with` block go on after Ctrl-C, and after the terminal is closed.
+
+    A terminal sends these signals to all processes that a command has started. A new process ignores the
+    signals that its parent ignored.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,316 @@
+"""A sweep on several processes of this machine gives the results of one process, whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psutil
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import cfg_lab
+from cfg_lab.decoding.request import Request
+from cfg_lab.errors import InputError
+from cfg_lab.options import CONFIG, option_names
+from cfg_lab.prompts import Prompt
+from cfg_lab.study.config import auto_dtypes, build, plain_config
+from cfg_lab.study.planned_text import PlannedText
+from cfg_lab.study.run import PreparedStudy
+from cfg_lab.study.store import Store
+from cfg_lab.sweep import check_dtypes
+from cfg_lab.workers.shards import cut
+from cfg_lab.workers.slurm import SlurmEngine
+from cfg_lab.workers.submission import submissions
+from tests.cli import command, environment, on, shell
+from tests.workers import (
+    GRID,
+    LONG,
+    assert_equal_results,
+    is_decoding,
+    only_submission,
+    reference,
+    start,
+    wait_until,
+)
+
+LOCAL = ["hydra/launcher=local", "hydra.launcher.workers=2"]
+
+
+def kill_a_worker(root: Path) -> None:
+    """Kill one worker of a results folder, and the process of submitit that started it."""
+    state = next(state for state in only_submission(root).states() if state.name.endswith("texts"))
+    process = psutil.Process(int(state.id))
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=60)
+
+
+# Shards
+
+
+def planned(prompt: int, sample: int, tokens: int) -> PlannedText:
+    """A text of a prompt. Texts of one prompt have the same context."""
+    request = Request(positive=(prompt + 1,) * 3, max_new_tokens=tokens, sample=sample)
+    return PlannedText(
+        prompt=Prompt(id=str(prompt), text="x"), request=request, completion_id=f"{prompt}-{sample}"
+    )
+
+
+@dataclass(eq=False)
+class PlannedCell:
+    """What cutting needs to know of a cell."""
+
+    model_key: str
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 9)), st.integers(1, 80), max_size=30),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(1, 12),
+    st.integers(0, 5),
+)
+def test_shards_have_every_text_once_and_about_equal_costs(
+    tokens_of_models: list[dict[tuple[int, int], int]], count: int, modulus: int
+) -> None:
+    models: Any = {str(n): SimpleNamespace(fingerprint=f"weights {n}") for n in range(len(tokens_of_models))}
+    plans: Any = {
+        PlannedCell(key): [planned(prompt, sample, n) for (prompt, sample), n in tokens.items()]
+        for key, tokens in zip(models, tokens_of_models, strict=True)
+    }
+    all_ids = [(key.model_key, text.completion_id) for key, texts in plans.items() for text in texts]
+    unfinished = {text for _, text in all_ids if not modulus or hash(text) % modulus}
+    prepared = PreparedStudy(models=models, plans=plans, missing={})
+    shards = cut(prepared, unfinished, (), count)
+    found = [(shard.model_key, text) for shard in shards for text in shard.completion_ids]
+    assert Counter(found) == Counter(pair for pair in all_ids if pair[1] in unfinished)
+    assert all(shard.texts for shard in shards)
+    assert all(shard.fingerprint == models[shard.model_key].fingerprint for shard in shards)
+    if len(models) == 1 and shards:
+        assert len(shards) <= count
+        # One step of the decoder per token: with equal costs, no shard has more than its share and one text.
+        costs = [sum(text.request.max_new_tokens for text in shard.texts) for shard in shards]
+        total, largest = sum(costs), max(tokens_of_models[0].values())
+        assert max(costs) <= 1.3 * (total / count + largest)
+
+
+def test_texts_of_one_prompt_are_neighbours() -> None:
+    """A shard then reads the context of a prompt once, whatever the order of cells is."""
+    cells: Any = {PlannedCell("m"): [planned(p, s, 8) for p in range(6)] for s in range(4)}
+    prepared = PreparedStudy(
+        models=cast("Any", {"m": SimpleNamespace(fingerprint="f")}), plans=cells, missing={}
+    )
+    ids = {text.completion_id for texts in cells.values() for text in texts}
+    shards = cut(prepared, ids, (), 3)
+    assert [{text.prompt.id for text in shard.texts} for shard in shards] == [
+        {"0", "1"},
+        {"2", "3"},
+        {"4", "5"},
+    ]
+
+
+# Sweeps
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder on a path with spaces."""
+    return tmp_path_factory.mktemp("on many workers")
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, tiny_folder: Path) -> Path:
+    """The results of the long sweep in one process."""
+    return reference(folder, tiny_folder, *LONG)
+
+
+def test_local_workers_give_the_results_of_one_process(folder: Path, tiny_folder: Path, whole: Path) -> None:
+    """Also if a worker and the waiting command are killed, and the same command runs twice at once."""
+    arguments = [*on(folder, tiny_folder, "local"), *LONG, *LOCAL]
+    root = folder / "results" / "local"
+    first = start(*arguments)
+    wait_until(lambda: is_decoding(root), "texts are decoded")
+    first.kill()
+    first.wait()
+    kill_a_worker(root)
+    again = [start(*arguments), start(*arguments)]
+    for process in again:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert "self_bleu" in output
+    submission = only_submission(root)  # the later commands attached to it
+    assert submission.end() == {"failed": []}
+    assert len(Store(root).completion_ids()) == 2 * 3 * 60
+    assert_equal_results(root, whole)
+    assert not submission.states()
+
+
+def test_what_fails_is_named_and_the_rest_is_scored(folder: Path, tiny_folder: Path) -> None:
+    (folder / "poison.py").write_text(
+        "from cfg_lab.guidance import ClassifierFreeGuidance\n\n"
+        "class Poison(ClassifierFreeGuidance):\n"
+        "    def combine(self, *arguments):\n"
+        "        raise KeyError('broken on purpose')\n"
+    )
+    arguments = [
+        *on(folder, tiny_folder, "poison"),
+        *GRID,
+        "guidance._target_=poison.Poison",
+        *LOCAL,
+        "hydra.launcher.shards=12",
+        "hydra.launcher.retries=0",
+    ]
+    paths = os.environ.get("PYTHONPATH", "")
+    failed = subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env=environment(PYTHONPATH=f"{folder}:{paths}"),
+        check=False,
+    )
+    assert failed.returncode == 1, failed.stderr
+    sentences = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert sentences
+    for sentence in sentences:
+        assert "broken on purpose" in sentence
+        log = Path(sentence.partition("messages are in ")[2])
+        assert "poison.py" in log.read_text()
+    frame = cfg_lab.load_results(folder / "results" / "poison")
+    assert set(frame["guidance.scale"]) == {1}  # scale 1 does not combine anything
+    assert frame["perplexity"].notna().all()
+    assert (folder / "results" / "poison" / "summary.parquet").exists()
+
+
+def test_without_waiting_the_command_says_how_to_watch(folder: Path, tiny_folder: Path) -> None:
+    arguments = [*on(folder, tiny_folder, "closed"), *GRID, *LOCAL]
+    root = folder / "results" / "closed"
+    started = shell(*arguments, "hydra.launcher.wait=false")
+    assert started.returncode == 0, started.stderr
+    (watch,) = [line.partition(": ")[2] for line in started.stdout.splitlines() if line.startswith("watch: ")]
+    watched = subprocess.run(
+        [sys.executable, *shlex.split(watch)[1:]],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert watched.returncode == 0, watched.stderr
+    assert "12 texts in" in watched.stdout
+    wait_until(lambda: only_submission(root).end() is not None, "the sweep ends")
+    # More cells and another metric: only what is missing is submitted.
+    more = ["guidance.scale=1,2,3", "negatives=own", "metrics=[length,cost]", *LOCAL]
+    extended = shell(*on(folder, tiny_folder, "closed"), *more)
+    assert extended.returncode == 0, extended.stderr
+    latest = submissions(Store(root))[-1].plan()
+    assert (len(latest.undecoded), latest.text_count) == (6, 18)
+    frame = cfg_lab.load_results(root)
+    assert len(frame) == 18
+    assert frame[["length", "forward_tokens"]].notna().all(axis=None)
+
+
+def test_a_signal_to_end_writes_what_is_finished(folder: Path, tiny_folder: Path, whole: Path) -> None:
+    """The command that is printed as `stop` ends all jobs, and the same sweep goes on later."""
+    arguments = [*on(folder, tiny_folder, "stopped"), *LONG, *LOCAL]
+    root = folder / "results" / "stopped"
+    process = start(*arguments)
+    wait_until(lambda: is_decoding(root), "texts are decoded")
+    submission = only_submission(root)
+    subprocess.run(shlex.split(submission.stop_command()), check=True)
+    wait_until(lambda: not submission.states(), "the jobs end")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "run the same command again" in errors.lower()
+    finished = shell(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "texts are in" in finished.stdout
+    assert_equal_results(root, whole)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["hydra.launcher.workers=0"],
+            "hydra.launcher.workers must be auto or a whole number of at least 1, got 0",
+        ),
+        (
+            ["hydra.launcher.shards=x"],
+            "hydra.launcher.shards must be auto or a whole number of at least 1, got 'x'",
+        ),
+        (
+            ["hydra.launcher.retries=-1"],
+            "hydra.launcher.retries must be a whole number of at least 0, got -1",
+        ),
+        (["max_new_tokens=250"], "exceed the 256 tokens that model"),
+    ],
+)
+def test_nothing_is_submitted_if_anything_is_wrong(
+    tmp_path: Path, tiny_folder: Path, overrides: list[str], sentence: str
+) -> None:
+    refused = shell(*on(tmp_path, tiny_folder), *GRID, "hydra/launcher=local", *overrides)
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert not [*tmp_path.glob("results/*/jobs/*/plan.json")]
+
+
+def test_slurm_is_refused_where_it_is_not_installed(tmp_path: Path) -> None:
+    engine = SlurmEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        with pytest.raises(InputError, match="hydra/launcher=slurm needs a machine of a Slurm cluster"):
+            engine.submit("name", tmp_path, [lambda: None])
+
+
+def test_a_time_limit_is_longer_than_the_signal_before_it() -> None:
+    with pytest.raises(InputError, match=r"signal_delay must be shorter than hydra\.launcher\.time"):
+        SlurmEngine(time=1, signal_delay=60)
+
+
+def test_dtypes_that_depend_on_the_machine_are_refused(tiny_folder: Path) -> None:
+    """On a machine without a GPU, dtype=auto would plan other ids than workers with a GPU have."""
+    config = OmegaConf.create(
+        {"model": {"name": "x", "dtype": "auto"}, "negatives": {"models": {"a": {"dtype": "auto"}}}}
+    )
+    assert auto_dtypes(plain_config(config)) == ["model.dtype", "negatives.models.a.dtype"]
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"model\.dtype is auto, which is float32 on this machine"):
+            check_dtypes([config], SlurmEngine(gpus=1))
+    check_dtypes([config], SlurmEngine(gpus=0))
+
+
+# What is pickled
+
+
+@pytest.mark.parametrize("group", ["negatives", "guidance", "sampling", "metrics", "prompts"])
+def test_every_option_can_be_sent_to_a_worker(group: str) -> None:
+    """A study is pickled when it is built: before it is checked, and before models are loaded."""
+    for name in option_names(group):
+        override = f"{group}=[{name}]" if group == "metrics" else f"{group}={name}"
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            config = compose("sweep", overrides=[override], return_hydra_config=True)
+        try:
+            built = build(config, group)
+        except InputError:
+            continue  # the option needs a value that only a user knows
+        copy = pickle.loads(pickle.dumps(built))
+        assert type(copy) is type(built), name
