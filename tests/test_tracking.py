@@ -21,7 +21,7 @@ from cfg_lab.score import run as score
 from cfg_lab.study.console import open_console
 from cfg_lab.study.formats import count
 from cfg_lab.study.store import Store
-from cfg_lab.track import CellResult, NoTracker, StudyResult, Tracker, WandbTracker, wandb_tracker
+from cfg_lab.track import CellResult, NoProgress, NoTracker, StudyResult, Tracker, WandbTracker, wandb_tracker
 from cfg_lab.track.__main__ import main, run
 from cfg_lab.track.mirror import mirror
 from cfg_lab.track.wandb_tracker import nested, tables
@@ -69,6 +69,9 @@ class RecordingTracker:
 
     def log_study(self, result: StudyResult) -> Path | None:
         return self._log(result)
+
+    def open_progress(self, study: str, submission: str, folder: Path) -> NoProgress:
+        return NoProgress()
 
     def _log(self, result: CellResult | StudyResult) -> Path | None:
         if self.fails_at and len(self.results) + 1 == self.fails_at:

@@ -41,6 +41,11 @@ class EncoderDecoder(LanguageModel):
         self._takes_positions = "decoder_position_ids" in inspect.signature(module.forward).parameters
         embedding = getattr(module.get_decoder(), "embed_positions", None)
         if embedding is not None:
+            if any(parameter.is_meta for parameter in embedding.parameters()):
+                raise InputError(
+                    f"model {self.name!r} keeps the positions of its decoder on the CPU or the disk, where "
+                    "the lab cannot read them; give decoder.embed_positions a device in its device map"
+                )
             embedding.register_forward_hook(self._embed_positions)
         if not check.passes():
             raise check.refusal()
@@ -164,12 +169,13 @@ class EncoderDecoder(LanguageModel):
         """
         if self._positions is None:
             return output
+        positions = self._positions.to(output.device)  # a part of a spread model may be on another device
         if hasattr(embedding, "weights"):  # a table of sines, which begins after the padding token (M2M100)
-            return embedding.weights[self._positions + embedding.padding_idx + 1].to(output.dtype)
+            return embedding.weights[positions + embedding.padding_idx + 1].to(output.dtype)
         if hasattr(embedding, "make_positions"):  # the same, with another name (FSMT)
-            return embedding.weight[self._positions + embedding.padding_idx + 1]
+            return embedding.weight[positions + embedding.padding_idx + 1]
         if hasattr(embedding, "weight"):
-            return embedding.weight[self._positions + getattr(embedding, "offset", 0)]
+            return embedding.weight[positions + getattr(embedding, "offset", 0)]
         return output
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
 from cfg_lab.decoding.model import Context
 from cfg_lab.errors import InputError
+from cfg_lab.models.checkpoint.placement import is_spread
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
 from cfg_lab.models.cpu.llama import LlamaOnCpu
@@ -82,7 +84,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """The device that the model runs on."""
+        """The device of the inputs and of the logits. Layers may be on others, with their keys and values."""
         return self.source.device
 
     @property
@@ -197,8 +199,11 @@ class LanguageModel:
 
     def unload(self) -> None:
         """Free the memory of the weights. The next use of the weights loads them again."""
-        self.__dict__.pop("module", None)
+        module = self.__dict__.pop("module", None)
         self._short_forward = None
+        if module is not None and is_spread(module):
+            del module
+            gc.collect()  # the hooks of accelerate refer to the model, and the model to them
 
     @property
     def parameters(self) -> int:

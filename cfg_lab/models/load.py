@@ -33,6 +33,9 @@ logging.disable_progress_bar()
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 """The dtypes in which a model can run."""
 
+_BALANCED = "balanced"
+"""The value of model.device that spreads a model over all visible GPUs."""
+
 _CLASSIFIERS = (
     "ForSequenceClassification",
     "ForTokenClassification",
@@ -71,6 +74,9 @@ def load_model(
             added to the weights. Needs the package peft.
         dtype: a torch dtype ("float32", "bfloat16"); "auto" is bfloat16 on CUDA and float32 on CPU.
         device: a torch device ("cpu", "cuda:1"); "auto" is CUDA if the machine has it, else the CPU.
+            "balanced" spreads the layers over all visible GPUs, for a model that is too large for one. With
+            fewer than two GPUs it is the same as "auto". It was tried on CPUs only: with the hooks of
+            accelerate, and with two pretended GPUs (but for quantized weights).
         quantization: a quantization method of transformers: by its name ("bitsandbytes_4bit", "quanto") with
             default arguments, or with arguments ({"quant_method": "bitsandbytes", "load_in_4bit": True}).
             Most methods need a package of their own. None leaves the weights as they are.
@@ -97,7 +103,9 @@ def load_model(
             f"model.attn_implementation is {attn_implementation!r}, a kernel that would be downloaded and "
             "run; name a function of transformers such as sdpa, or allow it with model.trust_remote_code=true"
         )
-    torch_device = _device(device)
+    # The decoder uses the first GPU. accelerate moves tensors to the GPU of each layer, and the logits back.
+    spread = device == _BALANCED and torch.accelerator.device_count() > 1
+    torch_device = torch.device(0) if spread else _device("auto" if device == _BALANCED else device)
     torch_dtype = _dtype(dtype, torch_device)
     location = str(packaged_model(name)) if name in PACKAGED else name
     _check_files(name, location, revision, gguf_file)
@@ -122,6 +130,7 @@ def load_model(
         config=config,
         device=torch_device,
         dtype=torch_dtype,
+        device_map="balanced" if spread else None,
         skip_layers=None if skip_layers is None else (skip_layers[0], skip_layers[1]),
         revision=revision,
         gguf_file=gguf_file,
@@ -253,7 +262,7 @@ def _device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(
-            f"model.device is {name!r}, which this machine does not have; use auto or cpu"
+            f"model.device is {name!r}, which this machine does not have; use auto, balanced or cpu"
         ) from error
 
 

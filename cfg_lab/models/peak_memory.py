@@ -11,10 +11,11 @@ import torch
 def peak_memory(device: torch.device) -> int:
     """Largest memory use of this process so far, in bytes.
 
-    On a CUDA device: the memory that torch allocated there. On other devices: the resident memory.
+    On a CUDA device: the memory that torch allocated on all visible GPUs, because a model can be spread over
+    them. It is the sum of the largest memory of each. On other devices: the resident memory.
     """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     status = Path("/proc/self/status")
     if status.exists():  # after a fork, getrusage would report the peak of a larger parent process
         (line,) = (

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from cfg_lab.models.checkpoint.fingerprint import fingerprint_of_parameters
+from cfg_lab.models.checkpoint.placement import input_device
 
 
 class ModelSource(Protocol):
@@ -28,7 +29,7 @@ class ModelSource(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """The device that the loaded model is on."""
+        """The device that the loaded model is on; of a model on several devices, where its inputs enter."""
         ...
 
     def fingerprint(self) -> str:
@@ -45,7 +46,7 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A transformers model that is in memory already. It keeps its device and its dtype."""
+    """A transformers model that is in memory already. It keeps its devices and its dtype."""
 
     model: Any
 
@@ -59,7 +60,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return input_device(self.model)
 
     def fingerprint(self) -> str:
         """Hash of the config and of every parameter."""

@@ -44,6 +44,8 @@ class TensorBoardTracker:
       (HParams), and its first texts with their scores (Text).
     - The run "overview" has the figures (Images), the tables of cells and comparisons, the command, versions
       and machine (Text), and the cost of decoding (Time series).
+    - A submission of a sweep to many workers has a run below "progress", with one chart for each number over
+      the seconds since it began (Time series). Each process that follows the submission adds an event file.
     - Below "overview" there is one run per curve. A curve consists of the cells that differ in guidance.scale
       alone. The step of each cell on the curve is 1000 times the scale. The tab Custom scalars shows the
       curves with their intervals.
@@ -134,14 +136,38 @@ class TensorBoardTracker:
                         _add_metrics(curve, cell, metrics, cell[SCALE])
         return folder
 
+    def open_progress(self, study: str, submission: str, folder: Path) -> TensorBoardProgress:
+        runs = self._folder_of(study, folder)
+        return TensorBoardProgress(_writer(runs / "progress" / _folder_name(submission)))
+
     def _study_folder(self, result: CellResult | StudyResult) -> Path:
         """The folder that holds the runs of the study."""
-        folder = self.local_path(result.folder)
-        return folder if self.log_dir is None else folder / _folder_name(result.study)
+        return self._folder_of(result.study, result.folder)
+
+    def _folder_of(self, study: str, results: Path) -> Path:
+        folder = self.local_path(results)
+        return folder if self.log_dir is None else folder / _folder_name(study)
 
     @staticmethod
     def _log_dir(path: str) -> Path:
         return Path(os.path.expanduser(path)).resolve()  # does not change an unknown ~user
+
+
+@dataclass(frozen=True)
+class TensorBoardProgress:
+    """The run of the progress of one submission. The step is the number of seconds since it began."""
+
+    writer: Any
+
+    def log(self, values: Mapping[str, float]) -> None:
+        step = round(values["seconds"])
+        for name, value in values.items():
+            if name != "seconds" and math.isfinite(value):
+                self.writer.add_scalar(f"progress/{name}", value, step)
+        self.writer.flush()  # so that TensorBoard shows it at once
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 def curves(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:

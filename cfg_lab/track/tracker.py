@@ -72,11 +72,29 @@ class StudyResult:
     earlier_folders: Mapping[str, str]
 
 
+class ProgressLog(Protocol):
+    """Logs how far a sweep is while it goes on. Both methods may raise any exception."""
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Log numbers of one moment.
+
+        Args:
+            values: number by name, such as "texts_done". "seconds" is the x axis: the time in seconds since
+                the submission of the sweep began.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what is not yet written."""
+        ...
+
+
 class Tracker(Protocol):
     """Logs results to a service where they can be compared with the results of other studies.
 
-    `mirror` calls `log_cell` for every cell that has changed, then `log_study`. Both methods may raise any
-    exception: the results on disk are complete without the tracker, and the command goes on.
+    `mirror` calls `log_cell` for every cell that has changed, then `log_study`. `track/progress.py` calls
+    `open_progress`. All three methods may raise any exception: the results on disk are complete without the
+    tracker, and the command goes on.
     """
 
     @property
@@ -118,6 +136,27 @@ class Tracker(Protocol):
         """Log the study as a whole. Returns the folder of the study's run, as `log_cell` does for a cell."""
         ...
 
+    def open_progress(self, study: str, submission: str, folder: Path) -> ProgressLog:
+        """Begin to log the progress of a sweep, or go on with it if an earlier process has begun.
+
+        Args:
+            study: name of the study.
+            submission: id of the submission. Each has a run of its own.
+            folder: the results folder.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NoProgress:
+    """Logs no progress."""
+
+    def log(self, values: Mapping[str, float]) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class NoTracker:
@@ -136,3 +175,6 @@ class NoTracker:
 
     def log_study(self, result: StudyResult) -> None:
         return None
+
+    def open_progress(self, study: str, submission: str, folder: Path) -> NoProgress:
+        return NoProgress()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import math
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from cfg_lab.analysis.frame import SCALE
 from cfg_lab.errors import InputError
@@ -36,6 +39,8 @@ class WandbTracker:
       W&B therefore shows a curve over the scale if the runs are grouped by another setting.
     - The run "overview" has the table of all cells, their comparisons with unguided decoding, the figures,
       the HTML page, and the cost of decoding.
+    - A submission of a sweep to many workers has a run of job type "progress", whose x axis is the time in
+      seconds since the submission began.
 
     The id of a run consists of the study's name and the cell's id. If a cell is logged again, its run is
     updated. Two studies with the same name in one project have the same run "overview".
@@ -127,6 +132,12 @@ class WandbTracker:
         self._remove_replaced(result, folder)
         return folder
 
+    def open_progress(self, study: str, submission: str, folder: Path) -> WandbProgress:
+        """See `Tracker.open_progress`. Waits at most 30 seconds for the service."""
+        end, config = f"progress-{_study_id(submission)}", {"submission": submission}
+        run = self._run(study, end, f"progress of {submission}", "progress", config, folder)
+        return WandbProgress(run, self.local_path(folder))
+
     def _run(
         self, study: str, id_end: str, name: str, job_type: str, config: dict[str, Any], folder: Path
     ) -> Any:
@@ -151,6 +162,7 @@ class WandbTracker:
                 console="off",
                 disable_git=True,
                 init_timeout=30,
+                finish_timeout=60 if job_type == "progress" else 0,  # 0 waits until all is uploaded
                 x_disable_stats=True,
                 x_save_requirements=False,
             ),
@@ -180,6 +192,55 @@ class WandbTracker:
         import wandb
 
         return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+class WandbProgress:
+    """The run of the progress of one submission.
+
+    W&B cannot resume an offline run, and `wandb sync` of a second run with the same id may replace the values
+    of the first. So all values are also in a file beside the offline runs. A run that W&B did not resume is
+    given the values of earlier processes again, and then replaces their offline runs.
+
+    W&B's own steps are not used: it drops values whose step is smaller than an earlier one, such as those of
+    another machine with a slower clock.
+
+    Args:
+        run: a new W&B run, or one that W&B has resumed.
+        offline_runs: the folder of the offline runs.
+    """
+
+    def __init__(self, run: Any, offline_runs: Path) -> None:
+        self._run = run
+        run.define_metric("seconds", hidden=True)
+        run.define_metric("*", step_metric="seconds")
+        offline_runs.mkdir(parents=True, exist_ok=True)
+        self._file = offline_runs / f"{run.id}.jsonl"
+        if not run.resumed:
+            for values in _values_in(self._file):
+                run.log(values)
+        new_folder = _offline_folder(run)
+        for file in offline_runs.glob(f"offline-run-*/run-{glob.escape(run.id)}.wandb"):
+            if file.parent != new_folder and not file.parent.is_symlink():
+                shutil.rmtree(file.parent)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        with self._file.open("a", encoding="utf-8") as lines:
+            lines.write("\n" + json.dumps(finite))  # begins a line, because the last one may be cut off
+        self._run.log(finite)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _values_in(file: Path) -> Iterator[dict[str, float]]:
+    """The values of earlier processes. A line that was cut off by the end of a process is left out."""
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                values = json.loads(line)
+                if isinstance(values, dict):
+                    yield cast("dict[str, float]", values)
 
 
 def _project_of(destination: str) -> str:

@@ -6,7 +6,6 @@ import pickle
 import secrets
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-
 from shutil import rmtree
 
 from filelock import FileLock

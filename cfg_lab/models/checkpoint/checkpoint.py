@@ -27,6 +27,7 @@ from cfg_lab.models.checkpoint.fingerprint import (
     hash_of_remote_code,
 )
 from cfg_lab.models.checkpoint.layer_skipping import without_layers
+from cfg_lab.models.checkpoint.placement import placed
 from cfg_lab.models.checkpoint.quantization import quantization_config, stored_quantization
 from cfg_lab.models.checkpoint.weights import check_whole, file_of, load_pretrained, weight_files
 
@@ -38,7 +39,10 @@ class Checkpoint:
     Attributes:
         location: a local folder or a hub id.
         config: the transformers config of the checkpoint.
+        device: the device of the loaded weights. If the model is spread, the device that the decoder uses.
         dtype: the dtype of the loaded weights, whatever the dtype in the files.
+        device_map: how the model is spread over several devices, as `from_pretrained` of transformers takes
+            it: "balanced", or the device of each part by its name. None means that it is not spread.
         skip_layers: (first, end): the layers from `first` up to but not including `end` are left out, see
             `without_layers`. None keeps all layers.
         revision: branch, tag or commit of a hub id; None is the main branch.
@@ -53,6 +57,7 @@ class Checkpoint:
     config: Any
     device: torch.device
     dtype: torch.dtype
+    device_map: str | Mapping[str, Any] | None = None
     skip_layers: tuple[int, int] | None = None
     revision: str | None = None
     gguf_file: str | None = None
@@ -112,21 +117,25 @@ class Checkpoint:
 
         Raises:
             InputError: there are no weight files, transformers cannot read them, or they do not fit the
-                model.
+                model; or the memory of the devices over which the model is spread does not suffice.
         """
         arguments: dict[str, Any] = {}
         if self.gguf_file is not None:
             arguments |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
         if self.quantization is not None:
             arguments["quantization_config"] = quantization_config(self.quantization)
-        if self.quantized:
+        if self.device_map is not None:
+            arguments["device_map"] = self.device_map
+        elif self.quantized:
             arguments["device_map"] = {"": self.device}  # quantized weights cannot move to a device later
         model = self._from_pretrained(**arguments)
+        if self.device_map is not None:
+            model = placed(model, self.device, f"model {self.location!r}")
         if self.adapter is not None:
             model = with_adapter(model, self.adapter, merge=not self.quantized)
         if self.skip_layers is not None:
             model = without_layers(model, self.skip_layers)
-        return model if self.quantized else model.to(self.device)
+        return model if "device_map" in arguments else model.to(self.device)
 
     def _from_pretrained(self, **arguments: Any) -> Any:
         auto: Any = AutoModelForSeq2SeqLM if self.config.is_encoder_decoder else AutoModelForCausalLM

@@ -20,6 +20,7 @@ import xxhash
 from transformers import dynamic_module_utils
 
 from cfg_lab.errors import errors_of_libraries
+from cfg_lab.models.checkpoint.placement import state_of
 
 _BYTES_PER_READ = 1 << 22
 _HUB_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -55,7 +56,7 @@ def fingerprint_of_parameters(model: Any) -> str:
     """
     digest = xxhash.xxh3_128()
     digest.update(json.dumps(_content_of_config(model.config), sort_keys=True, default=str).encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state_of(model).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         # A tensor without dimensions cannot be viewed as bytes, so it becomes a vector first.
         values = tensor.detach().cpu().contiguous().reshape(-1)
