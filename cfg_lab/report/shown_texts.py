@@ -29,7 +29,7 @@ MOST_TEXTS = 20_000
 SAMPLE_TEXTS = 4_000
 """About this number of texts is shown of a study with more."""
 
-MOST_TRACED_ROWS = 100_000
+MOST_TRACED_ROWS = 50_000
 """Rows of the files that are opened for the traces of a page with a token view of the usual size."""
 
 TRACE_COLUMNS = (
