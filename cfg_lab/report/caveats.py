@@ -14,6 +14,7 @@ from cfg_lab.report.findings import Finding
 from cfg_lab.report.scope import Scope
 from cfg_lab.study.formats import count, joined
 
+MOST_CELLS = 12  # of which a caveat gives the names
 FEW_PROMPTS = 10  # with fewer prompts, a caveat says that the intervals are approximate
 
 
@@ -56,7 +57,9 @@ def caveats(results: Sequence[Finding], scope: Scope, unscored: Sequence[str]) -
         )
     for finding in compared:
         if finding.unscored:
-            cells = joined(escape(scope.labels[cell]) for cell in finding.unscored)
+            names = [escape(scope.labels[cell]) for cell in finding.unscored[:MOST_CELLS]]
+            further = len(finding.unscored) - len(names)
+            cells = joined([*names, *([count(further, "further cell")] if further else [])])
             notes.append(f"Not compared, because {escape(finding.metric)} has no score there: {cells}.")
     if scope.planned > scope.texts:
         notes.append(

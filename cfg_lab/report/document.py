@@ -21,6 +21,7 @@ from cfg_lab.report.payload import cells_payload, fronts_payload, metrics_payloa
 from cfg_lab.report.record import record_html
 from cfg_lab.report.scope import Scope
 from cfg_lab.report.scripts import page_script
+from cfg_lab.report.shown_texts import ShownTexts
 from cfg_lab.report.study_analysis import StudyAnalysis
 from cfg_lab.study.formats import count, joined
 
@@ -36,6 +37,7 @@ MOST_OPTIONS = 12  # with more options, none is described
 def document(
     study: StudyAnalysis,
     cards: Mapping[str, Mapping[str, Any]],
+    shown: ShownTexts | None = None,
     *,
     text_budget: int = TEXT_BUDGET,
     token_budget: int = TOKEN_BUDGET,
@@ -45,11 +47,19 @@ def document(
     Args:
         study: the results and their analysis.
         cards: metric -> card, which says how accurate the classifier of the metric is.
+        shown: the texts to show; None shows all rows of the results, which then hold their traces.
         text_budget: number of characters after which no more texts are added to the page.
         token_budget: largest size, in bytes, of the data with which the page shows tokens.
     """
     results, cells, comparisons, metrics = study.results, study.cells, study.comparisons, study.metrics
-    texts, packs = texts_payload(results, cells, metrics, text_budget, token_budget)
+    shown = shown or ShownTexts.of_frame(results)
+    compared_cells = {
+        cell
+        for finding in study.findings
+        if finding.change
+        for cell in (finding.change.cell, finding.change.baseline)
+    }
+    texts, packs = texts_payload(shown, cells, metrics, text_budget, token_budget, compared_cells)
     payload = {
         "name": study.record.name,
         **cells_payload(results, cells, comparisons),
@@ -65,7 +75,7 @@ def document(
         (FOLDER / "page.html").read_text(encoding="utf-8"),
         {
             "title": escape(study.record.name),
-            "size": _size(results, cells, study.scope),
+            "size": " ".join(filter(None, [_size(results, cells, study.scope), escape(shown.sentence)])),
             "design": "".join(f"<dt>{title}</dt><dd>{detail}</dd>" for title, detail in facts.items()),
             "question": question(cells.axes, study.roles, compared),
             "conclusion": conclusion_html(study.conclusion),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +18,8 @@ from cfg_lab.report.answer import VERDICTS
 from cfg_lab.report.axes import PROMPT_KEY, Axis, Cells, prompts_of, row_dicts
 from cfg_lab.report.change import Comparisons
 from cfg_lab.report.roles import Roles
-from cfg_lab.report.token_packs import Packs, pack_tokens
+from cfg_lab.report.shown_texts import ShownTexts
+from cfg_lab.report.token_packs import Completion, Packs, pack_tokens
 from cfg_lab.report.trace_columns import CHANGE_BY_GUIDANCE, trace_fields
 from cfg_lab.study.formats import compact
 from cfg_lab.study.notebook_html import LEVELS
@@ -106,7 +107,12 @@ def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[di
 
 
 def texts_payload(
-    results: pd.DataFrame, cells: Cells, metrics: Sequence[str], text_budget: int, token_budget: int
+    shown: ShownTexts,
+    cells: Cells,
+    metrics: Sequence[str],
+    text_budget: int,
+    token_budget: int,
+    first_cells: Collection[int] = (),
 ) -> tuple[dict[str, Any], Packs]:
     """Return the texts and the packs, which hold the tokens of the texts as compressed data.
 
@@ -114,13 +120,22 @@ def texts_payload(
     sample of one prompt in all cells. The first sample of every prompt
     comes before the second sample of any prompt. Once the texts have `text_budget` characters, no group is
     added.
+
+    Args:
+        shown: the texts.
+        cells: all cells.
+        metrics: names of the metrics whose scores stand beside a text.
+        text_budget, token_budget: as in `document`.
+        first_cells: numbers of the cells whose tokens are shown first, in case that not all can be shown.
     """
+    results = shown.rows
     prompts = prompts_of(results)
     cell_index = cells.index
     rows: dict[str, list[int]] = {name: [] for name in ("cell", "prompt", "sample", "completion")}
     completion_index: dict[tuple[str, int], int] = {}
     completions: list[pd.Series[Any]] = []
-    groups: list[list[int]] = []
+    groups: list[list[Completion]] = []
+    first_ids: set[str] = set()
     size = left_out = 0
     for prompt, group in _groups(results):
         if size >= text_budget:
@@ -137,10 +152,16 @@ def texts_payload(
             rows["prompt"].append(prompt)
             rows["sample"].append(int(row["sample"]))
             rows["completion"].append(completion_index[key])
-        groups.append(list(range(first, len(completions))))
-    packs = pack_tokens(
-        ([(number, completions[number]) for number in group] for group in groups), token_budget
-    )
+            if rows["cell"][-1] in first_cells:
+                first_ids.add(str(row["completion"]))
+        groups.append(
+            [
+                (number, str(completions[number]["completion"]))
+                for number in range(first, len(completions))
+                if len(completions[number]["tokens"])
+            ]
+        )
+    packs = pack_tokens(groups, shown.traces, token_budget, first_ids)
     payload = {
         "prompts": {
             "id": list(map(str, prompts["prompt_id"])),
@@ -156,6 +177,7 @@ def texts_payload(
             "scores": {metric: [compact(row[metric], 4) for row in completions] for metric in metrics},
         },
         "texts_left_out": left_out,
+        "texts_shown": shown.sentence,
         "tokens": {
             "available": bool(packs.pack_of),
             "alternatives": packs.alternatives,

@@ -17,7 +17,7 @@ class Scope:
         prompts: number of distinct prompts (see `analysis.frame`). Intervals are computed over them.
         texts, planned: how many texts exist and how many were planned, over all cells.
         comparisons: number of comparisons of aims and prices. One Holm correction covers all of them.
-        prompts_of_tasks: number of distinct prompts of each task of a benchmark.
+        prompts_of_tasks: number of distinct prompts of each task of a benchmark of several tasks.
     """
 
     labels: tuple[str, ...]

@@ -89,7 +89,7 @@ def analyse_study(results: pd.DataFrame, record: Record) -> StudyAnalysis:
         scope=Scope(
             labels=tuple(cells.labels),
             unguided=len(cells.unguided),
-            prompts=int(distinct_prompts(results).max()) + 1,
+            prompts=_prompt_count(results),
             texts=len(results),
             planned=max(record.planned, len(results)),
             comparisons=sum(math.isfinite(change.p) for change in comparisons.primary),
@@ -99,8 +99,12 @@ def analyse_study(results: pd.DataFrame, record: Record) -> StudyAnalysis:
 
 
 def _prompts_of_tasks(results: pd.DataFrame) -> dict[str, int]:
-    """Return the number of distinct prompts of each task of a benchmark."""
-    return {
-        task: int(distinct_prompts(results[results["cell"].isin(cells)]).max()) + 1
-        for task, cells in tasks_of(results).items()
-    }
+    """Return the number of distinct prompts of each task, if a benchmark has several tasks."""
+    tasks = tasks_of(results)
+    if len(tasks) == 1:
+        return {}
+    return {task: _prompt_count(results[results["cell"].isin(cells)]) for task, cells in tasks.items()}
+
+
+def _prompt_count(results: pd.DataFrame) -> int:
+    return int(distinct_prompts(results).max()) + 1

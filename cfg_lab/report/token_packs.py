@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,9 +27,16 @@ import numpy as np
 import pandas as pd
 
 from cfg_lab.decoding.trace import DISTRIBUTIONS
+from cfg_lab.report.shown_texts import Traces
 from cfg_lab.report.trace_columns import length, packed_trace
 
 TRACES_SHARE = 0.6  # beyond this share of the budget, likeliest tokens are left out so that more traces fit
+
+_TEXTS_PER_READ = 4_000
+"""Traces of about this number of texts are read together. They need about 1 GB."""
+
+Completion = tuple[Hashable, str]
+"""A key for `Packs.pack_of`, and the id of a completion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,43 +58,68 @@ class Packs:
     note: str
 
 
-def pack_tokens(groups: Iterable[Sequence[tuple[Hashable, pd.Series[Any]]]], budget: int) -> Packs:
+def pack_tokens(
+    groups: Sequence[Sequence[Completion]], traces: Traces, budget: int, first: Collection[str] = ()
+) -> Packs:
     """Pack the traces of completions.
 
     Args:
-        groups: groups of completions that are shown beside each other, the most important group first. Each
-            completion is a pair: a key for `Packs.pack_of`, and the row of the results that holds the text.
+        groups: groups of completions that are shown beside each other, the most important group first.
+        traces: reads the traces of completions.
         budget: largest total length of the packs, in bytes of base64 text.
+        first: ids of the completions whose traces are read first, in case that not all can be read.
     """
     packs: list[str] = []
     pack_of: dict[Hashable, int] = {}
     size = left_out = without_alternatives = 0
-    any_alternatives = False
+    any_alternatives = any_pieces = False
     traces_only = False
-    for group in groups:
-        texts = [(key, row) for key, row in group if key not in pack_of and has_pieces(row)]
-        if not texts:
-            continue
-        if size >= budget:
-            left_out += len(texts)
-            continue
-        traces_only = traces_only or size > budget * TRACES_SHARE
-        pack, has_alternatives = _pack(texts, with_alternatives=not traces_only)
-        if size + len(pack) > budget:
-            left_out += len(texts)
-            size = budget
-            continue
-        any_alternatives |= has_alternatives
-        without_alternatives += len(texts) if traces_only else 0
-        pack_of |= {key: len(packs) for key, _ in texts}
-        packs.append(pack)
-        size += len(pack)
+    for part in _parts(groups):
+        ids = [completion for group in part for _, completion in group]
+        read = traces(sorted(ids, key=lambda completion: completion not in first)) if size < budget else None
+        any_pieces |= read is None or any(length(pieces) for pieces in read.get("pieces", ()))
+        for group in part:
+            if read is None or size >= budget:
+                left_out += len(group)
+                continue
+            rows: list[tuple[Hashable, Any]] = [
+                (key, read.loc[completion]) for key, completion in group if completion in read.index
+            ]
+            left_out += len(group) - len(rows)
+            texts = [(key, row) for key, row in rows if has_pieces(row)]
+            if not texts:
+                continue
+            traces_only = traces_only or size > budget * TRACES_SHARE
+            pack, has_alternatives = _pack(texts, with_alternatives=not traces_only)
+            if size + len(pack) > budget:
+                left_out += len(texts)
+                size = budget
+                continue
+            any_alternatives |= has_alternatives
+            without_alternatives += len(texts) if traces_only else 0
+            pack_of |= {key: len(packs) for key, _ in texts}
+            packs.append(pack)
+            size += len(pack)
     return Packs(
         packs=tuple(packs),
         pack_of=pack_of,
         alternatives=any_alternatives,
-        note=_note(len(pack_of), left_out, without_alternatives if any_alternatives else 0),
+        note=_note(
+            len(pack_of), left_out if any_pieces else 0, without_alternatives if any_alternatives else 0
+        ),
     )
+
+
+def _parts(groups: Sequence[Sequence[Completion]]) -> Iterator[list[Sequence[Completion]]]:
+    """Divide groups into parts of about _TEXTS_PER_READ texts."""
+    part: list[Sequence[Completion]] = []
+    for group in groups:
+        part.append(group)
+        if sum(map(len, part)) >= _TEXTS_PER_READ:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def has_pieces(row: pd.Series[Any]) -> bool:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import packaged_cards
 from cfg_lab.report.document import TOKEN_BUDGET, document
 from cfg_lab.report.record import read_record
+from cfg_lab.report.shown_texts import MOST_TRACED_ROWS, read_shown_texts
 from cfg_lab.report.study_analysis import StudyAnalysis, analyse_study
 from cfg_lab.study.results import load_results
 from cfg_lab.study.store import Store
@@ -27,7 +32,8 @@ def report(folder: str | Path, output: str | Path | None = None, *, tokens: int 
         InputError: the folder holds no results, or the file cannot be written.
         StoreError: a results file is damaged.
     """
-    return write_page(read_study(folder), Path(output or Path(folder) / "report.html"), tokens)
+    path = Path(output or Path(folder) / "report.html")
+    return write_page(read_study(folder), Store(folder), path, tokens)
 
 
 def read_study(folder: str | Path) -> StudyAnalysis:
@@ -40,17 +46,39 @@ def read_study(folder: str | Path) -> StudyAnalysis:
         InputError: the folder holds no results.
         StoreError: a results file is damaged.
     """
-    return analyse_study(load_results(folder), read_record(Store(folder)))
+    store = Store(folder)
+    columns = ["prompt_negative", "model_fingerprint", *store.score_columns()]
+    results = load_results(folder, columns=columns)
+    results["positive_ids"] = _contexts_as_text(results["positive_ids"])
+    return analyse_study(results, read_record(store))
 
 
-def write_page(study: StudyAnalysis, path: Path, tokens: int = TOKEN_BUDGET) -> Path:
+def _contexts_as_text(positive_ids: pd.Series[Any]) -> pd.Series[Any]:
+    """A short text for each list of token ids; equal lists have equal texts.
+
+    The analysis asks many times which texts have the same context. It compares texts faster than lists.
+    """
+    if positive_ids.isna().any():
+        return positive_ids
+    numbers, _ = pd.factorize(pd.Series([np.asarray(ids).tobytes() for ids in positive_ids], dtype=object))
+    texts = np.array([str(number) for number in range(int(numbers.max()) + 1)], object)
+    return pd.Series(texts[numbers], positive_ids.index, dtype=object)
+
+
+def write_page(study: StudyAnalysis, store: Store, path: Path, tokens: int = TOKEN_BUDGET) -> Path:
     """Write the page of a study to `path`, and return the path. `tokens` is as in `report`.
+
+    Args:
+        study: the study, from `read_study`.
+        store: its results folder, which has the texts.
 
     Raises:
         InputError: the file cannot be written.
+        StoreError: a results file is damaged.
     """
     cards = packaged_cards(list(map(str, study.results.columns)))
-    page = document(study, cards, token_budget=tokens)
+    shown = read_shown_texts(store, study.results, round(MOST_TRACED_ROWS * tokens / TOKEN_BUDGET))
+    page = document(study, cards, shown, token_budget=tokens)
     draft = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,9 @@
 
 import { html } from "./dom.js";
 
+/** From this number of rows on, a table or a figure is in a box that scrolls by itself. */
+export const LONG = 40;
+
 /**
  * Creates a labelled <select>.
  * @template {string | number} T
@@ -130,14 +133,14 @@ export function fading(box) {
 }
 
 /**
- * Puts a table that may be wider than the page into a box that scrolls by itself.
+ * Puts a table or a figure that may be larger than the page into a box that scrolls by itself.
  * @param {string} label
- * @param {HTMLTableElement} table
+ * @param {Element} content
  * @param {string} kind further class names
  */
-export function scrollBox(label, table, kind = "") {
+export function scrollBox(label, content, kind = "") {
   return fading(
-    html("div", { class: `box ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table),
+    html("div", { class: `box ${kind}`, tabindex: "0", role: "region", "aria-label": label }, content),
   );
 }
 

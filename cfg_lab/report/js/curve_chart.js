@@ -59,8 +59,7 @@ export function curveLines(metric, estimates, width) {
   );
   shareTabStop(marks.map(({ element }) => element));
   for (const mark of marks)
-    fadeOthers(
-      mark.element,
+    fadeOthers(mark.element, () =>
       series.filter(({ number }) => number !== mark.series).map(({ line }) => line),
     );
   const labels = series.map(({ number, points }) => {
@@ -165,12 +164,12 @@ function cellMark(metric, point, series, box, y, crowded) {
 /**
  * Fades the lines of the other series while a mark is hovered or focused.
  * @param {SVGElement} element
- * @param {SVGElement[]} lines
+ * @param {() => SVGElement[]} others returns the lines of the other series
  */
-function fadeOthers(element, lines) {
+function fadeOthers(element, others) {
   /** @param {boolean} faded */
   const toggle = (faded) => () => {
-    for (const line of lines) line.classList.toggle("faded", faded);
+    for (const line of others()) line.classList.toggle("faded", faded);
   };
   element.addEventListener("pointerenter", toggle(true));
   element.addEventListener("focus", toggle(true));

@@ -102,6 +102,6 @@ export function drawDownloads() {
   fill(
     byId("downloads"),
     button("Download summary as CSV", "summary", summaryCsv),
-    button("Download texts as CSV", "texts", textsCsv),
+    button(`Download ${data.texts_shown ? "the shown texts" : "texts"} as CSV`, "texts", textsCsv),
   );
 }

@@ -2,7 +2,7 @@
 
 /** @import { Estimate, Metric } from "./types.d.ts" */
 import { standsForCell } from "./card.js";
-import { shareTabStop } from "./controls.js";
+import { LONG, scrollBox, shareTabStop } from "./controls.js";
 import { axisTitle, changeText, data, meanText } from "./data.js";
 import { svg } from "./dom.js";
 import { extent, linearScale, ticks } from "./geometry.js";
@@ -47,7 +47,7 @@ export function forestRows(metric, estimates, width) {
     ]);
   });
   shareTabStop(rows);
-  return svg(
+  const figure = svg(
     "svg",
     {
       viewBox: `0 0 ${width} ${box.bottom + 28}`,
@@ -71,4 +71,5 @@ export function forestRows(metric, estimates, width) {
     ),
     rows,
   );
+  return rows.length > LONG ? scrollBox(`${metric.name} of each cell`, figure, "tall") : figure;
 }

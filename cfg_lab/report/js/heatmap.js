@@ -2,7 +2,7 @@
 
 /** @import { Metric } from "./types.d.ts" */
 import { standsForCell } from "./card.js";
-import { choice, scrollBox, segments, shareTabStop } from "./controls.js";
+import { choice, LONG, scrollBox, segments, shareTabStop } from "./controls.js";
 import {
   changeOf,
   changeText,
@@ -106,6 +106,14 @@ export function drawMap() {
   const shownRows = visibleValues(rows);
   const shownColumns = visibleValues(columns);
   const numbers = shownNumbers(metric, show);
+  /** @param {number} row @param {number} column */
+  const place = (row, column) => `${row}|${column}`;
+  const cells = new Map(
+    [...numbers.keys()].map((cell) => [
+      place(data.cells.point[cell][rows], data.cells.point[cell][columns]),
+      cell,
+    ]),
+  );
   const style = styleOf(metric, show, [...numbers.values()], shownColumns.length);
   /** @type {HTMLButtonElement[]} */
   const buttons = [];
@@ -115,10 +123,7 @@ export function drawMap() {
       {},
       html("th", { scope: "row" }, valueText(data.axes[rows].values[row])),
       shownColumns.map((column) => {
-        const cell = [...numbers.keys()].find(
-          (candidate) =>
-            data.cells.point[candidate][rows] === row && data.cells.point[candidate][columns] === column,
-        );
+        const cell = cells.get(place(row, column));
         const value = cell === undefined ? undefined : numbers.get(cell);
         if (cell === undefined || value === undefined) return html("td", { class: "none" }, "\u2014");
         const button = html(
@@ -156,7 +161,7 @@ export function drawMap() {
     html("thead", {}, html("tr", {}, corner, heads)),
     html("tbody", {}, body),
   );
-  fill(byId("heatmap"), scrollBox("Cells of the heat map", table));
+  fill(byId("heatmap"), scrollBox("Cells of the heat map", table, shownRows.length > LONG ? "tall" : ""));
   fill(
     byId("map-caption"),
     html("b", {}, `${metric.name}, ${show === "mean" ? "means" : "differences to unguided decoding"}. `),

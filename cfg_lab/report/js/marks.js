@@ -8,6 +8,7 @@ import { clamp, round } from "./geometry.js";
 import { numberText } from "./numbers.js";
 
 const COLOURS = 8;
+const MOST_NAMES = 40; // a longer list of names scrolls by itself
 const DASHES = 3;
 const LEAST_TICK_DISTANCE = 30; // pixels between the labels of an axis
 const LABEL_DISTANCE = 16; // pixels between names at the ends of lines
@@ -130,9 +131,11 @@ export function endLabels(labels, top, bottom) {
  */
 export function legend(labels) {
   const sorted = [...labels].sort((a, b) => a.series - b.series);
+  const many = sorted.length > MOST_NAMES;
   return html(
     "ul",
-    { class: "key" },
+    // A list that scrolls by itself can be reached by keyboard.
+    { class: `key ${many ? "many" : ""}`, ...(many && { tabindex: "0", "aria-label": "Series" }) },
     sorted.map(({ series, text }) =>
       html(
         "li",

@@ -9,12 +9,14 @@ export const curveAxis = data.curve_axis;
 const seriesKey = (cell) => data.cells.point[cell].filter((_, axis) => axis !== curveAxis).join("|");
 
 const keys = [...new Set(CELLS.map(seriesKey))];
+const numbers = new Map(keys.map((key, number) => [key, number]));
+const series = CELLS.map((cell) => numbers.get(seriesKey(cell)) ?? 0);
 
 /**
  * Returns the number of a cell's series.
  * @param {number} cell
  */
-export const seriesOf = (cell) => keys.indexOf(seriesKey(cell));
+export const seriesOf = (cell) => series[cell];
 
 /**
  * Names the series of a cell by the settings that differ between series.
@@ -51,8 +53,9 @@ export function bySeries(items) {
   /** @type {Map<number, T[]>} */
   const groups = new Map();
   for (const item of items) {
-    const series = seriesOf(item.cell);
-    groups.set(series, [...(groups.get(series) ?? []), item]);
+    const group = groups.get(seriesOf(item.cell));
+    if (group) group.push(item);
+    else groups.set(seriesOf(item.cell), [item]);
   }
   if (curveAxis !== null)
     for (const group of groups.values())

@@ -1,7 +1,7 @@
 // The table of all cells, which can be sorted.
 
 /** @import { Metric } from "./types.d.ts" */
-import { scrollBox, segments } from "./controls.js";
+import { LONG, scrollBox, segments } from "./controls.js";
 import { betterText, changeOf, changeText, data, isSignificant, isUnguided, valueText } from "./data.js";
 import { byId, fill, html } from "./dom.js";
 import { intervalText, numberText, signedText } from "./numbers.js";
@@ -18,8 +18,6 @@ import { visibleCells } from "./visible.js";
  * @property {(cell: number) => number | null} key what the column is sorted by
  * @property {(cell: number) => Child} show
  */
-
-const LONG = 40; // from this number of rows on, the table is in a box that scrolls by itself
 
 const state = {
   allMetrics: false,

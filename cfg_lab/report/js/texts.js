@@ -156,14 +156,15 @@ function stepButton(name, label, arrow, step) {
 /** Creates the choice of cells, which opens on a click. */
 function cellPicker() {
   const summary = html("summary", {}, pickerTitle());
+  const shown = new Set(shownCells());
   /** @param {number} cell */
   const chip = (cell) => {
     const input = html("input", {
       type: "checkbox",
-      checked: shownCells().includes(cell),
+      checked: shown.has(cell),
       onchange: () => {
-        const before = shownCells();
-        state.cells = CELLS.filter((other) => (other === cell ? input.checked : before.includes(other)));
+        const before = new Set(shownCells());
+        state.cells = CELLS.filter((other) => (other === cell ? input.checked : before.has(other)));
         fill(summary, pickerTitle());
         drawTexts();
       },
@@ -243,6 +244,7 @@ function notes(cells, texts) {
     state.mode === "tokens" && tokenNote(),
     texts > MOST_CARDS && `The first ${MOST_CARDS} of ${texts} texts are shown.`,
     texts < cells && `${cells - texts} of the chosen cells have no text here.`,
+    data.texts_shown,
     leftOut > 0 &&
       `${leftOut.toLocaleString("en")} texts are left out to keep this page small. The results folder has them.`,
   ];

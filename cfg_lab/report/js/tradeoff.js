@@ -28,6 +28,7 @@ import { visibleCells } from "./visible.js";
 const LEAST_WIDTH = 280;
 const ROOMY = 560; // from this width on, in pixels, the figure is taller
 const RADIUS = 6;
+const MOST_NAMED = 80; // with more marks, only unguided cells and cells on the front are named
 const RING_DISTANCE = 6; // from the mark to the ring that shows a probability
 
 const paired = [...new Set(data.fronts.flatMap((front) => [front.x, front.y]))];
@@ -163,7 +164,10 @@ function tradeOffChart(metrics, front, cells, width) {
   const labels = placeLabels(
     points.map((point) => ({
       ...point,
-      text: markName(point.cell),
+      text:
+        points.length <= MOST_NAMED || isUnguided(point.cell) || front.on_front[point.cell]
+          ? markName(point.cell)
+          : "",
       reach: point.radius + (front.probability[point.cell] ? 8 : 2),
       // The unguided cell is the baseline of the others, so it is named first, then cells on the front.
       priority: isUnguided(point.cell) ? 2 : Number(front.on_front[point.cell]),

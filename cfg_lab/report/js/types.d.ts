@@ -85,6 +85,8 @@ export interface PageData {
     scores: Record<string, (number | null)[]>;
   };
   texts_left_out: number;
+  /** Says which texts of a very large study the page holds; "" if it holds all. */
+  texts_shown: string;
   tokens: {
     available: boolean;
     alternatives: boolean;
