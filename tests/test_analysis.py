@@ -30,6 +30,7 @@ from cfg_lab.analysis import (
     heat_map,
     metrics_of,
     pareto,
+    pareto_fronts,
     save,
     scale_curves,
     summary,
@@ -525,6 +526,11 @@ class TestPareto:
         expected = [not any(a <= x and b >= y and (a, b) != (x, y) for a, b in points) for x, y in points]
         assert front["on_front"].tolist() == expected
         assert front["probability"].tolist() == [float(on_front) for on_front in expected]
+
+    def test_several_pairs_give_what_each_pair_gives(self) -> None:
+        pairs = [("perplexity", "sentiment"), ("sentiment", "perplexity")]
+        for (x, y), front in pareto_fronts(RESULTS, pairs):
+            pd.testing.assert_frame_equal(front, pareto(RESULTS, x, y))
 
     def test_a_negated_metric_with_the_opposite_direction_gives_the_same_front(self) -> None:
         negated = RESULTS.assign(perplexity=-RESULTS["perplexity"])

@@ -6,7 +6,7 @@ Matplotlib is imported only when a figure is drawn.
 from cfg_lab.analysis.compare import comparisons, summary
 from cfg_lab.analysis.figures import heat_map, scale_curves, trade_off
 from cfg_lab.analysis.frame import metrics_of, settings_of, unguided_cells, varying
-from cfg_lab.analysis.pareto_front import pareto
+from cfg_lab.analysis.pareto_front import pareto, pareto_fronts
 from cfg_lab.analysis.style import COLUMN, PAGE, save
 from cfg_lab.metrics.known_columns import better, bounds, meaning
 
@@ -20,6 +20,7 @@ __all__ = [
     "meaning",
     "metrics_of",
     "pareto",
+    "pareto_fronts",
     "save",
     "scale_curves",
     "settings_of",

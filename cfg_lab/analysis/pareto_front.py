@@ -5,6 +5,8 @@ A cell is one combination of settings, with the texts that were written with the
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -50,8 +52,45 @@ def pareto(
     checked_metrics(results, [x, y])
     signs = np.array([_cost_sign(x, "x_better", x_better), _cost_sign(y, "y_better", y_better)])
     texts = AlignedTexts.from_results(results)
-    totals = [texts.sums_by_prompt(texts.table(results[name])) for name in (x, y)]
-    sums, counts = (np.stack(arrays) for arrays in zip(*totals, strict=True))  # [2, prompts, cells]
+    totals = {name: texts.sums_by_prompt(texts.table(results[name])) for name in (x, y)}
+    return _pareto(texts.cells, totals, x, y, signs)
+
+
+def pareto_fronts(
+    results: pd.DataFrame, pairs: Sequence[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """`pareto` of several pairs of metrics that declare which values are better.
+
+    A large frame is aligned once, instead of once for each pair.
+
+    Args:
+        results: from `cfg_lab.load_results`.
+        pairs: names of metrics, as (x, y).
+
+    Yields:
+        Each pair, and what `pareto` returns for it.
+    """
+    names = checked_metrics(results, list({name: None for pair in pairs for name in pair}))
+    texts = AlignedTexts.from_results(results)
+    totals = {name: texts.sums_by_prompt(texts.table(results[name])) for name in names}
+    for x, y in pairs:
+        signs = np.array([_cost_sign(x, "x_better", None), _cost_sign(y, "y_better", None)])
+        yield (x, y), _pareto(texts.cells, totals, x, y, signs)
+
+
+def _pareto(
+    cells: Sequence[str], totals: Mapping[str, tuple[Floats, Floats]], x: str, y: str, signs: Floats
+) -> pd.DataFrame:
+    """See `pareto`.
+
+    Args:
+        cells: ids of the cells.
+        totals: metric -> sums and counts of its values, both [prompts, cells].
+        x, y: names of two metrics.
+        signs: the factors of both metrics from `_cost_sign`, [2].
+    """
+    sums, counts = (np.stack(arrays) for arrays in zip(totals[x], totals[y], strict=True))
+    # Both are [2, prompts, cells].
     # Cells with the same texts, such as scale 1 with several negatives, become one point. Otherwise rounding
     # errors would put one of them before the other.
     stacked = np.concatenate([*sums, *counts])
@@ -65,7 +104,7 @@ def pareto(
     on_front = _front(*_means(sums[..., first], counts[..., first], all_prompts, signs)[0])
     return pd.DataFrame(
         {
-            "cell": texts.cells,
+            "cell": cells,
             x: x_mean,
             y: y_mean,
             "on_front": on_front[point],

@@ -95,10 +95,11 @@ def fronts_payload(results: pd.DataFrame, cells: Cells, roles: Roles) -> list[di
     ]
     index = cells.index
     fronts: list[dict[str, Any]] = []
-    for y, x in combinations(directed[:MOST_PAIRED], 2):
+    pairs = [(x, y) for y, x in combinations(directed[:MOST_PAIRED], 2)]
+    for (x, y), front in analysis.pareto_fronts(results, pairs):
         on_front = [False] * len(index)
         probability: list[float | None] = [None] * len(index)
-        for row in row_dicts(analysis.pareto(results, x, y)):
+        for row in row_dicts(front):
             cell = index[str(row["cell"])]
             on_front[cell] = bool(row["on_front"])
             probability[cell] = compact(row["probability"], 3)
