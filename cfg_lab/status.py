@@ -87,7 +87,7 @@ def _show(submission: Submission, console: Console) -> list[str]:
     from cfg_lab.workers.follow import status
 
     plan = submission.plan()
-    now = status(submission, plan)
+    now = status(submission, plan, submission.texts().undecoded)
     _print(console, f"{plan.engine}: {now.in_words}")
     if now.seconds_left:
         _print(

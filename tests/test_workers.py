@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shlex
 import subprocess
@@ -34,17 +33,8 @@ from cfg_lab.sweep import check_dtypes
 from cfg_lab.workers.shards import cut
 from cfg_lab.workers.slurm import SlurmEngine
 from cfg_lab.workers.submission import submissions
-from tests.cli import command, environment, on, shell
-from tests.workers import (
-    GRID,
-    LONG,
-    assert_equal_results,
-    is_decoding,
-    only_submission,
-    reference,
-    start,
-    wait_until,
-)
+from tests.cli import environment, on, shell
+from tests.workers import GRID, LONG, LONG_TEXTS, Sweeps, assert_equal_results, only_submission, wait_until
 
 LOCAL = ["hydra/launcher=local", "hydra.launcher.workers=2"]
 
@@ -130,80 +120,55 @@ def test_texts_of_one_prompt_are_neighbours() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder on a path with spaces."""
-    return tmp_path_factory.mktemp("on many workers")
+def sweeps(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Sweeps:
+    """Sweeps on a path with spaces."""
+    return Sweeps(tmp_path_factory.mktemp("on many workers"), tiny_folder)
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, tiny_folder: Path) -> Path:
+def whole(sweeps: Sweeps) -> Path:
     """The results of the long sweep in one process."""
-    return reference(folder, tiny_folder, *LONG)
+    sweeps.run("whole", *LONG)
+    return sweeps.root("whole")
 
 
-def test_local_workers_give_the_results_of_one_process(folder: Path, tiny_folder: Path, whole: Path) -> None:
+def test_local_workers_give_the_results_of_one_process(sweeps: Sweeps, whole: Path) -> None:
     """Also if a worker and the waiting command are killed, and the same command runs twice at once."""
-    arguments = [*on(folder, tiny_folder, "local"), *LONG, *LOCAL]
-    root = folder / "results" / "local"
-    first = start(*arguments)
-    wait_until(lambda: is_decoding(root), "texts are decoded")
+    root = sweeps.root("local")
+    first = sweeps.start_and_wait("local", *LONG, *LOCAL)
     first.kill()
     first.wait()
     kill_a_worker(root)
-    again = [start(*arguments), start(*arguments)]
+    again = [sweeps.start("local", *LONG, *LOCAL), sweeps.start("local", *LONG, *LOCAL)]
     for process in again:
         output, errors = process.communicate()
         assert process.returncode == 0, errors
         assert "self_bleu" in output
     submission = only_submission(root)  # the later commands attached to it
     assert submission.end() == {"failed": []}
-    assert len(Store(root).completion_ids()) == 2 * 3 * 60
+    assert len(Store(root).completion_ids()) == LONG_TEXTS
     assert_equal_results(root, whole)
-    assert not submission.states()
 
 
-def test_what_fails_is_named_and_the_rest_is_scored(folder: Path, tiny_folder: Path) -> None:
-    (folder / "poison.py").write_text(
-        "from cfg_lab.guidance import ClassifierFreeGuidance\n\n"
-        "class Poison(ClassifierFreeGuidance):\n"
-        "    def combine(self, *arguments):\n"
-        "        raise KeyError('broken on purpose')\n"
-    )
-    arguments = [
-        *on(folder, tiny_folder, "poison"),
-        *GRID,
-        "guidance._target_=poison.Poison",
-        *LOCAL,
-        "hydra.launcher.shards=12",
-        "hydra.launcher.retries=0",
-    ]
-    paths = os.environ.get("PYTHONPATH", "")
-    failed = subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        env=environment(PYTHONPATH=f"{folder}:{paths}"),
-        check=False,
-    )
-    assert failed.returncode == 1, failed.stderr
-    sentences = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+def test_what_fails_is_named_and_the_rest_is_scored(sweeps: Sweeps) -> None:
+    broken = [*GRID, "guidance._target_=slow_rule.Broken", *LOCAL, "hydra.launcher.retries=0"]
+    _, errors = sweeps.run("broken", *broken, "hydra.launcher.shards=12", status=1)
+    sentences = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert sentences
     for sentence in sentences:
         assert "broken on purpose" in sentence
         log = Path(sentence.partition("messages are in ")[2])
-        assert "poison.py" in log.read_text()
-    frame = cfg_lab.load_results(folder / "results" / "poison")
+        assert "slow_rule.py" in log.read_text()
+    frame = cfg_lab.load_results(sweeps.root("broken"))
     assert set(frame["guidance.scale"]) == {1}  # scale 1 does not combine anything
     assert frame["perplexity"].notna().all()
-    assert (folder / "results" / "poison" / "summary.parquet").exists()
+    assert (sweeps.root("broken") / "summary.parquet").exists()
 
 
-def test_without_waiting_the_command_says_how_to_watch(folder: Path, tiny_folder: Path) -> None:
-    arguments = [*on(folder, tiny_folder, "closed"), *GRID, *LOCAL]
-    root = folder / "results" / "closed"
-    started = shell(*arguments, "hydra.launcher.wait=false")
-    assert started.returncode == 0, started.stderr
-    (watch,) = [line.partition(": ")[2] for line in started.stdout.splitlines() if line.startswith("watch: ")]
+def test_without_waiting_the_command_says_how_to_watch(sweeps: Sweeps) -> None:
+    root = sweeps.root("closed")
+    output, _ = sweeps.run("closed", *GRID, *LOCAL, "hydra.launcher.wait=false")
+    (watch,) = [line.partition(": ")[2] for line in output.splitlines() if line.startswith("watch: ")]
     watched = subprocess.run(
         [sys.executable, *shlex.split(watch)[1:]],
         capture_output=True,
@@ -216,31 +181,26 @@ def test_without_waiting_the_command_says_how_to_watch(folder: Path, tiny_folder
     wait_until(lambda: only_submission(root).end() is not None, "the sweep ends")
     # More cells and another metric: only what is missing is submitted.
     more = ["guidance.scale=1,2,3", "negatives=own", "metrics=[length,cost]", *LOCAL]
-    extended = shell(*on(folder, tiny_folder, "closed"), *more)
-    assert extended.returncode == 0, extended.stderr
+    sweeps.run("closed", *more)
     latest = submissions(Store(root))[-1].plan()
-    assert (len(latest.undecoded), latest.text_count) == (6, 18)
+    assert (latest.undecoded_count, latest.text_count) == (6, 18)
     frame = cfg_lab.load_results(root)
     assert len(frame) == 18
     assert frame[["length", "forward_tokens"]].notna().all(axis=None)
 
 
-def test_a_signal_to_end_writes_what_is_finished(folder: Path, tiny_folder: Path, whole: Path) -> None:
+def test_a_signal_to_end_loses_nothing(sweeps: Sweeps, whole: Path) -> None:
     """The command that is printed as `stop` ends all jobs, and the same sweep goes on later."""
-    arguments = [*on(folder, tiny_folder, "stopped"), *LONG, *LOCAL]
-    root = folder / "results" / "stopped"
-    process = start(*arguments)
-    wait_until(lambda: is_decoding(root), "texts are decoded")
-    submission = only_submission(root)
+    process = sweeps.start_and_wait("stopped", *LONG, *LOCAL)
+    submission = only_submission(sweeps.root("stopped"))
     subprocess.run(shlex.split(submission.stop_command()), check=True)
-    wait_until(lambda: not submission.states(), "the jobs end")
     _, errors = process.communicate()
     assert process.returncode == 2
-    assert "run the same command again" in errors.lower()
-    finished = shell(*arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert "texts are in" in finished.stdout
-    assert_equal_results(root, whole)
+    assert "Run the same command again to continue" in errors
+    assert not submission.states()
+    output, _ = sweeps.run("stopped", *LONG, *LOCAL)
+    assert f"of {LONG_TEXTS} texts are in" in output
+    assert_equal_results(sweeps.root("stopped"), whole)
 
 
 # Refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,26 +13,81 @@ import pandas as pd
 import cfg_lab
 from cfg_lab.study.store import Store
 from cfg_lab.workers.submission import Submission, active, submissions
-from tests.cli import command, environment, on, shell
+from tests.cli import command, environment, on
 
 GRID = ["guidance.scale=1,2", "negatives=own", "metrics=[perplexity,diversity,length,self_bleu]"]
 """Two cells. self_bleu scores all texts of a cell together."""
 
-LONG = [*GRID, "samples=60", "max_new_tokens=150"]
-"""Overrides with which workers have something to do for some seconds: 360 texts."""
+LONG = [*GRID, "guidance._target_=slow_rule.Slow", "samples=12", "max_new_tokens=60"]
+"""Overrides of a sweep of 72 texts that can be slow."""
+
+LONG_TEXTS = 2 * 3 * 12
+
+_SLOW_RULE = """
+import os, time
+from cfg_lab.guidance import ClassifierFreeGuidance
+
+class Slow(ClassifierFreeGuidance):
+    def combine(self, *arguments):
+        time.sleep(float(os.environ["SECONDS_PER_STEP"]))
+        return super().combine(*arguments)
+
+class Broken(ClassifierFreeGuidance):
+    def combine(self, *arguments):
+        raise KeyError("broken on purpose")
+"""
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """Start a sweep in a process of its own."""
-    return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
+class Sweeps:
+    """Starts sweeps in processes of their own. Their guidance rule can be slow, without using the processor.
+
+    Args:
+        folder: folder for the results.
+        model: folder of the model.
+    """
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        (folder / "slow_rule.py").write_text(_SLOW_RULE)
+
+    def root(self, name: str) -> Path:
+        """The results folder of a sweep."""
+        return self.folder / "results" / name
+
+    def start(self, name: str, *overrides: str, seconds: float = 0.1) -> subprocess.Popen[str]:
+        """Start a sweep, each step of which takes some seconds."""
+        paths = f"{self.folder}:{os.environ.get('PYTHONPATH', '')}"
+        return subprocess.Popen(
+            command(*on(self.folder, self.model, name), *overrides),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(PYTHONPATH=paths, SECONDS_PER_STEP=str(seconds)),
+        )
+
+    def run(self, name: str, *overrides: str, status: int = 0, seconds: float = 0.0) -> tuple[str, str]:
+        """Run a sweep, check its exit status, and return what it printed to stdout and to stderr."""
+        process = self.start(name, *overrides, seconds=seconds)
+        output, errors = process.communicate()
+        assert process.returncode == status, f"{output}\n{errors}"
+        return output, errors
+
+    def start_and_wait(self, name: str, *overrides: str) -> subprocess.Popen[str]:
+        """Start a sweep, and return when some of its texts are decoded and others are not."""
+        process = self.start(name, *overrides)
+        files = self.root(name) / "completions"
+        wait_until(lambda: any(files.glob("[!.]*.parquet")), "texts are decoded", process)
+        assert active(Store(self.root(name)))
+        return process
 
 
-def wait_until(event: Callable[[], object], what: str, seconds: float = 600) -> None:
-    """Wait for an event that other processes bring about."""
+def wait_until(
+    event: Callable[[], object], what: str, process: subprocess.Popen[str] | None = None, seconds: float = 600
+) -> None:
+    """Wait for an event that other processes bring about. Fail if `process` ends before."""
     deadline = time.monotonic() + seconds
     while not event():
+        assert process is None or process.poll() is None, f"{what}: the command ended before"
         assert time.monotonic() < deadline, f"{what}: it did not happen within {seconds} s"
         time.sleep(0.05)
 
@@ -42,34 +98,12 @@ def only_submission(root: Path) -> Submission:
     return submission
 
 
-def is_decoding(root: Path) -> bool:
-    """Whether some texts of a results folder are decoded and a submission has not ended."""
-    return bool([*root.glob("completions/[!.]*.parquet")]) and bool(active(Store(root)))
-
-
 def assert_equal_results(root: Path, other: Path) -> None:
-    """Two results folders have the same cells, ids, texts, scores and summary, and no text twice."""
+    """Two results folders have the same cells, ids, texts, scores and summary."""
     order = ["guidance.scale", "prompt_id", "sample"]
+    texts = ["cell", "completion", "text", "tokens", "finish_reason", "distinct_1", "length", "self_bleu"]
     frames = [cfg_lab.load_results(path).sort_values(order, ignore_index=True) for path in (root, other)]
-    same = [
-        "cell",
-        "completion",
-        "text",
-        "tokens",
-        "finish_reason",
-        "distinct_1",
-        "length",
-        "self_bleu",
-        *order,
-    ]
-    pd.testing.assert_frame_equal(frames[0][same], frames[1][same])
-    pd.testing.assert_series_equal(frames[0]["perplexity"], frames[1]["perplexity"], rtol=1e-5)
+    pd.testing.assert_frame_equal(*(frame[[*texts, *order]] for frame in frames))
+    pd.testing.assert_series_equal(*(frame["perplexity"] for frame in frames), rtol=1e-5)
     summaries = [pd.read_parquet(path / "summary.parquet").sort_values("cell") for path in (root, other)]
     pd.testing.assert_frame_equal(*(each.reset_index(drop=True) for each in summaries), rtol=1e-5)
-
-
-def reference(folder: Path, model: Path, *arguments: str) -> Path:
-    """The results folder of the same sweep in one process."""
-    done = shell(*on(folder, model, "reference"), *arguments)
-    assert done.returncode == 0, done.stderr
-    return folder / "results" / "reference"

@@ -175,7 +175,7 @@ def _row_numbers(*columns: Any) -> Ints:
     """Number the different rows of some columns in sorted order. Returns the number of each row, [rows]."""
     numbers = np.zeros(len(columns[0]), np.int64)
     for column in columns:
-        codes, values = pd.factorize(column, sort=True, use_na_sentinel=False)
+        codes, values = cast("Any", pd).factorize(column, sort=True, use_na_sentinel=False)
         numbers = np.unique(numbers * len(values) + codes, return_inverse=True)[1].astype(np.int64)
     return numbers
 

@@ -162,7 +162,7 @@ def _facts(rows: ExportRows) -> CardFacts:
     ]
     schema = rows.schema
     return CardFacts(
-        name=str((config.get("first_cell") or {}).get("name") or store.root.resolve().name),
+        name=str(cast("Any", config.get("first_cell") or {}).get("name") or store.root.resolve().name),
         commands=list(dict.fromkeys(filter(None, commands))),
         packages=environment.get("packages") or {},
         machine=", ".join(filter(None, machine)),

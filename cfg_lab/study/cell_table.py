@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ class CellTable:
         """
         frames = [pd.DataFrame({"cell": pd.Series(dtype="str")})]
         counts: list[int] = []
-        for fragment in dataset_of(paths, CELL_SCHEMA).get_fragments():
+        for fragment in cast("Any", dataset_of(paths, CELL_SCHEMA)).get_fragments():
             settings: dict[str, Any] = json.loads(fragment.physical_schema.metadata[b"settings"])
             counts.append(fragment.metadata.num_rows)
             cell = {"cell": [Path(fragment.path).stem]}
@@ -76,4 +76,4 @@ def _repeated(values: pd.Series[Any], counts: np.ndarray[Any, Any]) -> Any:
     strings = [value if isinstance(value, str) else None for value in values.tolist()]
     repeats = {value: pa.repeat(pa.scalar(value, pa.large_string()), longest) for value in set(strings)}
     chunks = [repeats[value].slice(0, count) for value, count in zip(strings, counts.tolist(), strict=True)]
-    return values.dtype.__from_arrow__(pa.chunked_array(chunks, pa.large_string()))
+    return cast("Any", values.dtype).__from_arrow__(pa.chunked_array(chunks, pa.large_string()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -43,13 +43,13 @@ def joined_results(
     _check_cells(cells, table, store)
     scores = store.score_matrix(columns)
     if columns is not None:
-        _check_columns(columns, [*SHOWN, *table.settings, *scores.columns], store)
-    planned = table.rows["completion"]
+        _check_columns(columns, [*SHOWN, *map(str, table.settings), *scores.columns], store)
+    planned: Any = table.rows["completion"]
     completions = store.completion_table(
         _chosen(COMPLETION_SCHEMA.names, columns, ("id",)),
         None if cells is None else planned.unique().to_pylist(),
     )
-    rows = pc.index_in(planned, value_set=completions["id"])
+    rows = cast("Any", pc.index_in(planned, value_set=completions["id"]))
     store.check_decoded(planned=len(rows), decoded=len(rows) - rows.null_count)
     frame = (table.filter(rows.is_valid()) if rows.null_count else table).to_pandas()
     texts = _rows_of(completions.drop_columns("id"), rows.drop_null().combine_chunks())
@@ -66,7 +66,7 @@ def joined_results(
 
 def _rows_of(table: pa.Table, rows: Any) -> pd.DataFrame:
     """Rows of a table as a frame. Rows that occur several times share their lists."""
-    nested = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    nested = [field.name for field in cast("Any", table.schema) if pa.types.is_list(field.type)]
     lists = table.select(nested).to_pandas().take(rows.to_numpy()).reset_index(drop=True)
     others = table.drop_columns(nested).take(rows).to_pandas()
     return pd.concat([lists, others], axis=1)[table.column_names]

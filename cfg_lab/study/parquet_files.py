@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -96,12 +96,12 @@ def dataset_of(
         dictionary_columns: columns of strings to read as dictionaries, which takes less time and memory if
             values repeat.
     """
-    fields = [
+    fields: list[Any] = [
         field.with_type(pa.dictionary(pa.int32(), pa.string()))
         if field.name in dictionary_columns
         # Strings of 32 bit offsets would limit a column to 2 GB of text.
         else field.with_type(pa.large_string() if field.type == pa.string() else field.type)
-        for field in schema
+        for field in cast("Any", schema)
     ]
     return ds.FileSystemDataset.from_paths(
         [str(path) for path in paths],
@@ -125,7 +125,10 @@ def read_columns(
         rows: which rows to read; None reads all.
     """
     older = {old: name for old, name in OLD_NAMES.items() if name in columns}
-    older_fields = [pa.field(old, OLD_TYPES.get(old, schema.field(name).type)) for old, name in older.items()]
+    present: Any = cast("Any", schema)
+    older_fields: list[Any] = [
+        pa.field(old, OLD_TYPES.get(old) or present.field(name).type) for old, name in older.items()
+    ]
     table = read_table(dataset_of(paths, pa.schema([*schema, *older_fields])), [*columns, *older], rows)
     for old, name in older.items():
         if table[old].null_count < len(table):
@@ -160,7 +163,8 @@ def files_with(paths: Sequence[Path], schema: pa.Schema, column: str, values: Co
     scanner = dataset_of(paths, schema).scanner(
         columns=[column], filter=has_one_of(column, values), cache_metadata=False
     )
-    names = {batch.fragment.path for batch in scanner.scan_batches() if batch.record_batch.num_rows}
+    batches = cast("Any", scanner).scan_batches()
+    names = {batch.fragment.path for batch in batches if batch.record_batch.num_rows}
     return [path for path in paths if str(path) in names]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -107,11 +107,11 @@ class ScoreMatrix:
     @property
     def has_sets(self) -> bool:
         """Whether metrics of whole cells have stored scores (see `set_score_ids`)."""
-        return bool(pc.any(pc.match_substring(self.texts, "@")).as_py())
+        return bool(cast("Any", pc).any(pc.match_substring(self.texts, "@")).as_py())
 
     def of(self, ids: pd.Series[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The values of texts with given ids, [ids, columns]. NaN where an id has no scores."""
-        rows = pc.index_in(pa.array(ids, self.texts.type), value_set=self.texts)
+        rows = cast("Any", pc).index_in(pa.array(ids, self.texts.type), value_set=self.texts)
         with_nan = np.vstack([self.values, np.full((1, len(self.columns)), np.nan)])
         return with_nan[rows.fill_null(len(self.texts)).to_numpy()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -57,13 +57,20 @@ class Status:
         return ", ".join(filter(None, phrases))
 
 
-def status(submission: Submission, plan: Plan) -> Status:
-    """How far a submission is now. `plan` is `submission.plan()`, which is read once."""
+def status(submission: Submission, plan: Plan, undecoded: Collection[str]) -> Status:
+    """How far a submission is now.
+
+    Args:
+        submission: the submission.
+        plan: its plan.
+        undecoded: ids of the texts that were not decoded when the sweep was submitted.
+    """
     store = submission.store
-    left = len(set(plan.undecoded) - store.completion_ids())
+    decoded = store.completion_ids()
+    left = sum(text not in decoded for text in undecoded)
     costs = [cost for cost in store.costs() if cost["started"] >= plan.started]
     tokens = sum(cost["tokens"] for cost in costs)
-    texts = len(plan.undecoded) - left
+    texts = len(undecoded) - left
     seconds = 0.0
     if costs:
         began = min(datetime.fromisoformat(cost["started"]) for cost in costs)
@@ -76,7 +83,7 @@ def status(submission: Submission, plan: Plan) -> Status:
         tokens_per_second=tokens / seconds if seconds else 0.0,
         seconds_left=left * seconds / texts if texts else None,
         shards_done=len(submission.done()),
-        shards_total=len(plan.shards),
+        shards_total=plan.shard_count,
         jobs_running=running,
         jobs_waiting=len(states) - running,
         shards_failed=len(submission.failures()),
@@ -99,23 +106,20 @@ def follow(
     Raises:
         StoreError: all jobs ended before the submission did.
     """
-    plan = submission.plan()
+    plan, undecoded = submission.plan(), submission.texts().undecoded
     checks_without_jobs = done = 0
-    units = (
-        ("decoding", len(plan.undecoded), "texts")
-        if plan.undecoded
-        else ("scoring", len(plan.shards), "shards")
-    )
+    units = ("decoding", len(undecoded), "texts") if undecoded else ("scoring", plan.shard_count, "shards")
     with ProgressBar(console, *units) as bar:
-        while (end := submission.end()) is None:
+        while True:
             began = time.monotonic()
-            now = status(submission, plan)
+            end = submission.end()  # read first, so that the last status is complete
+            now = status(submission, plan, undecoded)
             on_status(now)
-            finished = (
-                now.texts_done - plan.text_count + len(plan.undecoded) if plan.undecoded else now.shards_done
-            )
+            finished = now.texts_done - plan.text_count + len(undecoded) if undecoded else now.shards_done
             bar.advance(finished - done, note=now.in_words)
             done = finished
+            if end is not None:
+                break
             checks_without_jobs = 0 if now.jobs_running + now.jobs_waiting else checks_without_jobs + 1
             if checks_without_jobs > _CHECKS_WITHOUT_JOBS:
                 raise StoreError(
@@ -124,7 +128,6 @@ def follow(
                 )
             # A check of a folder with a million texts takes some seconds.
             time.sleep(max(_SECONDS_BETWEEN_CHECKS, 4 * (time.monotonic() - began)))
-        bar.advance(0, note="")
     if submission.results.is_file():
         console.out(submission.results.read_text(encoding="utf-8"), end="", highlight=False)
     return end["failed"]

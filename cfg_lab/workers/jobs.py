@@ -170,7 +170,7 @@ class NextStage:
 
     def _unfinished_shards(self) -> list[int]:
         done = self.submission.done()
-        return [number for number in range(len(self.submission.plan().shards)) if number not in done]
+        return [number for number in range(self.submission.plan().shard_count) if number not in done]
 
     def _explain_silent_failures(self, engine: Engine, unfinished: Sequence[int]) -> None:
         """Note an error for each unfinished shard that has none: its process was killed."""

@@ -1,7 +1,8 @@
 """The files of one submission: what was submitted, which shards are done, and how it ended.
 
     results/<name>/jobs/<id>/
-        plan.json          command, engine, cells, and the ids of the texts of each shard; see `Plan`
+        plan.json          command, engine, cells and metrics; see `Plan`
+        texts.json         the ids of the texts of each shard; see `TextIds`
         work.pkl           the study and the engine, for the jobs
         shard-<n>.pkl      the texts of a shard, for its job
         done/<n>           shard n is decoded and scored
@@ -68,8 +69,8 @@ class Plan:
         cells: ids of the cells of the study.
         metrics: keys of the metrics of the study, see `cfg_lab.metrics.scorer_key`.
         text_count: number of texts of the study, each counted once.
-        undecoded: ids of the texts that were not decoded when the sweep was submitted.
-        shards: for each shard, the ids of its texts.
+        undecoded_count: number of texts that were not decoded when the sweep was submitted.
+        shard_count: number of shards.
         waits_for: ids of other submissions that decode or score some of these texts.
     """
 
@@ -79,9 +80,22 @@ class Plan:
     cells: list[str]
     metrics: list[str]
     text_count: int
-    undecoded: list[str]
-    shards: list[list[str]]
+    undecoded_count: int
+    shard_count: int
     waits_for: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextIds:
+    """The ids of the texts of a submission: the content of texts.json. It can have a million ids.
+
+    Attributes:
+        undecoded: the texts that were not decoded when the sweep was submitted.
+        of_shards: for each shard, its texts.
+    """
+
+    undecoded: list[str]
+    of_shards: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -111,14 +125,16 @@ class Submission:
 
     # What was submitted
 
-    def write_plan(self, plan: Plan, work: bytes, shards: Sequence[Shard]) -> None:
+    def write_plan(self, plan: Plan, texts: TextIds, work: bytes, shards: Sequence[Shard]) -> None:
         """Write what the jobs need. This is done before they are submitted.
 
         Args:
             plan: the content of plan.json.
+            texts: the content of texts.json.
             work: a pickled `Work`.
             shards: the shards.
         """
+        self.write("texts.json", json.dumps(asdict(texts)))
         self.write("work.pkl", work)
         for number, shard in enumerate(shards):
             self.write(f"shard-{number}.pkl", pickle.dumps(shard))
@@ -127,6 +143,10 @@ class Submission:
     def plan(self) -> Plan:
         """Read plan.json."""
         return Plan(**json.loads((self.folder / "plan.json").read_text(encoding="utf-8")))
+
+    def texts(self) -> TextIds:
+        """Read texts.json."""
+        return TextIds(**json.loads((self.folder / "texts.json").read_text(encoding="utf-8")))
 
     def work(self) -> Work:
         """Read what the jobs need to know."""

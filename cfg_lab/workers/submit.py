@@ -18,7 +18,7 @@ from cfg_lab.study.run import PreparedStudy, prepare_study
 from cfg_lab.workers.engine import Engine
 from cfg_lab.workers.jobs import NextStage, submit_array, submit_shards
 from cfg_lab.workers.shards import cut
-from cfg_lab.workers.submission import FOLDER, Plan, Submission, Work, active
+from cfg_lab.workers.submission import FOLDER, Plan, Submission, TextIds, Work, active
 
 
 def submit(
@@ -62,10 +62,11 @@ def submit(
         decoded = store.completion_ids()
         undecoded = {text for texts in prepared.missing.values() for text in texts} - decoded
         unfinished = undecoded | _unscored(study, prepared)
-        taken = {text for other in running for text in _texts(other)} & unfinished
+        taken = {text for other in running for ids in other.texts().of_shards for text in ids} & unfinished
         free = cut(prepared, unfinished - taken, decoded, engine.shard_count)
         # When the other submissions have ended, little of these texts is left to do.
         later = cut(prepared, taken, decoded, engine.worker_count)
+        shards = [*free, *later]
         submission = Submission(store, secrets.token_hex(4))
         plan = Plan(
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -74,11 +75,12 @@ def submit(
             cells=[cell.id for cell in study.cells],
             metrics=sorted(map(scorer_key, study.metrics)),
             text_count=len({text.completion_id for texts in prepared.plans.values() for text in texts}),
-            undecoded=sorted(undecoded),
-            shards=[shard.completion_ids for shard in (*free, *later)],
+            undecoded_count=len(undecoded),
+            shard_count=len(shards),
             waits_for=[other.id for other in running],
         )
-        submission.write_plan(plan, work, [*free, *later])
+        texts = TextIds(undecoded=sorted(undecoded), of_shards=[shard.completion_ids for shard in shards])
+        submission.write_plan(plan, texts, work, shards)
         try:
             if free:
                 submit_shards(submission, engine, range(len(free)), 0 if later else 1)
@@ -95,11 +97,6 @@ def _contains(plan: Plan, study: Study) -> bool:
     """Whether a running submission has all cells and all metrics of a study."""
     cells = {cell.id for cell in study.cells}
     return cells <= set(plan.cells) and set(map(scorer_key, study.metrics)) <= set(plan.metrics)
-
-
-def _texts(submission: Submission) -> list[str]:
-    """Ids of the texts of a submission."""
-    return [text for shard in submission.plan().shards for text in shard]
 
 
 def _unscored(study: Study, prepared: PreparedStudy) -> set[str]:
