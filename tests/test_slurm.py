@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,6 +57,13 @@ def processes_of(task: JobState) -> list[psutil.Process]:
     return found
 
 
+def kill(task: JobState) -> None:
+    """Kill the processes of a task."""
+    for process in processes_of(task):
+        with suppress(psutil.NoSuchProcess):  # the end of one ends the others
+            process.kill()
+
+
 def test_what_happens_to_jobs_changes_nothing(slurm: SlurmCluster, sweeps: Sweeps, whole: Path) -> None:
     """The waiting command is killed. A worker is killed, a task cancelled, one requeued, and a node fails."""
     overrides = [*LONG, *SLURM, "hydra.launcher.retries=2"]
@@ -67,14 +75,11 @@ def test_what_happens_to_jobs_changes_nothing(slurm: SlurmCluster, sweeps: Sweep
     first.kill()
     first.wait()
     cancelled, killed, requeued, lost = decoding(submission)
+    kill(killed)
     slurm.run("scancel", cancelled.id)
     slurm.run("scontrol", "requeue", requeued.id)
     (job,) = [job for job in slurm.squeue() if job.id == lost.id]
     slurm.kill_node(job.node)
-    wait_until(lambda: any(root.glob("completions/[!.]*.parquet")), "texts are decoded")
-    for process in processes_of(killed):
-        process.kill()
-
     again = [sweeps.start("events", *overrides), sweeps.start("events", *overrides)]  # both attach
     for process in again:
         output, errors = process.communicate()
@@ -88,11 +93,11 @@ def test_what_happens_to_jobs_changes_nothing(slurm: SlurmCluster, sweeps: Sweep
 def test_a_time_limit_is_no_end(slurm: SlurmCluster, sweeps: Sweeps) -> None:
     """A task that reaches its time limit writes what is finished, and goes on in the queue.
 
-    Slurm counts time limits in minutes, so this sweep is slow.
+    Slurm counts time limits in minutes and looks at them every 30 seconds, so this sweep is slow.
     """
     rule = ["guidance.scale=2", *LONG[1:], "max_new_tokens=8", "max_rows=8"]  # 9 times 8 steps
-    limit = ["hydra.launcher.time=1", "hydra.launcher.signal_delay=50", "hydra.launcher.shards=1"]
-    sweeps.run("limit", *rule, *SLURM, *limit, seconds=0.8)
+    limit = ["hydra.launcher.time=1", "hydra.launcher.signal_delay=30", "hydra.launcher.shards=1"]
+    sweeps.run("limit", *rule, *SLURM, *limit, seconds=1)
     root = sweeps.root("limit")
     (log,) = only_submission(root).folder.glob("*-0-texts/*_log.out")
     assert "Caught signal SIGUSR2" in log.read_text()
@@ -133,3 +138,17 @@ def test_what_slurm_refuses_is_said_in_a_sentence(slurm: SlurmCluster, sweeps: S
     assert "error: hydra/launcher=slurm: Slurm refuses the jobs" in errors
     assert "invalid partition specified: nowhere" in errors
     assert not submissions(Store(sweeps.root("refused")))
+
+
+def test_nothing_is_left_of_a_cluster_and_another_goes_on(slurm: SlurmCluster, tmp_path: Path) -> None:
+    """The cluster of these tests ends with everything that was started in it, also with detached processes."""
+    number = tmp_path / "number"
+    with SlurmCluster(nodes=1) as other:
+        detached = f"setsid sleep 1000 & echo $! > {number}.new; mv {number}.new {number}; wait"
+        other.run("sbatch", f"--wrap={detached}", "--output=/dev/null")
+        wait_until(number.exists, "the job runs")
+        assert not slurm.squeue("--name=wrap")
+    assert not other.folder.exists()
+    process = int(number.read_text())
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    assert set(slurm.states().values()) == {"idle"}

@@ -129,7 +129,7 @@ def read_columns(
     older_fields: list[Any] = [
         pa.field(old, OLD_TYPES.get(old) or present.field(name).type) for old, name in older.items()
     ]
-    table = read_table(dataset_of(paths, pa.schema([*schema, *older_fields])), [*columns, *older], rows)
+    table = read_table(dataset_of(paths, pa.schema([*present, *older_fields])), [*columns, *older], rows)
     for old, name in older.items():
         if table[old].null_count < len(table):
             values = pc.if_else(pc.is_null(table[name]), _as_type(table[old], table[name].type), table[name])

@@ -121,6 +121,7 @@ class NextStage:
     shards: tuple[tuple[int, ...], ...] = ()
 
     def __call__(self) -> None:
+        signal.signal(signal.SIGTERM, _stop)
         try:
             self._next()
         except Exception as error:

@@ -115,6 +115,7 @@ class _LocalJob:
 
     def __call__(self) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus  # CUDA reads it at its first use, which is later
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, and nobody could end the job
         while any(state.name == name for name in self.after for state in _processes(self.folder, name)):
             time.sleep(_SECONDS_BETWEEN_CHECKS)
         self.job()
