@@ -141,7 +141,7 @@ def test_what_slurm_refuses_is_said_in_a_sentence(slurm: SlurmCluster, sweeps: S
 
 
 def test_nothing_is_left_of_a_cluster_and_another_goes_on(slurm: SlurmCluster, tmp_path: Path) -> None:
-    """The cluster of these tests ends with everything that was started in it, also with detached processes."""
+    """A cluster of the tests ends with everything that was started in it, also with detached processes."""
     number = tmp_path / "number"
     with SlurmCluster(nodes=1) as other:
         detached = f"setsid sleep 1000 & echo $! > {number}.new; mv {number}.new {number}; wait"
