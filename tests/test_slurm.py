@@ -97,7 +97,7 @@ def test_a_time_limit_is_no_end(slurm: SlurmCluster, sweeps: Sweeps) -> None:
     """
     rule = ["guidance.scale=2", *LONG[1:], "max_new_tokens=8", "max_rows=8"]  # 9 times 8 steps
     limit = ["hydra.launcher.time=1", "hydra.launcher.signal_delay=30", "hydra.launcher.shards=1"]
-    sweeps.run("limit", *rule, *SLURM, *limit, seconds=1)
+    sweeps.run("limit", *rule, *SLURM, *limit, seconds=0.8)
     root = sweeps.root("limit")
     (log,) = only_submission(root).folder.glob("*-0-texts/*_log.out")
     assert "Caught signal SIGUSR2" in log.read_text()

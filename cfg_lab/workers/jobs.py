@@ -37,6 +37,9 @@ from cfg_lab.workers.engine import Engine, Job
 from cfg_lab.workers.shards import Shard
 from cfg_lab.workers.submission import Submission, submissions
 
+_MANY_FILES = 1000
+"""Number of files from which on a results folder is slow to read."""
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -156,7 +159,8 @@ class NextStage:
             log = work.engine.log(self.submission.folder, self.array, 0)
             failed.append(f"metrics of {count(len(cells), 'cell')} are missing; the messages are in {log}")
         if work.study.store.completion_ids():
-            merge_small_files(work.study.store)
+            if len([*work.study.store.root.glob("*/*.parquet")]) > _MANY_FILES:
+                merge_small_files(work.study.store)
             with self.submission.results.open("w", encoding="utf-8") as file:
                 console = Console(file=file, width=work.width)
                 show_warnings(console)
