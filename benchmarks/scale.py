@@ -1,9 +1,10 @@
 """Many workers, compared with one: how much faster they are, and what submitting costs.
 
-    python -m benchmarks.scale [--workers 16] [--texts 20000] [--seconds 1.5] [--json benchmarks/scale.json]
+    python -m benchmarks.scale [--workers 16] [--texts 20000] [--seconds 3] [--json benchmarks/scale.json]
 
 1. Workers of this machine with a simulated model. Each of its steps sleeps, so many workers fit on few cores.
-   The peer is one worker: its texts per second while it decodes, times the number of workers.
+   The peer is one worker with its share of the texts: its texts per second while it decodes, times the number
+   of workers.
 2. The time from the start of `submit` until the jobs are submitted, for 10,000 texts. The peer is planning
    the same texts without submitting them.
 3. Two workers with one thread each on real cores with smollm2, compared with one process with two threads.
@@ -89,6 +90,7 @@ def sleeping_model(seconds: float) -> LanguageModel:
 def simulated(folder: Path, texts: int, seconds: float) -> Study:
     """A study of `texts` texts of 16 tokens, decoded in batches of 128."""
     prompts = [Prompt(id=str(number), text=f"Text {number}") for number in range(PROMPTS)]
+    # One cell of up to 100 samples, or several cells of 100.
     samples = min(SAMPLES, max(1, texts // PROMPTS))
     cells = [
         Cell(
@@ -158,7 +160,7 @@ def ended(submission: Submission) -> float:
 
 def many_workers(root: Path, workers: int, texts: int, seconds: float, console: Console) -> dict[str, float]:
     """The texts per second of many workers and of one worker, with the simulated model."""
-    one = simulated(root / "one", max(PROMPTS, texts // workers // 4), seconds)
+    one = simulated(root / "one", max(PROMPTS, texts // workers), seconds)
     run_study(one, console)
     (cost,) = one.store.costs()
     rate = cost["texts"] / cost["seconds"]
@@ -212,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--texts", type=int, default=20_000, help="at least 5,000, in steps of 5,000")
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long a simulated step sleeps")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long a simulated step sleeps")
     parser.add_argument("--only", choices=["many", "submit", "cores"], help="run one part")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parsed = parser.parse_args(arguments)

@@ -74,7 +74,7 @@ def run(results: str, *, watch: bool = False) -> None:
         end = latest.end()
         if end is None:
             _print(console, "the last jobs were ended from outside; run the same command again to continue")
-        _print_failures(console, latest.failed_shards() if end is None else end["failed"])
+        _print_failures(console, latest.failures_in_words() if end is None else end["failed"])
 
 
 def _print_failures(console: Console, sentences: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ def _show(submission: Submission, console: Console) -> list[str]:
             console, f"about {timedelta(seconds=round(now.seconds_left))} left until all texts are decoded"
         )
     _print(console, f"stop:  {submission.stop_command()}")
-    return submission.failed_shards()
+    return submission.failures_in_words()
 
 
 def _print(console: Console, line: str) -> None:

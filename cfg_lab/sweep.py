@@ -139,8 +139,8 @@ def run_on_workers_or_exit(
         finish = partial(finish_on_worker, tracker=tracker, page=configs[0].report)
         submission = submit(study, engine, finish, retries, console)
         watch = f"python -m cfg_lab.status {shlex.quote(str(study.store.root))} --watch"
-        stop = submission.stop_command()
-        for line in (f"watch: {watch}", f"stop:  {stop}"):
+        stop = submission.stop_command()  # the jobs that come later have other numbers
+        for line in (f"watch: {watch}", f"stop:  {stop}  (later: the command that cfg_lab.status prints)"):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if not wait:
             return
@@ -205,6 +205,8 @@ def finish_on_worker(study: Study, console: Console, *, tracker: Tracker, page: 
     rows = study.store.cells([cell.id for cell in study.cells])
     decoded = set(rows.loc[rows["completion"].isin(study.store.completion_ids()), "cell"])
     study = replace(study, cells=[cell for cell in study.cells if cell.id in decoded])
+    if not study.cells:
+        return
     show_results(study, main_columns(study.metrics), tracker, console, page=page)
 
 
@@ -212,17 +214,19 @@ def check_dtypes(configs: Sequence[DictConfig], engine: Engine) -> None:
     """Check that the machine that plans the sweep and its workers choose the same dtype for dtype=auto.
 
     Raises:
-        InputError: the workers have GPUs, this machine has none, and a dtype is auto.
+        InputError: a dtype is auto, and either the workers or this machine have GPUs, but not both.
     """
     import torch
 
-    if not engine.uses_gpus or torch.cuda.is_available():
+    here = torch.cuda.is_available()
+    if engine.uses_gpus == here:
         return
     for config in configs:
         for key in auto_dtypes(plain_config(config)):
             raise InputError(
-                f"{key} is auto, which is float32 on this machine and bfloat16 on workers with a GPU; "
-                f"set {key}=bfloat16"
+                f"{key} is auto, which is bfloat16 with a GPU and float32 without; this machine has "
+                f"{'a' if here else 'no'} GPU, and the workers have {'none' if here else 'GPUs'}; set "
+                f"{key} to the dtype of the workers"
             )
 
 

@@ -122,11 +122,11 @@ def test_a_full_disk_of_one_worker_is_named(slurm: SlurmCluster, sweeps: Sweeps,
     assert sweep.returncode == 1
     (sentence,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     (failed,) = submission.failures()
-    assert sentence.startswith(f"error: shard {failed}: ")
+    assert sentence.startswith(f"error: {failed}: ")
     assert str(submission.folder) in sentence
     results = cfg_lab.load_results(root)
     assert results[["perplexity", "self_bleu"]].notna().all(axis=None)
-    lost = len(submission.texts().of_shards[failed])
+    lost = len(submission.texts().of_shards[int(failed.removeprefix("shard "))])
     assert len(Store(root).completion_ids()) == LONG_TEXTS - lost
     sweeps.run("disk", *overrides)
     assert submissions(Store(root))[-1].plan().undecoded_count == lost

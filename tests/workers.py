@@ -54,11 +54,16 @@ class Sweeps:
         """The results folder of a sweep."""
         return self.folder / "results" / name
 
-    def start(self, name: str, *overrides: str, seconds: float = 0.1) -> subprocess.Popen[str]:
-        """Start a sweep, each step of which takes some seconds."""
+    def start(
+        self, name: str, *overrides: str, seconds: float = 0.1, prompts: str | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a sweep, each step of which takes some seconds. `prompts` replaces the file of prompts."""
         paths = f"{self.folder}:{os.environ.get('PYTHONPATH', '')}"
+        arguments = on(self.folder, self.model, name)
+        if prompts is not None:
+            (self.folder / "prompts.jsonl").write_text(prompts)
         return subprocess.Popen(
-            command(*on(self.folder, self.model, name), *overrides),
+            command(*arguments, *overrides),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

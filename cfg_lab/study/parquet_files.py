@@ -28,9 +28,10 @@ Read = TypeVar("Read")
 def files_of(folder: Path) -> list[Path]:
     """The Parquet files of a folder, the oldest first."""
     while True:
-        names = _names(folder)
-        # A merge adds a file and removes others. A list that was made meanwhile can lack both.
-        if names == _names(folder):
+        first, names = _names(folder), _names(folder)
+        # A merge adds a file, and only then removes others. A list that was made meanwhile can lack both. If
+        # no file has vanished between two lists, the second one lacks nothing.
+        if first <= names:
             with suppress(FileNotFoundError):  # a file was merged into another one just now
                 times = {name: (folder / name).lstat().st_mtime_ns for name in names}
                 return [folder / name for name in sorted(names, key=lambda name: (times[name], name))]

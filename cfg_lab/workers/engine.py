@@ -25,12 +25,14 @@ class JobState:
         name: the name that the job was submitted under. All jobs of an array have one name.
         index: number of the job in its array, from 0.
         running: whether the job runs. Otherwise it waits.
+        held: whether the job waits until a person releases it.
     """
 
     id: str
     name: str
     index: int
     running: bool
+    held: bool = False
 
 
 class Engine(Protocol):
@@ -56,6 +58,16 @@ class Engine(Protocol):
         """Whether the jobs have GPUs."""
         ...
 
+    @property
+    def seconds_between_checks(self) -> float:
+        """How often the jobs may be listed."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds without any job after which a submission was ended from outside, if it has not ended."""
+        ...
+
     def shards_of_jobs(self, shards: Sequence[int]) -> list[list[int]]:
         """Distribute shards over jobs.
 
@@ -65,7 +77,7 @@ class Engine(Protocol):
         ...
 
     def submit(self, name: str, folder: Path, jobs: Sequence[Job], after: Sequence[str] = ()) -> None:
-        """Submit jobs as one array.
+        """Submit jobs as one array. When this function returns, `states` knows the jobs.
 
         Args:
             name: name of the array. No other array has this name.
@@ -93,7 +105,7 @@ class Engine(Protocol):
         ...
 
     def stop_command(self, folder: Path, prefix: str) -> str:
-        """The shell command that ends all jobs of the arrays whose names begin with `prefix`."""
+        """The shell command that ends all present jobs of the arrays whose names begin with `prefix`."""
         ...
 
 

@@ -9,15 +9,10 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from cfg_lab.errors import StoreError
+from cfg_lab.errors import InputError, StoreError
 from cfg_lab.study.formats import count, three_digits
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.workers.submission import Plan, Submission
-
-_SECONDS_BETWEEN_CHECKS = 2.0
-
-_CHECKS_WITHOUT_JOBS = 5
-"""Number of checks after which a submission without jobs and without an end has been ended from outside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +25,9 @@ class Status:
         tokens_per_second: new tokens of all workers per second, since the first worker began.
         seconds_left: estimate of the time until all texts are decoded; None if it is not known yet.
         shards_done, shards_total: number of shards that are decoded and scored, and of all shards.
-        jobs_running, jobs_waiting: number of jobs.
+        jobs_running, jobs_waiting: number of jobs that decode or score.
+        jobs_held: number of jobs that wait until a person releases them.
+        jobs: number of all jobs, with those that come after other jobs.
         shards_failed: number of shards whose last attempt failed.
     """
 
@@ -42,6 +39,8 @@ class Status:
     shards_total: int
     jobs_running: int
     jobs_waiting: int
+    jobs_held: int
+    jobs: int
     shards_failed: int
 
     @property
@@ -52,6 +51,7 @@ class Status:
             f"{self.shards_done} of {count(self.shards_total, 'shard')} done",
             f"{count(self.jobs_running, 'job')} running",
             f"{self.jobs_waiting} waiting" if self.jobs_waiting else "",
+            f"{self.jobs_held} held by Slurm (squeue says why)" if self.jobs_held else "",
             f"{count(self.shards_failed, 'shard')} failed" if self.shards_failed else "",
         ]
         return ", ".join(filter(None, phrases))
@@ -76,7 +76,7 @@ def status(submission: Submission, plan: Plan, undecoded: Collection[str]) -> St
         began = min(datetime.fromisoformat(cost["started"]) for cost in costs)
         seconds = (datetime.now(UTC) - began).total_seconds()
     states = submission.states()
-    running = sum(state.running for state in states)
+    workers = [state for state in states if not state.name.endswith("next")]
     return Status(
         texts_done=plan.text_count - left,
         texts_total=plan.text_count,
@@ -84,8 +84,10 @@ def status(submission: Submission, plan: Plan, undecoded: Collection[str]) -> St
         seconds_left=left * seconds / texts if texts else None,
         shards_done=len(submission.done()),
         shards_total=plan.shard_count,
-        jobs_running=running,
-        jobs_waiting=len(states) - running,
+        jobs_running=sum(state.running for state in workers),
+        jobs_waiting=sum(not state.running for state in workers),
+        jobs_held=sum(state.held for state in states),
+        jobs=len(states),
         shards_failed=len(submission.failures()),
     )
 
@@ -106,28 +108,38 @@ def follow(
     Raises:
         StoreError: all jobs ended before the submission did.
     """
-    plan, undecoded = submission.plan(), submission.texts().undecoded
-    checks_without_jobs = done = 0
+    plan, engine, undecoded = submission.plan(), submission.engine, submission.texts().undecoded
     units = ("decoding", len(undecoded), "texts") if undecoded else ("scoring", plan.shard_count, "shards")
+    done = 0
+    last_seen = time.monotonic()
     with ProgressBar(console, *units) as bar:
         while True:
             began = time.monotonic()
             end = submission.end()  # read first, so that the last status is complete
-            now = status(submission, plan, undecoded)
-            on_status(now)
-            finished = now.texts_done - plan.text_count + len(undecoded) if undecoded else now.shards_done
-            bar.advance(finished - done, note=now.in_words)
-            done = finished
+            try:
+                now = status(submission, plan, undecoded)
+            except InputError:
+                if end is not None:
+                    break
+                bar.advance(0, note="the list of jobs is not known now; the jobs go on")
+            else:
+                on_status(now)
+                finished = now.texts_done - plan.text_count + len(undecoded) if undecoded else now.shards_done
+                bar.advance(finished - done, note=now.in_words)
+                done = finished
+                if now.jobs:
+                    last_seen = began
             if end is not None:
                 break
-            checks_without_jobs = 0 if now.jobs_running + now.jobs_waiting else checks_without_jobs + 1
-            if checks_without_jobs > _CHECKS_WITHOUT_JOBS:
+            if began - last_seen > engine.patience:
                 raise StoreError(
                     f"all jobs of submission {submission.id} have ended before its texts were finished; "
                     f"their messages are in {submission.folder}. Run the same command again to continue"
                 )
             # A check of a folder with a million texts takes some seconds.
-            time.sleep(max(_SECONDS_BETWEEN_CHECKS, 4 * (time.monotonic() - began)))
+            pause = max(engine.seconds_between_checks, 4 * (time.monotonic() - began))
+            while time.monotonic() - began < pause and submission.end() is None:
+                time.sleep(0.5)
     if submission.results.is_file():
         console.out(submission.results.read_text(encoding="utf-8"), end="", highlight=False)
     return end["failed"]

@@ -11,10 +11,13 @@ At the end, `NextStage` shows and logs the results, and writes end.json.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from rich.console import Console
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, StoreError
 from cfg_lab.metrics import needs_whole_cell
 from cfg_lab.study.cell import Study
 from cfg_lab.study.columns import CELL_COLUMNS, row
@@ -35,10 +38,10 @@ from cfg_lab.study.run import decode_model
 from cfg_lab.study.scoring import score_rows, unscored_cells
 from cfg_lab.workers.engine import Engine, Job
 from cfg_lab.workers.shards import Shard
-from cfg_lab.workers.submission import Submission, submissions
+from cfg_lab.workers.submission import Submission, Work, submissions
 
 _MANY_FILES = 1000
-"""Number of files from which on a results folder is slow to read."""
+"""A results folder with more files than this is slow to read."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Shards:
             except Exception as error:
                 traceback.print_exc()
                 failed.append(number)
-                self.submission.mark_failed(number, _sentence(error), _log())
+                self.submission.mark_failed(f"shard {number}", _sentence(error), _log())
             else:
                 self.submission.mark_done(number)
         if failed:
@@ -97,7 +100,18 @@ class Cells:
         signal.signal(signal.SIGTERM, _stop)
         study = self.submission.work().study
         metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
-        score_rows(study.store, metrics, study.store.cells(self.ids), _console())
+        failed: list[str] = []
+        for cell in self.ids:
+            try:
+                score_rows(study.store, metrics, study.store.cells([cell]), _console())
+            except Exception as error:
+                traceback.print_exc()
+                failed.append(cell)
+                self.submission.mark_failed(f"cell {cell}", _sentence(error), _log())
+            else:
+                self.submission.forget_failure(f"cell {cell}")
+        if failed:
+            raise RuntimeError(f"failed cells: {', '.join(failed)}")
 
     def checkpoint(self) -> DelayedSubmission:
         """As `Shards.checkpoint`."""
@@ -112,7 +126,7 @@ class NextStage:
     Attributes:
         submission: the submission.
         stage: the stage whose jobs have ended: "texts" or "cells".
-        attempt: how often the unfinished jobs of the stage have run.
+        attempt: number of times that the unfinished jobs of the stage have been submitted.
         array: name of the array of these jobs; "" if none was submitted.
         shards: for each job of the array, the numbers of its shards.
     """
@@ -130,7 +144,7 @@ class NextStage:
         except Exception as error:
             traceback.print_exc()
             last = f"the last job: {_sentence(error)}; its messages are in {_log()}"
-            self._end([*self.submission.failed_shards(), last])
+            self._end([*self.submission.failures_in_words(), last])
             raise
 
     def checkpoint(self) -> DelayedSubmission:
@@ -139,39 +153,57 @@ class NextStage:
 
     def _next(self) -> None:
         work = self.submission.work()
-        if arrays := self._arrays_of_others():
-            # This job runs again when the jobs of the other submissions have ended.
-            submit_array(self.submission, work.engine, "wait", [self], after=arrays)
+        if arrays := self._unended_arrays():
+            # This job runs again when these jobs have ended.
+            submit_array(self.submission, work.engine, "next", [self], after=arrays)
             return
+        failed: list[str] = []
         if self.stage == "texts":
             unfinished = self._unfinished_shards()
             if unfinished and self.attempt <= work.retries:
-                submit_shards(self.submission, work.engine, unfinished, self.attempt + 1)
-                return
+                try:
+                    submit_shards(self.submission, work.engine, unfinished, self.attempt + 1)
+                    return
+                except InputError as error:
+                    failed.append(f"failed shards were not tried again: {error}")
             self._explain_silent_failures(work.engine, unfinished)
         cells = self._unscored_cells(work.study)
         attempt = self.attempt if self.stage == "cells" else 0
         if cells and attempt <= work.retries:
-            submit_cells(self.submission, work.engine, cells, attempt + 1)
-            return
-        failed = self.submission.failed_shards()
+            try:
+                submit_cells(self.submission, work.engine, cells, attempt + 1)
+                return
+            except InputError:  # nothing can be submitted from here: this job does the work
+                with suppress(RuntimeError):  # what failed is noted
+                    Cells(self.submission, tuple(cells))()
+                cells = self._unscored_cells(work.study)
         if cells:
-            log = work.engine.log(self.submission.folder, self.array, 0)
-            failed.append(f"metrics of {count(len(cells), 'cell')} are missing; the messages are in {log}")
+            failed.append(f"some metrics of {count(len(cells), 'cell')} are missing: {', '.join(cells)}")
         if work.study.store.completion_ids():
-            if len([*work.study.store.root.glob("*/*.parquet")]) > _MANY_FILES:
-                merge_small_files(work.study.store)
-            with self.submission.results.open("w", encoding="utf-8") as file:
-                console = Console(file=file, width=work.width)
-                show_warnings(console)
-                work.finish(work.study, console)
-        self._end(failed)
+            self._show_results(work)
+        self._end([*self.submission.failures_in_words(), *failed])
 
-    def _arrays_of_others(self) -> list[str]:
-        """Names of the arrays of the submissions that this one waits for and that have not ended."""
+    def _show_results(self, work: Work) -> None:
+        store = work.study.store
+        if len([*store.root.glob("*/*.parquet")]) > _MANY_FILES:
+            with suppress(StoreError):  # the results are complete without it
+                merge_small_files(store)
+        with self.submission.results.open("w", encoding="utf-8") as file:
+            console = Console(file=file, width=work.width)
+            show_warnings(console)
+            work.finish(work.study, console)
+
+    def _unended_arrays(self) -> list[str]:
+        """Names of the arrays to wait for.
+
+        They are the arrays of the submissions that decode or score some of the texts. If this job was
+        preempted after it had submitted the next stage, they are also the arrays of that stage.
+        """
         waits_for = self.submission.plan().waits_for
         others = [other for other in submissions(self.submission.store) if other.id in waits_for]
-        return sorted({state.name for other in others if other.end() is None for state in other.states()})
+        states = [state for other in others if other.end() is None for state in other.states()]
+        own = [state for state in self.submission.states() if not state.name.endswith("next")]
+        return sorted({state.name for state in (*states, *own)})
 
     def _unfinished_shards(self) -> list[int]:
         done = self.submission.done()
@@ -181,12 +213,14 @@ class NextStage:
         """Note an error for each unfinished shard that has none: its process was killed."""
         noted = self.submission.failures()
         for index, numbers in enumerate(self.shards):
-            for number in set(numbers) & set(unfinished) - set(noted):
+            for number in sorted(set(numbers) & set(unfinished)):
+                if f"shard {number}" in noted:
+                    continue
                 log = engine.log(self.submission.folder, self.array, index)
                 sentence = (
                     "its process ended without an error message; perhaps it was killed or out of memory"
                 )
-                self.submission.mark_failed(number, sentence, log)
+                self.submission.mark_failed(f"shard {number}", sentence, log)
 
     def _unscored_cells(self, study: Study) -> list[str]:
         metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
@@ -229,12 +263,14 @@ def submit_shards(submission: Submission, engine: Engine, numbers: Sequence[int]
         submission: the submission.
         engine: the engine that runs the jobs.
         numbers: numbers of the shards.
-        attempt: how often the shards will have run after this time.
+        attempt: number of times that these shards will have been submitted.
+
+    Raises:
+        InputError: the engine refuses the jobs. Then none of them runs.
     """
     shards = tuple(map(tuple, engine.shards_of_jobs(numbers)))
     array = submit_array(submission, engine, "texts", [Shards(submission, job) for job in shards])
-    after = NextStage(submission, "texts", attempt, array, shards)
-    submit_array(submission, engine, "next", [after], after=[array])
+    _submit_next(submission, engine, NextStage(submission, "texts", attempt, array, shards))
 
 
 def submit_cells(submission: Submission, engine: Engine, cells: Sequence[str], attempt: int) -> None:
@@ -243,6 +279,9 @@ def submit_cells(submission: Submission, engine: Engine, cells: Sequence[str], a
     Args:
         submission, engine, attempt: as for `submit_shards`.
         cells: ids of the cells.
+
+    Raises:
+        InputError: as for `submit_shards`.
     """
     parts = [cells[start :: engine.shard_count] for start in range(min(len(cells), engine.shard_count))]
     jobs = [
@@ -250,8 +289,16 @@ def submit_cells(submission: Submission, engine: Engine, cells: Sequence[str], a
         for numbers in engine.shards_of_jobs(range(len(parts)))
     ]
     array = submit_array(submission, engine, "cells", jobs)
-    after = NextStage(submission, "cells", attempt, array)
-    submit_array(submission, engine, "next", [after], after=[array])
+    _submit_next(submission, engine, NextStage(submission, "cells", attempt, array))
+
+
+def _submit_next(submission: Submission, engine: Engine, next_stage: NextStage) -> None:
+    """Submit the job that comes after an array. If the engine refuses the job, end the array."""
+    try:
+        submit_array(submission, engine, "next", [next_stage], after=[next_stage.array])
+    except InputError:
+        subprocess.run(shlex.split(engine.stop_command(submission.folder, next_stage.array)), check=False)
+        raise
 
 
 def submit_array(

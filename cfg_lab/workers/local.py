@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -23,14 +25,17 @@ _MINUTES = 60 * 24 * 365
 
 _SECONDS_BETWEEN_CHECKS = 1.0
 
+_ALL_GPUS = "CFG_LAB_GPUS"
+"""Environment variable of the jobs: all GPUs that the workers of a sweep use together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalEngine:
     """Runs jobs as processes of this machine. Each worker works through its shards.
 
     Args:
-        workers: number of processes, at least 1; "auto" is as many as the visible GPUs suffice
-            for, or one per CPU core if there is no GPU.
+        workers: number of processes, at least 1; "auto" is the number of visible GPUs divided by `gpus`, or
+            one per CPU core if there is no GPU.
         gpus: GPUs of each worker, at least 1. More than one is for model.device=balanced. Without a GPU
             it has no effect.
         threads: CPU threads of each worker, at least 1; "auto" divides the CPU cores between the workers.
@@ -46,6 +51,8 @@ class LocalEngine:
     shards: int | Automatic = "auto"
 
     name = "local"
+    seconds_between_checks = 1.0
+    patience = 10.0
 
     def __post_init__(self) -> None:
         for key in ("workers", "threads", "shards"):
@@ -82,10 +89,19 @@ class LocalEngine:
         cores = len(os.sched_getaffinity(0))
         threads = max(1, cores // self.worker_count) if self.threads == "auto" else self.threads
         for index, job in enumerate(jobs):
-            executor = submitit.LocalExecutor(folder / name / str(index))
+            # The variables must be set before Python starts: libraries read them when they are imported.
+            variables = {
+                "CUDA_VISIBLE_DEVICES": whole[index % len(whole)],
+                _ALL_GPUS: ",".join(visible),
+                "OMP_NUM_THREADS": str(threads),
+            }
+            python = shlex.join(
+                ["env", *(f"{key}={value}" for key, value in variables.items()), sys.executable]
+            )
+            executor = submitit.LocalExecutor(folder / name / str(index), python=python)
             executor.update_parameters(timeout_min=_MINUTES, stderr_to_stdout=True)
-            with _without_interrupts(), _variable("OMP_NUM_THREADS", str(threads)):
-                executor.submit(_LocalJob(job, whole[index % len(whole)], folder, tuple(after)))
+            with _without_interrupts():
+                executor.submit(_LocalJob(job, folder, tuple(after)))
 
     def states(self, folder: Path, prefix: str) -> list[JobState]:
         return _processes(folder, prefix)
@@ -95,26 +111,23 @@ class LocalEngine:
         return max(logs, key=lambda path: path.stat().st_mtime, default=folder / name / str(index))
 
     def stop_command(self, folder: Path, prefix: str) -> str:
-        return f"pkill -f {shlex.quote(str(folder / prefix))}"
+        return f"pkill -f {shlex.quote(re.escape(str(folder / prefix)))}"
 
 
 @dataclass(frozen=True)
 class _LocalJob:
-    """A job that waits for other jobs to end, and then runs on its GPUs.
+    """A job that waits for other jobs to end, and then runs.
 
     Attributes:
         job: the job.
-        gpus: the value of CUDA_VISIBLE_DEVICES: the GPUs of the worker, or "" for none.
         folder, after: as in `Engine.submit`.
     """
 
     job: Job
-    gpus: str
     folder: Path
     after: tuple[str, ...]
 
     def __call__(self) -> None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus  # CUDA reads it at its first use, which is later
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, and nobody could end the job
         while any(state.name == name for name in self.after for state in _processes(self.folder, name)):
             time.sleep(_SECONDS_BETWEEN_CHECKS)
@@ -128,7 +141,8 @@ def _processes(folder: Path, prefix: str) -> list[JobState]:
         *_, last = process.info["cmdline"] or [""]  # submitit's last argument is the folder of the job
         job = Path(last)
         name = job.parent.name
-        if job.parent.parent == folder and name.startswith(prefix) and job.name.isdecimal():
+        # Names are unique. A job also waits for jobs of other submissions, which have folders beside its own.
+        if job.parent.parent.parent == folder.parent and name.startswith(prefix) and job.name.isdecimal():
             state = JobState(str(process.pid), name, int(job.name), running=True)
             found.setdefault((name, state.index), state)
     return list(found.values())
@@ -136,25 +150,13 @@ def _processes(folder: Path, prefix: str) -> list[JobState]:
 
 def _visible_gpus() -> list[str]:
     """The GPUs that this process may use, each as a value of CUDA_VISIBLE_DEVICES."""
+    if _ALL_GPUS in os.environ:  # this process is a job, which has only some of the GPUs
+        return list(filter(None, os.environ[_ALL_GPUS].split(",")))
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
     return names[: torch.cuda.device_count()]
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Generator[None]:
-    """Set an environment variable for the processes that start in a `with` block."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 @contextmanager

@@ -21,10 +21,20 @@ from cfg_lab.errors import InputError
 from cfg_lab.workers.engine import Automatic, Job, JobState, check_count, check_count_or_auto
 
 _MOST_TIMEOUTS = 100
-"""How often a job can reach its time limit and go on. Each time it has decoded some more texts."""
+"""How often a job can reach its time limit and go on."""
 
-_ENDED = {"CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
-"""States in which a job of Slurm neither waits nor runs."""
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_RUNNING = {
+    "RUNNING",
+    "COMPLETING",
+    "CONFIGURING",
+    "SUSPENDED",
+    "STOPPED",
+    "SIGNALING",
+    "STAGE_OUT",
+    "RESIZING",
+}
+"""States of Slurm's jobs. A job in another state has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,8 @@ class SlurmEngine:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     name = "slurm"
+    seconds_between_checks = 10.0  # each check asks Slurm's controller, which serves all users
+    patience = 120.0  # other machines see a new file of a network file system up to a minute late
 
     def __post_init__(self) -> None:
         check_count("workers", self.workers, 1)
@@ -120,7 +132,7 @@ class SlurmEngine:
             "signal_delay_s": self.signal_delay,
             "setup": list(self.setup) or None,
             "srun_args": list(self.srun) or None,
-            "additional_parameters": dict(self.extra) or None,
+            "additional_parameters": {"requeue": True, **self.extra},
             "dependency": f"afterany:{':'.join(_numbers(earlier))}" if earlier else None,
             "stderr_to_stdout": True,
         }
@@ -130,41 +142,54 @@ class SlurmEngine:
                 given = {key: value for key, value in parameters.items() if value is not None}
                 executor.update_parameters(**given)
                 with executor.batch():
-                    for job in jobs:
-                        executor.submit(job)
+                    submitted = [executor.submit(job) for job in jobs]
+            _wait_until_listed(submitted[0].job_id.partition("_")[0])
         except (FailedJobError, FailedSubmissionError) as error:
             reason = re.sub(r"\s+", " ", str(error)).strip()
+            if "array specification" in reason:
+                reason += f"; there are {len(jobs)} jobs, so set hydra.launcher.shards to a smaller number"
             raise InputError(f"hydra/launcher=slurm: Slurm refuses the jobs: {reason}") from error
 
     def states(self, folder: Path, prefix: str) -> list[JobState]:
-        # Names are unique, so the folder is not needed.
-        jobs = [line.strip().split("|") for line in _squeue().splitlines()]
+        # The jobs may be those of a colleague who owns the folder.
+        owner = next(path for path in (folder, *folder.parents) if path.exists()).stat().st_uid
+        lines = _squeue(f"--user={owner}", "--format=%i|%T|%r|%j").splitlines()
+        jobs = [line.strip().split("|", 3) for line in lines]  # a name can contain the character, too
         return [
-            JobState(number, name, int(number.partition("_")[2] or 0), running=state != "PENDING")
-            for number, name, state in jobs
-            if name.startswith(prefix) and state not in _ENDED
+            JobState(
+                number,
+                name,
+                int(number.partition("_")[2] or 0),
+                running=state in _RUNNING,
+                held="held" in reason.lower() or "HOLD" in state,
+            )
+            for number, state, reason, name in jobs
+            if name.startswith(prefix) and state in _WAITING | _RUNNING
         ]
 
     def log(self, folder: Path, name: str, index: int) -> Path:
         # submitit makes an array of several jobs only.
-        logs = [*(folder / name).glob(f"*_{index}_0_log.out")] or [*(folder / name).glob("*_0_log.out")]
+        logs = [*(folder / name).glob(f"*_{index}_0_log.out")]
+        if index == 0:
+            logs += (folder / name).glob("*_0_log.out")
         return max(logs, key=lambda path: path.stat().st_mtime, default=folder / name)
 
     def stop_command(self, folder: Path, prefix: str) -> str:
-        return f"scancel {' '.join(_numbers(self.states(folder, prefix)))}"
+        numbers = _numbers(self.states(folder, prefix))
+        return f"scancel {' '.join(numbers)}" if numbers else "nothing to stop"
 
 
-def _squeue() -> str:
-    """The list of all jobs of the user, one line each: number, name and state.
+def _squeue(*arguments: str) -> str:
+    """The output of squeue, with one line for each task of an array.
 
     Raises:
         InputError: squeue fails again and again. A busy controller of Slurm does not answer for some seconds.
     """
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%j|%T"]
+    command = ["squeue", "--noheader", "--array", *arguments]
     for seconds in (2, 10, 30, None):
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        except (OSError, subprocess.SubprocessError) as error:
             if seconds is None or isinstance(error, FileNotFoundError):
                 reason = str(getattr(error, "stderr", None) or error).strip()
                 raise InputError(f"squeue, which lists the jobs of Slurm, failed: {reason}") from error
@@ -172,13 +197,25 @@ def _squeue() -> str:
     raise AssertionError("unreachable")
 
 
+def _wait_until_listed(number: str) -> None:
+    """Wait until squeue knows a job that was just submitted. At some sites squeue is a little late."""
+    for _ in range(30):
+        if _squeue("--states=all", "--format=%A %F").split().count(number):
+            return
+        time.sleep(1)
+
+
 @contextmanager
 def _outside_of_a_job() -> Generator[None]:
     """Remove Slurm's variables for a while: the variables of a job would change the jobs that it submits."""
-    cluster = os.environ.get("SLURM_CONF")
+    # Not values of a job: they name the cluster, or are the user's own defaults of sbatch.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("SLURM_CONF", "SLURM_CLUSTERS") or name.startswith("SBATCH_")
+    }
     with clean_env():
-        if cluster is not None:
-            os.environ["SLURM_CONF"] = cluster  # the cluster itself, not a value of the job
+        os.environ.update(kept)
         yield
 
 

@@ -6,7 +6,7 @@
         work.pkl           the study and the engine, for the jobs
         shard-<n>.pkl      the texts of a shard, for its job
         done/<n>           shard n is decoded and scored
-        failed/<n>.json    the last error of shard n, and the file of its messages
+        failed/….json      the last error of a shard or a cell, and the file of its messages
         results.txt        what `finish` printed: the table of the results
         end.json           the submission has ended: its failed shards
         cfg_lab-<id>-…/    the files of submitit, with the messages of the jobs (…_log.out)
@@ -17,13 +17,16 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from cfg_lab.errors import InputError
 from cfg_lab.study.cell import Study
 from cfg_lab.study.store import Store
 from cfg_lab.workers.engine import Engine, JobState
@@ -66,6 +69,7 @@ class Plan:
         started: time of the submission, ISO 8601, UTC.
         command: the command line of the sweep.
         engine: name of the engine.
+        host: name of the machine on which the sweep was submitted.
         cells: ids of the cells of the study.
         metrics: keys of the metrics of the study, see `cfg_lab.metrics.scorer_key`.
         text_count: number of texts of the study, each counted once.
@@ -77,6 +81,7 @@ class Plan:
     started: str
     command: str
     engine: str
+    host: str
     cells: list[str]
     metrics: list[str]
     text_count: int
@@ -113,7 +118,7 @@ class Submission:
     @property
     def folder(self) -> Path:
         """The folder of the submission, as an absolute path. Engines know the jobs by it."""
-        return (self.store.root / FOLDER / self.id).absolute()
+        return (self.store.root / FOLDER / self.id).resolve()
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the submission, completely or not at all."""
@@ -165,14 +170,14 @@ class Submission:
 
     def states(self) -> list[JobState]:
         """The jobs that wait or run."""
-        return self._engine.states(self.folder, self.prefix)
+        return self.engine.states(self.folder, self.prefix)
 
     def stop_command(self) -> str:
         """The shell command that ends all jobs of the submission."""
-        return self._engine.stop_command(self.folder, self.prefix)
+        return self.engine.stop_command(self.folder, self.prefix)
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         """An engine that finds the jobs of the submission."""
         return _ENGINES[self.plan().engine]
 
@@ -185,27 +190,30 @@ class Submission:
     def mark_done(self, shard: int) -> None:
         """Note that a shard is decoded and scored."""
         self.write(f"done/{shard}", "")
+        self.forget_failure(f"shard {shard}")
 
-    def failures(self) -> dict[int, dict[str, str]]:
-        """The last error of each shard that failed and is not done: {"error": a sentence, "log": a file}."""
-        done = self.done()
-        paths = {int(path.stem): path for path in (self.folder / "failed").glob("[!.]*.json")}
-        return {
-            shard: json.loads(path.read_text(encoding="utf-8"))
-            for shard, path in sorted(paths.items())
-            if shard not in done
-        }
+    def failures(self) -> dict[str, dict[str, str]]:
+        """What failed, and did not succeed later: "shard 3" or "cell 1a2b" -> its last error.
 
-    def failed_shards(self) -> list[str]:
-        """One sentence for each shard in `failures`: its number, its error, and where its messages are."""
+        An error is {"error": a sentence, "log": the file of the job's messages}.
+        """
+        paths = sorted((self.folder / "failed").glob("[!.]*.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+    def forget_failure(self, what: str) -> None:
+        """Note that something which may have failed before has succeeded. `what` is as in `failures`."""
+        (self.folder / "failed" / f"{what}.json").unlink(missing_ok=True)
+
+    def failures_in_words(self) -> list[str]:
+        """One sentence for each of `failures`: what failed, its error, and where its messages are."""
         return [
-            f"shard {shard}: {failure['error']}; its messages are in {failure['log']}"
-            for shard, failure in self.failures().items()
+            f"{what}: {failure['error']}; its messages are in {failure['log']}"
+            for what, failure in self.failures().items()
         ]
 
-    def mark_failed(self, shard: int, error: str, log: Path | str) -> None:
-        """Note the error of a shard. `log` is the file of the job's messages."""
-        self.write(f"failed/{shard}.json", json.dumps({"error": error, "log": str(log)}))
+    def mark_failed(self, what: str, error: str, log: Path | str) -> None:
+        """Note an error. `what` is as in `failures`, and `log` is the file of the job's messages."""
+        self.write(f"failed/{what}.json", json.dumps({"error": error, "log": str(log)}))
 
     def end(self) -> dict[str, list[str]] | None:
         """How the submission ended; None if it has not ended.
@@ -213,8 +221,9 @@ class Submission:
         Returns:
             failed: one sentence for each shard and each job that failed.
         """
-        path = self.folder / "end.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if "end.json" not in os.listdir(self.folder):  # a list is new, also on a network file system
+            return None
+        return json.loads((self.folder / "end.json").read_text(encoding="utf-8"))
 
     @property
     def results(self) -> Path:
@@ -229,7 +238,17 @@ def submissions(store: Store) -> list[Submission]:
 
 
 def active(store: Store) -> list[Submission]:
-    """The submissions that have not ended and have jobs, the oldest first."""
-    return [
-        submission for submission in submissions(store) if submission.end() is None and submission.states()
-    ]
+    """The submissions that have not ended and have jobs, the oldest first.
+
+    Raises:
+        InputError: a submission runs as processes of another machine, which cannot be seen from this one.
+    """
+    unended = [submission for submission in submissions(store) if submission.end() is None]
+    for submission in unended:
+        plan = submission.plan()
+        if plan.engine == "local" and plan.host != platform.node():
+            raise InputError(
+                f"processes of the machine {plan.host!r} may work on {str(store.root)!r}; run the command "
+                f"there, or delete {submission.folder} if they have ended"
+            )
+    return [submission for submission in unended if submission.states()]

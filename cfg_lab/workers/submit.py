@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import platform
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import chain
 from shutil import rmtree
 
 from filelock import FileLock
@@ -26,8 +28,7 @@ def submit(
 ) -> Submission:
     """Check and plan a study, and submit the texts that are neither done nor running.
 
-    If the same study runs already, nothing is submitted. The study also runs already if the running
-    submission has further cells and metrics.
+    If a running submission decodes and scores all unfinished texts of the study, nothing is submitted.
 
     Args:
         study: the study.
@@ -51,18 +52,21 @@ def submit(
     with FileLock(store.root / FOLDER / ".lock"):  # two commands at once submit one after the other
         running = active(store)
         for other in running:
-            plan = other.plan()
-            if plan.engine != engine.name:
+            present = other.plan().engine
+            if present != engine.name:
                 raise InputError(
-                    f"hydra/launcher is {engine.name}, but jobs of hydra/launcher={plan.engine} work on "
+                    f"hydra/launcher is {engine.name}, but jobs of hydra/launcher={present} work on "
                     f"{str(store.root)!r}; wait for them, or end them: {other.stop_command()}"
                 )
-            if _contains(plan, study):
-                return other
         decoded = store.completion_ids()
         undecoded = {text for texts in prepared.missing.values() for text in texts} - decoded
         unfinished = undecoded | _unscored(study, prepared)
-        taken = {text for other in running for ids in other.texts().of_shards for text in ids} & unfinished
+        shared = {other: unfinished & set(chain(*other.texts().of_shards)) for other in running}
+        for other, texts in shared.items():
+            if texts == unfinished and _contains(other.plan(), study):
+                console.print(f"the jobs of submission {other.id} do this already", highlight=False)
+                return other
+        taken = set(chain(*shared.values()))
         free = cut(prepared, unfinished - taken, decoded, engine.shard_count)
         # When the other submissions have ended, little of these texts is left to do.
         later = cut(prepared, taken, decoded, engine.worker_count)
@@ -72,12 +76,13 @@ def submit(
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
             command=study.command,
             engine=engine.name,
+            host=platform.node(),
             cells=[cell.id for cell in study.cells],
             metrics=sorted(map(scorer_key, study.metrics)),
             text_count=len({text.completion_id for texts in prepared.plans.values() for text in texts}),
             undecoded_count=len(undecoded),
             shard_count=len(shards),
-            waits_for=[other.id for other in running],
+            waits_for=[other.id for other, texts in shared.items() if texts],
         )
         texts = TextIds(undecoded=sorted(undecoded), of_shards=[shard.completion_ids for shard in shards])
         submission.write_plan(plan, texts, work, shards)
@@ -94,7 +99,7 @@ def submit(
 
 
 def _contains(plan: Plan, study: Study) -> bool:
-    """Whether a running submission has all cells and all metrics of a study."""
+    """Whether a submission has all cells and all metrics of a study."""
     cells = {cell.id for cell in study.cells}
     return cells <= set(plan.cells) and set(map(scorer_key, study.metrics)) <= set(plan.metrics)
 

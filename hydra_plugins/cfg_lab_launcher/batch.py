@@ -1,4 +1,4 @@
-"""The lab's Hydra plugins: a sweeper that expands the grid, and a launcher that runs it as one batch."""
+"""A sweeper that expands the grid of a sweep, and a launcher that runs all cells as one batch."""
 
 from __future__ import annotations
 
