@@ -39,7 +39,8 @@ class LocalEngine:
         gpus: GPUs of each worker, at least 1. More than one is for model.device=balanced. Without a GPU
             it has no effect.
         threads: CPU threads of each worker, at least 1; "auto" divides the CPU cores between the workers.
-        shards: number of shards, at least 1; "auto" is four times `workers`.
+        shards: number of shards, at least 1; "auto" is one for each worker. Each shard is decoded as a batch of
+            its own, and the end of a batch is slower because it has fewer texts.
 
     Raises:
         InputError: a value is out of range.
@@ -76,7 +77,7 @@ class LocalEngine:
 
     @property
     def shard_count(self) -> int:
-        return 4 * self.worker_count if self.shards == "auto" else self.shards
+        return self.worker_count if self.shards == "auto" else self.shards
 
     def shards_of_jobs(self, shards: Sequence[int]) -> list[list[int]]:
         jobs = [list(shards[worker :: self.worker_count]) for worker in range(self.worker_count)]
