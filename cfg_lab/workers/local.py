@@ -39,8 +39,8 @@ class LocalEngine:
         gpus: GPUs of each worker, at least 1. More than one is for model.device=balanced. Without a GPU
             it has no effect.
         threads: CPU threads of each worker, at least 1; "auto" divides the CPU cores between the workers.
-        shards: number of shards, at least 1; "auto" is one for each worker. Each shard is decoded as a batch of
-            its own, and the end of a batch is slower because it has fewer texts.
+        shards: number of shards, at least 1; "auto" is one for each worker. Each shard is decoded as a batch
+            of its own, and the end of a batch is slower because it has fewer texts.
 
     Raises:
         InputError: a value is out of range.
