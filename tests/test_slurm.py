@@ -42,8 +42,8 @@ def decoding(submission: Submission) -> list[JobState]:
     return [state for state in submission.states() if state.name.endswith("texts") and state.running]
 
 
-def processes_of(task: JobState) -> list[psutil.Process]:
-    """The Python processes of a task of an array."""
+def workers_of(task: JobState) -> list[psutil.Process]:
+    """The Python processes of a task of an array. A task has none before srun has started it."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
@@ -51,15 +51,15 @@ def processes_of(task: JobState) -> list[psutil.Process]:
         except psutil.Error:
             continue
         task_id = f"{variables.get('SLURM_ARRAY_JOB_ID')}_{variables.get('SLURM_ARRAY_TASK_ID')}"
-        if task_id == task.id and "submitit.core._submit" in line:
+        if task_id == task.id and "submitit.core._submit" in line and "python" in Path(line[0]).name:
             found.append(process)
-    assert found
     return found
 
 
 def kill(task: JobState) -> None:
-    """Kill the processes of a task."""
-    for process in processes_of(task):
+    """Kill the worker of a task."""
+    wait_until(lambda: workers_of(task), "the worker runs")
+    for process in workers_of(task):
         with suppress(psutil.NoSuchProcess):  # the end of one ends the others
             process.kill()
 
@@ -116,7 +116,9 @@ def test_a_full_disk_of_one_worker_is_named(slurm: SlurmCluster, sweeps: Sweeps,
     wait_until(lambda: root.exists() and submissions(Store(root)), "the submission", sweep)
     submission = only_submission(root)
     wait_until(lambda: decoding(submission), "a task runs", sweep)
-    for process in processes_of(decoding(submission)[0]):
+    task = decoding(submission)[0]
+    wait_until(lambda: workers_of(task), "its worker runs", sweep)
+    for process in workers_of(task):
         process.rlimit(psutil.RLIMIT_FSIZE, (4096, 4096))
     _, errors = sweep.communicate()
     assert sweep.returncode == 1
