@@ -306,7 +306,9 @@ def command(root: Path, output: Path, *arguments: str, before: str = "") -> list
 
 
 SLOW = """
-import time
+import signal, time
+# A process that a shell starts in the background ignores Ctrl-C, and so do the processes that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from cfg_lab.export.rows import ExportRows
 table = ExportRows.table
 def slow(*arguments):
