@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import statistics
 import time
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cfg_lab
+from benchmarks.machine import processor
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.continuation_scores import ContinuationScore
 from cfg_lab.guidance import (
@@ -171,13 +171,6 @@ def _alternating(contenders: dict[str, Callable[[], None]], repeats: int) -> dic
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def _processor() -> str:
-    """The processor's name."""
-    information = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", information.read_text()) if information.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -188,7 +181,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add the numbers to this file")
     arguments = parser.parse_args()
     numbers = {
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +30,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.machine import processor
 from cfg_lab import load_model
 from cfg_lab.decoding.sampling import nucleus_sampling
 from cfg_lab.guidance import ClassifierFreeGuidance
@@ -133,12 +132,6 @@ def real(folder: Path) -> Study:
         for scale in (1.5, 3.0)
     ]
     return Study(name=folder.name, cells=cells, metrics=[], store=Store(folder))
-
-
-def processor() -> str:
-    """Name of the processor, as Linux gives it."""
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    return names[0] if names else platform.machine()
 
 
 def finish(study: Study, console: Console) -> None:

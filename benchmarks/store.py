@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import resource
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cfg_lab
+from benchmarks.machine import processor
 from benchmarks.store_data import METRICS, Size, write_folder
 from cfg_lab.metrics import Readability
 from cfg_lab.report.axes import cells_of
@@ -119,10 +118,8 @@ def measure_apart(step: str, root: Path) -> dict[str, float]:
 
 
 def _machine() -> dict[str, Any]:
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    processor = names[0] if names else platform.processor() or platform.machine()
     versions = {"pandas": pd.__version__, "pyarrow": pa.__version__}
-    return {"processor": processor, "cores": os.cpu_count(), **versions}
+    return {"processor": processor(), "cores": os.cpu_count(), **versions}
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from cfg_lab.commands import command_console, run_command, show_results, with_ch
 from cfg_lab.errors import InputError
 from cfg_lab.options import CONFIG
 from cfg_lab.study.config import auto_dtypes, plain_config
-from cfg_lab.study.console import errors_in_a_sentence, open_console
+from cfg_lab.study.console import errors_in_a_sentence, open_console, print_error
 from cfg_lab.study.formats import count
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ def run_on_workers_or_exit(
     if failed:
         errors = open_console(stderr=True)
         for sentence in failed:
-            errors.print("error:", style="bold red", end=" ")
-            errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            print_error(errors, sentence)
         errors.print("The same command again tries what failed once more.", highlight=False)
         sys.exit(1)
 

@@ -114,6 +114,12 @@ def print_paths(console: Console, paths: Mapping[str, Path]) -> None:
         console.print(f"{name:{width}}  {path}", highlight=False, soft_wrap=True)
 
 
+def print_error(console: Console, sentence: str) -> None:
+    """Print an error of one sentence."""
+    console.print("error:", style="bold red", end=" ")
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def errors_in_a_sentence() -> Generator[None]:
     """If the user can correct an error, print it in one sentence without a traceback; exit with status 2.
@@ -124,8 +130,7 @@ def errors_in_a_sentence() -> Generator[None]:
     try:
         yield
     except (InputError, ModelError, StoreError, TrackingError) as error:
-        errors.print("error:", style="bold red", end=" ")
-        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        print_error(errors, str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("\nStopped. Finished texts and scores are stored.", highlight=False)

@@ -16,9 +16,11 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +29,7 @@ from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from cfg_lab.errors import InputError, StoreError
-from cfg_lab.metrics import needs_whole_cell
+from cfg_lab.metrics import Metric, needs_whole_cell
 from cfg_lab.study.cell import Study
 from cfg_lab.study.columns import CELL_COLUMNS, row
 from cfg_lab.study.console import open_console, show_warnings
@@ -44,8 +46,23 @@ _MANY_FILES = 1000
 """A results folder with more files than this is slow to read."""
 
 
+class _Resumed(ABC):
+    """A job that writes what is finished when a signal ends it. Called again, it does what is missing."""
+
+    @abstractmethod
+    def __call__(self) -> None: ...
+
+    def checkpoint(self) -> DelayedSubmission:
+        """The job that goes on after a time limit or a preemption: the same job.
+
+        submitit calls this method when the signal before the time limit arrives, and then ends the process.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it too, while results are being written
+        return DelayedSubmission(self)
+
+
 @dataclass(frozen=True)
-class Shards:
+class Shards(_Resumed):
     """Decodes and scores shards, one after another. If a shard fails, the next ones still run.
 
     Attributes:
@@ -60,33 +77,18 @@ class Shards:
         signal.signal(signal.SIGTERM, _stop)
         study = self.submission.work().study
         console = _console()
-        failed: list[int] = []
-        for number in self.numbers:
-            if number in self.submission.done():
-                continue
-            try:
+
+        def run(number: int) -> None:
+            if number not in self.submission.done():
                 run_shard(study, self.submission.shard(number), console)
-            except Exception as error:
-                traceback.print_exc()
-                failed.append(number)
-                self.submission.mark_failed(f"shard {number}", _sentence(error), _log())
-            else:
                 self.submission.mark_done(number)
-        if failed:
-            raise RuntimeError(f"failed shards: {', '.join(map(str, failed))}")
 
-    def checkpoint(self) -> DelayedSubmission:
-        """The job that goes on after a time limit or a preemption: the same job. It does what is missing.
-
-        submitit calls this method when the signal before the time limit arrives, and then ends the process.
-        """
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it too, while texts are being written
-        return DelayedSubmission(self)
+        _run_each(self.submission, {f"shard {number}": partial(run, number) for number in self.numbers})
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Computes the metrics that score all texts of a cell together.
+class Cells(_Resumed):
+    """Computes the metrics that score all texts of a cell together. If a cell fails, the next ones still run.
 
     Attributes:
         submission: the submission.
@@ -99,24 +101,40 @@ class Cells:
     def __call__(self) -> None:
         signal.signal(signal.SIGTERM, _stop)
         study = self.submission.work().study
-        metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
-        failed: list[str] = []
-        for cell in self.ids:
-            try:
-                score_rows(study.store, metrics, study.store.cells([cell]), _console())
-            except Exception as error:
-                traceback.print_exc()
-                failed.append(cell)
-                self.submission.mark_failed(f"cell {cell}", _sentence(error), _log())
-            else:
-                self.submission.forget_failure(f"cell {cell}")
-        if failed:
-            raise RuntimeError(f"failed cells: {', '.join(failed)}")
+        metrics, console = _metrics_of_cells(study), _console()
 
-    def checkpoint(self) -> DelayedSubmission:
-        """As `Shards.checkpoint`."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return DelayedSubmission(self)
+        def run(cell: str) -> None:
+            score_rows(study.store, metrics, study.store.cells([cell]), console)
+
+        _run_each(self.submission, {f"cell {cell}": partial(run, cell) for cell in self.ids})
+
+
+def _run_each(submission: Submission, parts: Mapping[str, Callable[[], None]]) -> None:
+    """Run all parts of a job, and note which of them failed.
+
+    Args:
+        submission: the submission.
+        parts: what a part is, as in `Submission.failures`, and the part.
+
+    Raises:
+        RuntimeError: a part failed. All others have run.
+    """
+    failed: list[str] = []
+    for what, part in parts.items():
+        try:
+            part()
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(what)
+            submission.mark_failed(what, _sentence(error), _log())
+        else:
+            submission.forget_failure(what)
+    if failed:
+        raise RuntimeError(f"failed: {', '.join(failed)}")
+
+
+def _metrics_of_cells(study: Study) -> list[Metric]:
+    return [metric for metric in study.metrics if needs_whole_cell(metric)]
 
 
 @dataclass(frozen=True)
@@ -148,7 +166,7 @@ class NextStage:
             raise
 
     def checkpoint(self) -> DelayedSubmission:
-        """As `Shards.checkpoint`."""
+        """As `_Resumed.checkpoint`. This job has nothing to write."""
         return DelayedSubmission(self)
 
     def _next(self) -> None:
@@ -223,7 +241,7 @@ class NextStage:
                 self.submission.mark_failed(f"shard {number}", sentence, log)
 
     def _unscored_cells(self, study: Study) -> list[str]:
-        metrics = [metric for metric in study.metrics if needs_whole_cell(metric)]
+        metrics = _metrics_of_cells(study)
         return unscored_cells(study.store, metrics, self.submission.plan().cells) if metrics else []
 
     def _end(self, failed: Sequence[str]) -> None:

@@ -23,8 +23,6 @@ from cfg_lab.workers.engine import Automatic, Job, JobState, check_count, check_
 _MINUTES = 60 * 24 * 365
 """Time limit of a job. submitit needs one."""
 
-_SECONDS_BETWEEN_CHECKS = 1.0
-
 _ALL_GPUS = "CFG_LAB_GPUS"
 """Environment variable of the jobs: all GPUs that the workers of a sweep use together."""
 
@@ -131,7 +129,7 @@ class _LocalJob:
     def __call__(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, and nobody could end the job
         while any(state.name == name for name in self.after for state in _processes(self.folder, name)):
-            time.sleep(_SECONDS_BETWEEN_CHECKS)
+            time.sleep(LocalEngine.seconds_between_checks)
         self.job()
 
 

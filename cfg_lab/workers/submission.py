@@ -190,7 +190,6 @@ class Submission:
     def mark_done(self, shard: int) -> None:
         """Note that a shard is decoded and scored."""
         self.write(f"done/{shard}", "")
-        self.forget_failure(f"shard {shard}")
 
     def failures(self) -> dict[str, dict[str, str]]:
         """What failed, and did not succeed later: "shard 3" or "cell 1a2b" -> its last error.
