@@ -193,9 +193,12 @@ def test_without_waiting_the_command_says_how_to_watch(sweeps: Sweeps) -> None:
 
 def test_overlapping_sweeps_share_the_work(sweeps: Sweeps, whole: Path) -> None:
     """The second sweep decodes what the first one does not, and waits for the rest."""
-    first = sweeps.start_and_wait("shared", *LONG, *LOCAL)
     more = ["guidance.scale=1,2,3", *LONG[1:], *LOCAL]
-    sweeps.run("shared", *more, seconds=0.1)
+    root = sweeps.root("shared")
+    with sweeps.held("shared", *LONG, *LOCAL) as first:
+        second = sweeps.start("shared", *more)
+        wait_until(lambda: len(submissions(Store(root))) == 2, "the second submission", second)
+    assert second.wait() == 0
     assert first.wait() == 0
     former, latter = submissions(Store(sweeps.root("shared")))
     assert latter.plan().waits_for == [former.id]
@@ -211,9 +214,12 @@ def test_overlapping_sweeps_share_the_work(sweeps: Sweeps, whole: Path) -> None:
 
 def test_changed_prompts_are_not_taken_for_those_that_run(sweeps: Sweeps) -> None:
     """Cells are named by their config, which has the path of a file of prompts and not its content."""
-    first = sweeps.start_and_wait("changed", *LONG, *LOCAL)
+    root = sweeps.root("changed")
     other = '{"id": "p0", "text": "Another text", "negative": "bad"}\n'
-    again = sweeps.start("changed", *LONG, *LOCAL, prompts=other)  # the next sweep writes the usual prompts
+    with sweeps.held("changed", *LONG, *LOCAL) as first:
+        # The next sweep writes the usual prompts again.
+        again = sweeps.start("changed", *LONG, *LOCAL, prompts=other)
+        wait_until(lambda: len(submissions(Store(root))) == 2, "the second submission", again)
     assert again.wait() == 0
     assert first.wait() == 0
     prompts = set(cfg_lab.load_results(sweeps.root("changed"))["prompt"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,8 @@ from cfg_lab.guidance import ClassifierFreeGuidance
 class Slow(ClassifierFreeGuidance):
     def combine(self, *arguments):
         time.sleep(float(os.environ["SECONDS_PER_STEP"]))
+        while os.path.exists(os.environ["HOLD"]):
+            time.sleep(0.05)
         return super().combine(*arguments)
 
 class Broken(ClassifierFreeGuidance):
@@ -48,6 +51,7 @@ class Sweeps:
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder, self.model = folder, model
+        self.hold = folder / "hold"  # guided decoding waits while this file exists
         (folder / "slow_rule.py").write_text(_SLOW_RULE)
 
     def root(self, name: str) -> Path:
@@ -67,7 +71,7 @@ class Sweeps:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(PYTHONPATH=paths, SECONDS_PER_STEP=str(seconds)),
+            env=environment(PYTHONPATH=paths, SECONDS_PER_STEP=str(seconds), HOLD=str(self.hold)),
         )
 
     def run(self, name: str, *overrides: str, status: int = 0, seconds: float = 0.0) -> tuple[str, str]:
@@ -76,6 +80,17 @@ class Sweeps:
         output, errors = process.communicate()
         assert process.returncode == status, f"{output}\n{errors}"
         return output, errors
+
+    @contextmanager
+    def held(self, name: str, *overrides: str) -> Generator[subprocess.Popen[str]]:
+        """Start a sweep, and hold its decoding inside a `with` block, which begins when it is submitted."""
+        self.hold.touch()
+        try:
+            process = self.start(name, *overrides)
+            wait_until(lambda: submissions(Store(self.root(name))), "the submission", process)
+            yield process
+        finally:
+            self.hold.unlink()
 
     def start_and_wait(self, name: str, *overrides: str) -> subprocess.Popen[str]:
         """Start a sweep, and return when some of its texts are decoded and others are not."""
