@@ -47,8 +47,9 @@ from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import TRACE_FIELDS
+from cfg_lab.errors import ModelError
 
-_GUIDED, _POSITIVE = map(TRACE_FIELDS.index, ("guided", "positive"))
+_GUIDED, _POSITIVE, _NEGATIVE = map(TRACE_FIELDS.index, ("guided", "positive", "negative"))
 
 _CACHED_NUMBERS = 400_000
 """Number of float32 values, about 1.5 MB, that several operations can read from the cache of a CPU core."""
@@ -180,7 +181,8 @@ class Batch:
         """Append each chosen token and its trace values to its text, and find out which texts have ended.
 
         Raises:
-            NotANumberError: the log-prob of a chosen token is NaN.
+            ModelError: the guided log-prob of a chosen token is NaN. A model gave it (NotANumberError), or
+                the guidance rule did.
         """
         for result in results:
             group, extensions = result.group, result.extensions
@@ -194,7 +196,7 @@ class Batch:
                 sequences, tokens, trace, result.alternatives, strict=True
             ):
                 if math.isnan(numbers[_GUIDED]):
-                    raise self._not_a_number(group, sequence, math.isnan(numbers[_POSITIVE]))
+                    raise self._not_a_number(group, sequence, numbers)
                 sequence.append(token, numbers, alternatives)
             if group.beam is None or extensions is None:
                 for state in group.states:
@@ -248,16 +250,22 @@ class Batch:
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
-    def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
-        """Make the error for logits that are NaN.
+    def _not_a_number(self, group: Group, sequence: SequenceState, trace: list[float]) -> ModelError:
+        """Make the error for a guided log-prob that is NaN.
 
-        If the positive branch has the NaN, the error names the model of this branch. Otherwise it names the
-        models of the negatives.
+        It names the model of the positive branch, the models of the negatives, or the guidance rule,
+        whichever the NaN comes from.
 
         Args:
-            in_positive: whether the positive branch has the NaN.
+            trace: the trace values of the chosen token.
         """
-        broken = group.models[:1] if in_positive else group.models[1:]
+        if not math.isnan(trace[_POSITIVE]) and not math.isnan(trace[_NEGATIVE]):
+            return ModelError(
+                f"guidance {type(group.formula).__name__} gave log-probs that are not numbers at step "
+                f"{len(sequence.tokens)}; its `combine` must return numbers, and read its argument `scale`, "
+                "not `self.scale`"
+            )
+        broken = group.models[:1] if math.isnan(trace[_POSITIVE]) else group.models[1:]
         names = dict.fromkeys(self.models[name].name for name in broken)
         return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 

@@ -24,11 +24,13 @@ from cfg_lab.guidance import Guidance
 class Group:
     """Running sequences that are guided by one call and sampled by one call.
 
-    They have the same guidance rule and the same sampler, and their branches run on the same models. Their
-    scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
+    They have guidance rules with the same formula, samplers of the same kind, and branches that run on the
+    same models. Scales, schedules, weights, contexts, temperatures and truncations may differ: they are
+    tensors with a value for each sequence. So all scales of a grid are one group. The hypotheses of a beam
+    search are a group of their own.
 
     Attributes:
-        guidance: the guidance rule; None if no negative runs.
+        formula: the formula of the guidance rules; None if no negative runs.
         beam: the beam search; None if the group is not a beam search.
         top: number of likeliest tokens that the traces keep for each step and distribution.
         vocab: size of the smallest vocabulary of all branches' models. Branches that do not run now count
@@ -39,7 +41,7 @@ class Group:
 
     states: list[RequestState]
     sequences: list[SequenceState]  # of all states, in order
-    guidance: Guidance | None
+    formula: Guidance | None
     sampler: Sampler
     beam: BeamState | None
     top: int
@@ -58,7 +60,7 @@ class Group:
         """
         scales = [state.scale for state in self.states for _ in state.sequences]
         return guide(
-            self.guidance,
+            self.formula,
             logits[self.positive_rows, : self.vocab],
             logits[self.negative_rows, : self.vocab],
             self.weights,
@@ -105,7 +107,7 @@ def group_key(state: RequestState) -> tuple[object, ...]:
     request = state.request
     return (
         state if isinstance(state, BeamState) else request.sampling,
-        request.guidance if state.running_branches > 1 else None,
+        state.formula if state.running_branches > 1 else None,
         tuple(model for model, _ in request.contexts),
         state.running_branches,
         request.top,
@@ -142,7 +144,7 @@ def make_group(
     return Group(
         states=states,
         sequences=sequences,
-        guidance=request.guidance if len(names) > 1 else None,
+        formula=first.formula if len(names) > 1 else None,
         sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
         beam=first if isinstance(first, BeamState) else None,
         top=request.top,

@@ -58,7 +58,7 @@ class AttentionLayer(CacheLayerMixin):
 
     def get_seq_length(self) -> int:
         """Number of visible columns before the columns of the new tokens."""
-        return self.buffer.now - self.buffer.low
+        return self.buffer.columns_before
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Size of the attention mask as (number of columns, index of the first column).
