@@ -28,6 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfg_lab.decoding.transfer import to_device
+
 EncoderMemory = list[tuple[Tensor, Tensor]]
 """Cross-attention keys and values of one source: for each decoder layer a pair [heads, length, head_dim]."""
 
@@ -162,7 +164,8 @@ class KVBuffer:
             self._move(max(lengths) - self.now)
         rows = range(self.live, self.live + len(prefixes))
         self._starts += [self.now - length for length in lengths]
-        self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
+        starts = torch.tensor(self._starts[rows.start :], dtype=torch.long)
+        self.start[rows.start : rows.stop] = to_device(starts, self.start.device)
         first = rows.start
         for _, equal in groupby(prefixes, key=id):  # neighbours with the same prefix are written together
             prefix, *others = equal

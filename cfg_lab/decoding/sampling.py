@@ -104,6 +104,20 @@ class SamplingSettings(NamedTuple):
     any_top_p: bool
     any_min_p: bool
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The settings without the booleans."""
+        return self[:4]
+
+    def first(self, rows: int) -> SamplingSettings:
+        """The settings of the first rows, as views."""
+        return self._replace(
+            temperature=self.temperature[:rows],
+            top_k=self.top_k[:rows],
+            top_p=self.top_p[:rows],
+            min_p=self.min_p[:rows],
+        )
+
     @classmethod
     def of(cls, samplers: Sequence[Sampling], device: torch.device) -> SamplingSettings:
         """The settings of these samplers, one row for each, on a device."""

@@ -154,6 +154,19 @@ def is_recurrent(config: Any) -> bool:
     )
 
 
+def full_attention_length(config: Any) -> int:
+    """The largest number of tokens with which every layer attends to all of them, from the text config.
+
+    It is the smallest window of the layers, 2**30 without windows, and 0 if a layer is not plain attention.
+    """
+    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    kinds = {DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type) for layer_type in layer_types}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return 0
+    windows = [of_layer["sliding_window"] for of_layer in arguments if of_layer.get("sliding_window")]
+    return min(windows, default=2**30)
+
+
 def cache_layers(config: Any) -> list[MakeLayer]:
     """What each layer of a model keeps, from its text config: one function for each layer.
 
