@@ -23,6 +23,7 @@ from cfg_lab.decoding.request import NamedContext, Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.static_batch import StaticBatch, runs_on_device
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.decoding.teacher_forcing import trace_texts
 from cfg_lab.decoding.trace import Trace
 from cfg_lab.errors import InputError
@@ -101,6 +102,7 @@ class Decoder:
             and runs_on_device(request)
             and all(
                 len(ids) + request.max_new_tokens <= self.models[name].static_length
+                and has_static_steps(self.models[name])
                 for name, ids in request.contexts
             )
         )

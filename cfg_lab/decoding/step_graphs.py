@@ -7,7 +7,6 @@ a step, so without graphs the GPU mostly waits for Python.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
@@ -20,22 +19,24 @@ Operations = Callable[[], None]
 class StepGraphs:
     """Runs functions again and again. On CUDA each is recorded once, and then replayed.
 
-    A function that cannot be recorded runs directly, and one warning says why.
+    Once a function cannot be recorded, all functions run directly.
 
     Args:
         device: the device of the tensors.
 
     Attributes:
         captures: number of recorded functions.
+        failure: why a function could not be recorded; empty if none has failed.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.captures = 0
+        self.failure = ""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._direct = device.type != "cuda"
+        self._records = device.type == "cuda"
         # All graphs use the same memory: at the end of a graph none of its temporary tensors is needed.
-        self._pool = None if self._direct else torch.cuda.graph_pool_handle()
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, key: Hashable, operations: Operations, changed: Sequence[Tensor]) -> None:
         """Run a function.
@@ -46,25 +47,18 @@ class StepGraphs:
             changed: the tensors that the function reads and then changes. A function runs once before it is
                 recorded, and these tensors get their old values back.
         """
-        if self._direct:
-            operations()
-            return
-        if key not in self._graphs:
+        if self._records and key not in self._graphs:
             try:
                 self._graphs[key] = self._capture(operations, changed)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                self._direct = True
-                reason = str(error).partition("\n")[0]
-                warnings.warn(
-                    f"decoding runs without CUDA graphs, which is slower, because a step cannot be recorded: "
-                    f"{reason}",
-                    stacklevel=2,
-                )
-                operations()
-                return
-        self._graphs[key].replay()
+                self._records = False
+                self.failure = str(error).partition("\n")[0]
+        if self._records:
+            self._graphs[key].replay()
+        else:
+            operations()
 
     def _capture(self, operations: Operations, changed: Sequence[Tensor]) -> torch.cuda.CUDAGraph:
         """Record a function. The tensors that it changes have their old values afterwards."""

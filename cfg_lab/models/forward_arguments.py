@@ -42,8 +42,9 @@ class ForwardArguments:
         """The arguments of one forward; see `cfg_lab.decoding.model.CausalModel.forward`."""
         arguments: dict[str, Any] = {self._cache_name: self._cache_class(buffer, self._layers)}
         if self._takes_mask:
-            is_static = mask is not None and isinstance(buffer, StaticKVBuffer)
-            arguments["attention_mask"] = _added_mask(mask, self._dtype) if is_static else mask
+            if mask is not None and isinstance(buffer, StaticKVBuffer):
+                mask = _added_mask(mask, self._dtype)
+            arguments["attention_mask"] = mask
         if self._takes_positions:
             arguments["position_ids"] = positions
         return arguments
