@@ -119,18 +119,24 @@ def test_a_draw_is_the_plain_formula_on_the_survivors(path: Draw, vocab: int) ->
 
 @both_paths
 @pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"top_k": 900}])
-@pytest.mark.parametrize("height", [0.0, -30.0, -3000.0])
+@pytest.mark.parametrize("height", [0.0, -30.0, -9_000.0])
+@pytest.mark.parametrize(("vocab", "least_noise"), [(1000, -9.0), (60_000, 8.0)])
 def test_near_ties_of_noisy_scores_are_decided_by_the_plain_formula(
-    path: Draw, settings: dict[str, Any], height: float
+    path: Draw, settings: dict[str, Any], height: float, vocab: int, least_noise: float
 ) -> None:
-    """The scores are made so that the sums of all 1,000 tokens are equal or differ in their last bits."""
-    keys = keys_of(40)
-    ulps = torch.randint(-2, 3, (40, 1000), generator=torch.Generator().manual_seed(2))
-    scores = height - gumbel(keys, torch.arange(1000))
+    """The scores are made so that the sums of all tokens are equal or differ in their last bits.
+
+    With `least_noise` only the sums of the tokens with the largest noise, whose noise is bounded best.
+    """
+    count = 40_000 // vocab + 5
+    keys = keys_of(count)
+    ulps = torch.randint(-2, 3, (count, vocab), generator=torch.Generator().manual_seed(2))
+    noise = gumbel(keys, torch.arange(vocab))
+    scores = height - noise
     scores = scores + ulps * (torch.nextafter(scores, torch.tensor(math.inf)) - scores)
-    scores[:, ::3] -= 1.0  # and some are too low
+    scores[noise < least_noise] -= 20.0
     sampling = Sampling(**settings)
-    tokens = path(scores, keys, SamplingSettings.of([sampling] * 40, CPU)).tolist()
+    tokens = path(scores, keys, SamplingSettings.of([sampling] * count, CPU)).tolist()
     for row, key, token in zip(scores, keys, tokens, strict=True):
         assert token in plain_draws(row, key, sampling)
 

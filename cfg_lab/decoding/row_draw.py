@@ -102,7 +102,7 @@ class _RowDraw:
         if row.log_probs.min() <= FLOOR:  # a token that a rule has made impossible stays impossible
             np.putmask(scores, row.log_probs <= FLOOR, -math.inf)
         largest = scores.max()
-        if math.isnan(largest):
+        if not math.isfinite(largest):
             return int(scores.argmax())  # the first NaN, which the decoder refuses
         tokens = None
         if 0 < row.top_k < len(scores):
