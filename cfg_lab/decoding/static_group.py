@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cfg_lab.decoding.distributions import guide
 from cfg_lab.decoding.measurements import likeliest, measure
+from cfg_lab.decoding.noise import position_keys
 from cfg_lab.decoding.request import Request
-from cfg_lab.decoding.sampling import Sampling, SamplingSettings, draw, position_keys
+from cfg_lab.decoding.sampling import Sampling, SamplingSettings, draw_on_device
 from cfg_lab.decoding.static_buffer import row_bucket
 from cfg_lab.decoding.step_graphs import StepGraphs
 from cfg_lab.decoding.trace import TRACE_FIELDS
@@ -161,7 +162,7 @@ class StaticGroup:
         keys = position_keys(self.noise_keys[:size], steps)
         tokens = step.guided.argmax(-1)
         if self.settings is not None:
-            tokens = draw(step.guided, keys, self.settings.first(size))
+            tokens = draw_on_device(step.guided, keys, self.settings.first(size))
         trace = measure(step, tokens)
         for field in (_NEGATIVE, _DIVERGENCE):
             trace[:, field].masked_fill_(is_off(scales), torch.nan)
