@@ -17,16 +17,18 @@ from torch.utils._pytree import tree_map
 from cfg_lab.decoding.step_graphs import StepGraphs
 
 _HOST_OPERATIONS = {
-    "aten._local_scalar_dense",  # .item(), bool(tensor)
-    "aten.is_nonzero",
-    "aten.nonzero",  # an index with a mask
+    "aten.item",  # also int(tensor), float(tensor)
+    "aten._local_scalar_dense",
+    "aten.is_nonzero",  # bool(tensor)
+    "aten.resolve_neg",  # .tolist(), .numpy()
+    "aten.nonzero",
     "aten.masked_select",
     "aten._unique2",
     "aten.equal",
 }
 
 
-class HostIsNeeded(RuntimeError):
+class HostNeededError(RuntimeError):
     """An operation would make the host wait for the GPU, or copy from the host."""
 
 
@@ -43,8 +45,10 @@ class _Recorder(TorchDispatchMode):
         name = str(func).rpartition(".")[0]
         # torch.tensor(numbers) is a copy from the host. A single number is no copy: x[0] = 1 fills x[0].
         is_copy = name == "aten.lift_fresh" and args[0].dim() > 0
-        if name in _HOST_OPERATIONS or is_copy:
-            raise HostIsNeeded(f"{name} needs the host")
+        indices = args[1] if name in ("aten.index", "aten.index_put_", "aten.index_put") else ()
+        is_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if name in _HOST_OPERATIONS or is_copy or is_mask:
+            raise HostNeededError(f"{name} needs the host")
         result = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, result))
         return result

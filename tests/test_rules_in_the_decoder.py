@@ -17,7 +17,7 @@ from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import NotANumberError
 from cfg_lab.decoding.model_rows import ModelRows
 from cfg_lab.decoding.sampling import BeamSearch
-from cfg_lab.errors import InputError
+from cfg_lab.errors import InputError, ModelError
 from cfg_lab.guidance import (
     AdaptiveProjection,
     ByDivergence,
@@ -484,3 +484,40 @@ def test_modifiers_are_chosen_as_a_list_in_the_order_written(tmp_path: Path, tin
 def test_bad_options_are_named(overrides: list[str], message: str, tmp_path: Path, tiny_folder: Path) -> None:
     with pytest.raises(InputError, match=message):
         sweep(*on(tmp_path, tiny_folder), *overrides)
+
+
+def test_a_grid_of_scales_is_one_group(rotary: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that differ in scale, schedule, weights, temperature and truncation are guided by one call."""
+    sizes: list[int] = []
+    guide = ClassifierFreeGuidance.guide
+
+    def counted(self: Any, positive: torch.Tensor, *others: Any) -> Any:
+        sizes.append(len(positive))
+        return guide(self, positive, *others)
+
+    requests = [
+        make_request(
+            ClassifierFreeGuidance(scale=1.1 + number / 8, schedule=Linear(steps=40 + number)),
+            number,
+            sampling=Sampling(temperature=0.5 + number / 16, top_p=1 - number / 32),
+            negatives=(Branch(context(number, 4), 1 + number),),
+        )
+        for number in range(16)
+    ]
+    alone = [tokens(rotary, [request])[0] for request in requests]
+    monkeypatch.setattr(ClassifierFreeGuidance, "guide", counted)
+    assert tokens(rotary, requests) == alone
+    assert set(sizes) == {16}
+
+
+class OwnScale(ClassifierFreeGuidance):
+    """A rule that reads the wrong scale."""
+
+    def combine(self, positive: Any, negatives: Any, weights: Any, scale: Any) -> Any:
+        return super().combine(positive, negatives, weights, torch.full_like(scale, self.scale))
+
+
+def test_a_rule_that_reads_its_own_scale_is_an_error(rotary: LanguageModel) -> None:
+    """All scales of a grid are guided by one call, so its own scale would be that of another text."""
+    with pytest.raises(ModelError, match=r"guidance OwnScale .* not numbers at step 0; .* not `self.scale`"):
+        tokens(rotary, [make_request(OwnScale(scale=2)), make_request(OwnScale(scale=3), 5)])

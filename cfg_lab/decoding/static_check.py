@@ -90,7 +90,7 @@ def _next_ids(ids: Tensor, step: int) -> Tensor:
 
 
 def _ordinary_steps(model: CausalModel, ids: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Yield the logits [rows, vocab] of each ordinary step, and whether they are computed in full precision."""
+    """Yield the logits [rows, vocab] of each ordinary step, and whether they have full precision."""
     buffer = KVBuffer(3, ids.shape[1] + 1, model.device)
     prefixes = [context.without_last_token for context in _contexts(ids)]
     prefilled = prefill_contexts(model, prefixes)
