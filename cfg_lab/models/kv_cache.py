@@ -15,7 +15,6 @@ from transformers.cache_utils import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
     CacheLayerMixin,
-    DummyLayer,
     DynamicIndexedLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
@@ -166,6 +165,8 @@ def cache_layers(config: Any) -> list[MakeLayer]:
 def _layer_types(config: Any) -> list[tuple[str, int]]:
     """The type of each layer, and the number of its states if it is recurrent."""
     layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    if isinstance(arguments, dict):  # transformers 5.17 gives the same arguments to all layers
+        arguments = [arguments] * len(layer_types)
     return [
         (layer_type, of_layer.get("number_of_states", 1))
         for layer_type, of_layer in zip(layer_types, arguments, strict=True)
@@ -178,6 +179,8 @@ def _make_layer(layer_type: str, states: int) -> MakeLayer:
     Args:
         states: number of states of a recurrent layer.
     """
+    if layer_type == "dummy":  # transformers 5.17 has no such layers
+        return lambda buffer, layer: cast("Any", cache_utils).DummyLayer()
     kind = DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type)
     if kind in {DynamicLayer, DynamicSlidingWindowLayer}:
         return AttentionLayer
@@ -187,6 +190,4 @@ def _make_layer(layer_type: str, states: int) -> MakeLayer:
         return lambda buffer, layer: RecurrentLayer(buffer, layer, states)
     if kind in {LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer}:
         return lambda buffer, layer: HybridLayer(buffer, layer, states)
-    if kind is DummyLayer:
-        return lambda buffer, layer: DummyLayer()
     raise InputError(f"layers of type {layer_type!r} keep a cache of their own, which the lab does not have")
