@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from cfg_lab import BeamSearch, Greedy, Sampling
-from cfg_lab.decoding.sampling import gumbel, nucleus_sampling, position_keys
+from cfg_lab.decoding.sampling import SamplingSettings, _truncate, gumbel, nucleus_sampling, position_keys
 from cfg_lab.errors import InputError
 from cfg_lab.guidance.log_probs import FLOOR
 
@@ -49,7 +49,9 @@ def test_truncation_equals_that_of_transformers(vocab: int, settings: dict[str, 
     expected = ~warpers(torch.zeros(6, 1, dtype=torch.long), scores.clone()).isneginf()
     assert vocab == 7 or not expected.all()  # of so few tokens perhaps none is cut
     sampling = Sampling(**settings)
-    truncated, tokens = sampling._truncate(scores / sampling.temperature)
+    truncated, tokens = _truncate(
+        scores / sampling.temperature, SamplingSettings.of([sampling] * 6, scores.device)
+    )
     survives = torch.zeros_like(expected).scatter(1, tokens, ~truncated.isneginf())
     assert torch.equal(survives, expected)
 
@@ -60,7 +62,7 @@ def test_draws_follow_the_truncated_distribution(sampling: Sampling) -> None:
     draws = 20_000
     keys = position_keys(torch.arange(draws), torch.zeros(draws, dtype=torch.long))
     chosen = sampling.choose(row.expand(draws, -1), keys)
-    truncated, tokens = sampling._truncate(row / sampling.temperature)
+    truncated, tokens = _truncate(row / sampling.temperature, SamplingSettings.of([sampling], row.device))
     probs = truncated[0].double().softmax(-1)
     expected = torch.zeros(6, dtype=torch.double).scatter(0, tokens[0], probs) * draws
     counts = chosen.bincount(minlength=6)

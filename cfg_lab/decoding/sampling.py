@@ -8,8 +8,9 @@ state has to be stored.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -85,40 +86,104 @@ class Sampling:
 
     def choose(self, log_probs: Tensor, keys: Tensor) -> Tensor:
         """See `Sampler.choose`."""
-        # A token that a rule has made impossible stays impossible at any temperature.
-        scores = log_probs.masked_fill(log_probs <= FLOOR, -math.inf) / self.temperature
-        if not self.top_k and self.top_p == 1 and not self.min_p:
-            return (scores + gumbel(keys, torch.arange(scores.shape[-1], device=scores.device))).argmax(-1)
-        candidates, tokens = self._truncate(scores)  # [rows, width] each
-        best = (candidates + gumbel(keys, tokens)).argmax(-1, keepdim=True)
-        return tokens.gather(-1, best)[:, 0]
+        return draw(log_probs, keys, SamplingSettings.of([self] * len(keys), log_probs.device))
 
-    def _truncate(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens, and which of them top-k, top-p and min-p keep.
 
-        On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
-        likeliest tokens are sorted. More tokens are sorted if some row keeps all 256. On a GPU the whole
-        vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all 256.
+class SamplingSettings(NamedTuple):
+    """The settings of `Sampling` for each row of a batch, as tensors, so that one call draws for all rows.
 
-        Args:
-            scores: [rows, vocab], log-probs divided by the temperature.
+    The booleans say which truncations some row uses. They are plain numbers of Python: a truncation that no
+    row uses costs nothing, and a CUDA graph can be captured.
+    """
 
-        Returns:
-            Scores and token ids, both [rows, width], likeliest token first. `width` is the number of sorted
-            tokens. The score of a token that is not kept is -inf.
-        """
-        vocab = scores.shape[-1]
-        width = min(self.top_k or (256 if scores.device.type == "cpu" else vocab), vocab)
-        while True:
-            likeliest, tokens = scores.topk(width)  # in descending order
-            total = (likeliest if self.top_k else scores).logsumexp(-1, keepdim=True)
-            probs = (likeliest - total).exp()
-            mass_before = probs.cumsum(-1) - probs  # total probability of all likelier tokens
-            cut = (mass_before >= self.top_p) | (probs < self.min_p * probs[:, :1])
-            cut[:, 0] = False
-            if self.top_k or width == vocab or bool(cut[:, -1].all()):
-                return likeliest.masked_fill(cut, -math.inf), tokens
-            width = min(8 * width, vocab)
+    temperature: Tensor  # [rows], float32
+    top_k: Tensor  # [rows], int64; 0 keeps all tokens
+    top_p: Tensor  # [rows], float32
+    min_p: Tensor  # [rows], float32
+    any_top_k: bool
+    any_top_p: bool
+    any_min_p: bool
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The settings without the booleans."""
+        return self[:4]
+
+    def first(self, rows: int) -> SamplingSettings:
+        """The settings of the first rows, as views."""
+        return self._replace(
+            temperature=self.temperature[:rows],
+            top_k=self.top_k[:rows],
+            top_p=self.top_p[:rows],
+            min_p=self.min_p[:rows],
+        )
+
+    @classmethod
+    def of(cls, samplers: Sequence[Sampling], device: torch.device) -> SamplingSettings:
+        """The settings of these samplers, one row for each, on a device."""
+
+        def floats(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        return cls(
+            temperature=floats([sampler.temperature for sampler in samplers]),
+            top_k=torch.tensor([sampler.top_k for sampler in samplers], dtype=torch.int64, device=device),
+            top_p=floats([sampler.top_p for sampler in samplers]),
+            min_p=floats([sampler.min_p for sampler in samplers]),
+            any_top_k=any(sampler.top_k for sampler in samplers),
+            any_top_p=any(sampler.top_p < 1 for sampler in samplers),
+            any_min_p=any(sampler.min_p > 0 for sampler in samplers),
+        )
+
+
+def draw(log_probs: Tensor, keys: Tensor, settings: SamplingSettings) -> Tensor:
+    """Draw one token per row, each row with its own settings. Return the tokens [rows], int64.
+
+    Args:
+        log_probs: [rows, vocab], float32, normalised.
+        keys: [rows], int64, the noise key of each row at this position (see `position_keys`).
+        settings: the settings of each row.
+    """
+    # A token that a rule has made impossible stays impossible at any temperature.
+    scores = log_probs.masked_fill(log_probs <= FLOOR, -math.inf) / settings.temperature[:, None]
+    if not (settings.any_top_k or settings.any_top_p or settings.any_min_p):
+        return (scores + gumbel(keys, torch.arange(scores.shape[-1], device=scores.device))).argmax(-1)
+    candidates, tokens = _truncate(scores, settings)  # [rows, width] each
+    best = (candidates + gumbel(keys, tokens)).argmax(-1, keepdim=True)
+    return tokens.gather(-1, best)[:, 0]
+
+
+def _truncate(scores: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    """The likeliest tokens, and which of them top-k, top-p and min-p keep.
+
+    On a CPU a sort of the whole vocabulary costs more than a forward of a small model. So only the 256
+    likeliest tokens are sorted. More tokens are sorted if some row keeps all 256. On a GPU the whole
+    vocabulary is sorted, which is faster than waiting until the GPU reports whether a row keeps all 256.
+
+    Args:
+        scores: [rows, vocab], log-probs divided by the temperature.
+        settings: the settings of each row.
+
+    Returns:
+        Scores and token ids, both [rows, width], likeliest token first. `width` is the number of sorted
+        tokens. The score of a token that is not kept is -inf.
+    """
+    vocab = scores.shape[-1]
+    on_cpu = scores.device.type == "cpu"
+    top_k = torch.where(settings.top_k > 0, settings.top_k.clamp(max=vocab), vocab)[:, None]
+    width = min(256, vocab) if on_cpu else vocab
+    while True:
+        likeliest, tokens = scores.topk(width)  # in descending order
+        beyond = torch.arange(width, device=scores.device) >= top_k  # [rows, width]
+        likeliest = likeliest.masked_fill(beyond, -math.inf)
+        total = torch.where(top_k < vocab, likeliest.logsumexp(-1, True), scores.logsumexp(-1, True))
+        probs = (likeliest - total).exp()
+        mass_before = probs.cumsum(-1) - probs  # total probability of all likelier tokens
+        cut = (mass_before >= settings.top_p[:, None]) | (probs < settings.min_p[:, None] * probs[:, :1])
+        cut[:, 0] = False
+        if width == vocab or bool((cut | beyond)[:, -1].all()):
+            return likeliest.masked_fill(cut, -math.inf), tokens
+        width = min(8 * width, vocab)
 
 
 def nucleus_sampling(
