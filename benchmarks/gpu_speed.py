@@ -77,12 +77,15 @@ class Lab:
     Attributes:
         rows: mean number of rows of a step of the last run.
         step_seconds: mean seconds of a step of the last run, without the first steps.
+        first_start_seconds: seconds of the first run beyond those of its steps: for prefill, and on CUDA for
+            the capture of graphs. None before the first run.
     """
 
     def __init__(self, model: LanguageModel, requests: Sequence[Request], max_rows: int) -> None:
         self.model, self.requests = model, requests
         self.decoder = make_decoder(model, max_rows)
         self.rows = self.step_seconds = 0.0
+        self.first_start_seconds: float | None = None
         self.texts = len(requests)
 
     def __call__(self) -> float:
@@ -96,6 +99,8 @@ class Lab:
         self.rows = (self.decoder.rows - rows) / (self.decoder.steps - steps)
         first = min(_STEPS_BEFORE, len(moments) // 2)
         self.step_seconds = (moments[-1] - moments[first]) / (len(moments) - 1 - first)
+        if self.first_start_seconds is None:
+            self.first_start_seconds = max(0.0, seconds - len(moments) * self.step_seconds)
         return seconds
 
 
@@ -111,7 +116,7 @@ def measure_speed(
     Returns:
         parameters: number of parameters. measurements: name -> {"contenders": see `in_turns`, with tokens per
         second, and for the lab with the limits of a step; "ratios": see `_ratios`}. On CUDA also
-        capture_seconds: what the first runs of the lab took longer than the later ones.
+        capture_seconds: the sum of `first_start_seconds` of all runs of the lab.
     """
     module, new = model.module, size.new_tokens
     positives, negatives, others = (
@@ -154,7 +159,7 @@ def measure_speed(
         ),
     }
     numbers: Numbers = {"parameters": model.parameters, "measurements": {}}
-    warm_up = 0.0
+    capture = 0.0
     for name, (share, make) in measurements.items():
         now = time.monotonic()
         contenders = make()
@@ -168,10 +173,10 @@ def measure_speed(
                     result |= share_of_limit(
                         module, limits, run.rows, size.context + new / 2, run.step_seconds
                     )
-                    warm_up += result["first_seconds"] - result["seconds"]
+                    capture += run.first_start_seconds or 0
         numbers["measurements"][name] = {"contenders": results, "ratios": _ratios(results)}
         if model.device.type == "cuda":
-            numbers["capture_seconds"] = warm_up
+            numbers["capture_seconds"] = capture
         save(numbers)
         del contenders
         free_memory(model.device)
