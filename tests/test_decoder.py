@@ -16,6 +16,7 @@ from cfg_lab.decoding.batch import Batch
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.decoding.trace import NEGATIVE_FIELDS, TRACE_FIELDS, Trace
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import Interval
@@ -54,7 +55,7 @@ def request(number: int, **changes: Any) -> Request:
 REQUESTS = [request(number) for number in range(24)]
 
 
-def decoded(model: LanguageModel, requests: Sequence[Request], max_rows: int = 128) -> list[Completion]:
+def decoded(model: LanguageModel, requests: Sequence[Request], max_rows: MaxRows = 128) -> list[Completion]:
     """The completions in the order of the requests: exactly one for each."""
     completions = list(Decoder(model, max_rows).decode(requests))
     by_request = {id(completion.request): completion for completion in completions}
@@ -446,7 +447,7 @@ def test_requests_that_make_no_sense(values: dict[str, Any], message: str) -> No
 
 
 def test_a_decoder_without_rows_is_refused(rotary: LanguageModel) -> None:
-    with pytest.raises(InputError, match="max_rows must be at least 1, got 0"):
+    with pytest.raises(InputError, match="max_rows must be auto or a whole number of at least 1, got 0"):
         Decoder(rotary, max_rows=0)
 
 

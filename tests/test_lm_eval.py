@@ -508,7 +508,7 @@ def test_a_task_with_a_chat_template_has_the_results_of_lm_evals_own_model(tmp_p
         ({"max_length": 257}, "max_length must be a whole number from 1 to 256, got 257"),
         ({"max_length": 1.5}, "max_length must be a whole number"),
         ({"max_gen_toks": 0}, "max_gen_toks must be a whole number from 1"),
-        ({"max_rows": 0}, "max_rows must be a whole number from 1"),
+        ({"max_rows": 0}, "max_rows must be auto or a whole number of at least 1, got 0"),
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"prefix_token_id": 259}, "prefix_token_id must be a whole number from 0 to 258, got 259"),
         ({"add_bos_token": "yes"}, "add_bos_token must be true, false or null, got 'yes'"),

@@ -21,6 +21,7 @@ from cfg_lab.decoding.continuation_scores import ContinuationScore, score_contin
 from cfg_lab.decoding.model import CausalModel, check_length
 from cfg_lab.decoding.request import NamedContext, Request
 from cfg_lab.decoding.request_state import RequestState
+from cfg_lab.decoding.row_limit import MaxRows, automatic_rows, check_max_rows
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.static_batch import StaticBatch, runs_on_device
 from cfg_lab.decoding.static_check import has_static_steps
@@ -41,8 +42,8 @@ class Decoder:
     Args:
         model: runs the positive contexts, and every branch that names no model. `cfg_lab.load_model` returns
             one.
-        max_rows: largest number of rows of each model's KV cache. When memory runs out, `max_rows` is halved
-            and a warning is given.
+        max_rows: largest number of rows of each model's KV cache. "auto" is 128, or on a GPU as many as fit
+            into its free memory, see `row_limit`. When memory runs out, it is halved and a warning is given.
         other_models: maps a name to a model. It has every model that is named by a branch of a request.
         cuda_graphs: "auto" decodes on CUDA with recorded steps, see `static_batch`. "off" starts every
             operation of a step from Python, which is slower.
@@ -58,19 +59,18 @@ class Decoder:
     def __init__(
         self,
         model: CausalModel,
-        max_rows: int = 128,
+        max_rows: MaxRows = "auto",
         other_models: Mapping[str, CausalModel] | None = None,
         *,
         cuda_graphs: CudaGraphs = "auto",
         static: bool | None = None,
     ) -> None:
-        if max_rows < 1:
-            raise InputError(f"max_rows must be at least 1, got {max_rows}")
+        check_max_rows(max_rows)
         self.models: dict[str | None, CausalModel] = {None: model}
         self.models.update(other_models or {})
         if cuda_graphs not in get_args(CudaGraphs):
             raise InputError(f"decoder.cuda_graphs must be auto or off, got {cuda_graphs!r}")
-        self.max_rows = max_rows
+        self.max_rows: MaxRows = max_rows
         self.static = model.device.type == "cuda" if static is None else static
         self.static = self.static and cuda_graphs == "auto"
         self.steps = self.rows = 0
@@ -115,13 +115,16 @@ class Decoder:
     ) -> Iterator[Completion]:
         """Decode requests, in batches with fewer and fewer rows if memory runs out."""
         while waiting:
-            batch = kind(self.models, self.max_rows, waiting)
+            max_rows = self.max_rows
+            if max_rows == "auto":
+                max_rows = automatic_rows(self.models, [state.request for state in waiting])
+            batch = kind(self.models, max_rows, waiting)
             try:
                 yield from self._run(batch, on_step)
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or self.max_rows == batch.widest():
+                if not _is_out_of_memory(error) or max_rows == batch.widest():
                     raise
-                self.max_rows = max(self.max_rows // 2, batch.widest())
+                self.max_rows = max(max_rows // 2, batch.widest())
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
             # After running out of memory no token is lost: running requests wait again with their tokens.
             batch.suspend()
@@ -214,7 +217,7 @@ class Decoder:
         new_tokens = request.max_new_tokens
         self._check_lengths(request.contexts, new_tokens, f"max_new_tokens={new_tokens}")
         rows = max(most_rows(request).values())
-        if rows > self.max_rows:
+        if self.max_rows != "auto" and rows > self.max_rows:
             raise InputError(
                 f"max_rows must be at least {rows} for a request with {len(request.contexts)} branches "
                 f"and {request.beams} beams (sampling.width), got {self.max_rows}"

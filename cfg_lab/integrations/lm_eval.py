@@ -37,6 +37,7 @@ from tqdm import tqdm
 from cfg_lab.decoding.continuation_scores import ContinuationScore
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.row_limit import MaxRows, check_max_rows
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance
 from cfg_lab.integrations.checks import check_objects, check_whole, claim_cache
 from cfg_lab.integrations.generation_arguments import GenerationArguments
@@ -69,7 +70,7 @@ class CfgLabModel(TokenizingModel):
         negatives: what to steer away from. The default is that of Sanchez et al. 2023 (arXiv:2306.17806).
         score: "normalised" is the log-likelihood under the guided distribution. "raw" is the score of
             Sanchez et al., see `cfg_lab.study.pairs.raw_log_likelihood`. Generated texts are the same.
-        max_rows: largest number of rows of the decoder's batch.
+        max_rows: largest number of rows of the decoder's batch, or "auto".
         max_length: largest number of tokens that the model reads of a context and its continuation. Longer
             contexts are truncated from the left. None means the context length of the model. A smaller value
             leaves room for negative contexts that are longer than the positive one.
@@ -93,7 +94,7 @@ class CfgLabModel(TokenizingModel):
         negatives: Negative | None = None,
         *,
         score: Score = "normalised",
-        max_rows: int = 128,
+        max_rows: MaxRows = "auto",
         max_length: int | None = None,
         max_gen_toks: int = 256,
         add_bos_token: bool | None = None,
@@ -112,7 +113,7 @@ class CfgLabModel(TokenizingModel):
         if score == "raw":
             check_raw(self.guidance)
         check_whole("max_gen_toks", max_gen_toks, 1)
-        check_whole("max_rows", max_rows, 1)
+        check_max_rows(max_rows)
         check_whole("seed", seed, 0)
         self.score: Score = score
         self.max_gen_toks, self.seed = max_gen_toks, seed

@@ -15,7 +15,6 @@ from transformers.cache_utils import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
     CacheLayerMixin,
-    DummyLayer,
     DynamicIndexedLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
@@ -159,7 +158,7 @@ def full_attention_length(config: Any) -> int:
 
     It is the smallest window of the layers, 2**30 without windows, and 0 if a layer is not plain attention.
     """
-    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    layer_types, arguments = _types_and_arguments(config)
     kinds = {DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type) for layer_type in layer_types}
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         return 0
@@ -178,11 +177,19 @@ def cache_layers(config: Any) -> list[MakeLayer]:
 
 def _layer_types(config: Any) -> list[tuple[str, int]]:
     """The type of each layer, and the number of its states if it is recurrent."""
-    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    layer_types, arguments = _types_and_arguments(config)
     return [
         (layer_type, of_layer.get("number_of_states", 1))
         for layer_type, of_layer in zip(layer_types, arguments, strict=True)
     ]
+
+
+def _types_and_arguments(config: Any) -> tuple[list[str], list[dict[str, Any]]]:
+    """The type of each layer, and the arguments with which transformers makes its cache layer."""
+    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    # transformers 5.17 gives the same arguments to all layers.
+    per_layer = cast("Any", [arguments] * len(layer_types) if isinstance(arguments, dict) else arguments)
+    return layer_types, per_layer
 
 
 def _make_layer(layer_type: str, states: int) -> MakeLayer:
@@ -191,6 +198,8 @@ def _make_layer(layer_type: str, states: int) -> MakeLayer:
     Args:
         states: number of states of a recurrent layer.
     """
+    if layer_type == "dummy":  # transformers 5.17 has no such layers
+        return lambda buffer, layer: cast("Any", cache_utils).DummyLayer()
     kind = DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type)
     if kind in {DynamicLayer, DynamicSlidingWindowLayer}:
         return AttentionLayer
@@ -200,6 +209,4 @@ def _make_layer(layer_type: str, states: int) -> MakeLayer:
         return lambda buffer, layer: RecurrentLayer(buffer, layer, states)
     if kind in {LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer}:
         return lambda buffer, layer: HybridLayer(buffer, layer, states)
-    if kind is DummyLayer:
-        return lambda buffer, layer: DummyLayer()
     raise InputError(f"layers of type {layer_type!r} keep a cache of their own, which the lab does not have")

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from cfg_lab.analysis.frame import SETTING_GROUPS
 from cfg_lab.decoding.identity import canonical, class_name
+from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.errors import InputError
 from cfg_lab.study.arguments import HYDRA_KEYS, parameters
 from cfg_lab.study.cell import Cell, Study
@@ -58,7 +59,7 @@ def build_study(
         cells=[_cell(config, label, shared) for config, label in zip(configs, labels, strict=True)],
         metrics=list(build(first, "metrics").values()) if plain.get("metrics") not in (None, {}) else [],
         store=Store(root),
-        max_rows=cast("int", plain.get("max_rows")),
+        max_rows=cast("MaxRows", plain.get("max_rows")),
         command=command,
         provenance={
             "config.yaml": config_file(plain, labels, command),

@@ -12,6 +12,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+from cfg_lab.decoding.row_limit import MaxRows, check_max_rows
 from cfg_lab.decoding.sampling import BeamSearch, Sampler
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import Guidance
@@ -112,17 +113,18 @@ class Study(StoredStudy):
     """Cells that are decoded as one batch, the metrics that score them, and the folder of their results.
 
     Attributes:
-        max_rows: number of rows of the decoder's batch, at least 1.
+        max_rows: largest number of rows of the decoder's batch, at least 1; or "auto", see
+            `cfg_lab.decoding.row_limit`.
 
     Raises:
         InputError: max_rows is out of range.
     """
 
     cells: Sequence[Cell]
-    max_rows: int = 128
+    max_rows: MaxRows = "auto"
 
     def __post_init__(self) -> None:
-        _check_whole("max_rows", self.max_rows, 1)
+        check_max_rows(self.max_rows)
 
 
 _MOST_SAMPLES = 100_000

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel
 from cfg_lab.negatives import Negative, PhraseNegative
@@ -16,13 +17,13 @@ from cfg_lab.study.planned_text import PlannedText
 from cfg_lab.study.stop_strings import stops_of
 
 
-def plan(cell: Cell, model: LanguageModel, max_rows: int) -> Iterator[PlannedText]:
+def plan(cell: Cell, model: LanguageModel, max_rows: MaxRows) -> Iterator[PlannedText]:
     """Plan the texts of a cell: one text per prompt and sample. Each is checked against the model's limits.
 
     Args:
         cell: the cell to plan.
         model: the cell's model.
-        max_rows: number of rows of the decoder's batch.
+        max_rows: largest number of rows of the decoder's batch, or "auto".
 
     Raises:
         InputError: a prompt does not fit into the model or the batch, or the negative contexts of a prompt
