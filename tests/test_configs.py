@@ -150,7 +150,7 @@ def test_plain_settings_equal_the_defaults_in_python() -> None:
         config = compose("sweep", overrides=["~experiment"])
     for call in (Cell, Study, cfg_lab.generate):
         for name, parameter in inspect.signature(call).parameters.items():
-            if name in ("seed", "samples", "max_new_tokens", "top", "max_rows"):
+            if name in ("seed", "samples", "max_new_tokens", "top", "max_rows", "cuda_graphs"):
                 assert parameter.default == config[name], f"{call.__name__}({name}=…)"
     assert inspect.signature(Request).parameters["max_new_tokens"].default == config.max_new_tokens
 

@@ -339,7 +339,7 @@ class Forgetful:
         self.name, self.device = model.name, model.device
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
         self.context_limit, self.recurrent = model.context_limit, model.recurrent
-        self.start, self.read = model.start, model.read
+        self.start, self.read, self.static_length = model.start, model.read, 0
 
     def forward(self, ids: Any, positions: Any, mask: Any, buffer: KVBuffer, keep: int = 1) -> Any:
         self.calls += 1

@@ -380,6 +380,7 @@ BAD = {
     "seed=-1": r"seed must be a whole number of at least 0, got -1",
     "max_rows=1": r"max_rows must be at least 2",
     "max_rows=many": r"max_rows must be auto or a whole number of at least 1, got 'many'",
+    "cuda_graphs=on": r"cuda_graphs must be auto or off, got 'on'",
     "max_rows=0": r"max_rows must be auto or a whole number of at least 1, got 0",
     "sampling.top_p=0": r"sampling\.top_p must be a number in \(0, 1\], got 0",
     "sampling.top_p=1.5": "got 1.5",

@@ -33,6 +33,12 @@ from cfg_lab.guidance.rule import Guidance
 CudaGraphs = Literal["auto", "off"]
 
 
+def check_cuda_graphs(value: object) -> None:
+    """Raise InputError if a value is neither "auto" nor "off"."""
+    if value not in get_args(CudaGraphs):
+        raise InputError(f"cuda_graphs must be auto or off, got {value!r}")
+
+
 class Decoder:
     """Decodes many requests in one batch.
 
@@ -68,8 +74,7 @@ class Decoder:
         check_max_rows(max_rows)
         self.models: dict[str | None, CausalModel] = {None: model}
         self.models.update(other_models or {})
-        if cuda_graphs not in get_args(CudaGraphs):
-            raise InputError(f"decoder.cuda_graphs must be auto or off, got {cuda_graphs!r}")
+        check_cuda_graphs(cuda_graphs)
         self.max_rows: MaxRows = max_rows
         self.static = model.device.type == "cuda" if static is None else static
         self.static = self.static and cuda_graphs == "auto"

@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from cfg_lab.analysis.frame import SETTING_GROUPS
+from cfg_lab.decoding.decoder import CudaGraphs
 from cfg_lab.decoding.identity import canonical, class_name
 from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.errors import InputError
@@ -29,7 +30,7 @@ from cfg_lab.study.store import IDENTITY_VERSION, Store
 SINGLE_VALUES = ("seed", "samples", "max_new_tokens", "top")
 """Settings of a cell that are one number each."""
 
-SWEEP_KEYS = ("name", "results_root", "max_rows", "metrics", "tracking", "report")
+SWEEP_KEYS = ("name", "results_root", "max_rows", "cuda_graphs", "metrics", "tracking", "report")
 """Config keys that must have the same value in all cells of a sweep."""
 
 
@@ -54,12 +55,14 @@ def build_study(
     root = results_folder(plain.get("results_root"), name)
     command = command_line() if command is None else command
     shared: dict[str, Any] = {}
+    graphs = plain.get("cuda_graphs")  # YAML reads the word off as False
     return Study(
         name=name,
         cells=[_cell(config, label, shared) for config, label in zip(configs, labels, strict=True)],
         metrics=list(build(first, "metrics").values()) if plain.get("metrics") not in (None, {}) else [],
         store=Store(root),
         max_rows=cast("MaxRows", plain.get("max_rows")),
+        cuda_graphs="off" if graphs is False else cast("CudaGraphs", graphs),
         command=command,
         provenance={
             "config.yaml": config_file(plain, labels, command),

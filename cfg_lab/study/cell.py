@@ -12,6 +12,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+from cfg_lab.decoding.decoder import CudaGraphs, check_cuda_graphs
 from cfg_lab.decoding.row_limit import MaxRows, check_max_rows
 from cfg_lab.decoding.sampling import BeamSearch, Sampler
 from cfg_lab.errors import InputError
@@ -115,16 +116,19 @@ class Study(StoredStudy):
     Attributes:
         max_rows: largest number of rows of the decoder's batch, at least 1; or "auto", see
             `cfg_lab.decoding.row_limit`.
+        cuda_graphs: "auto" or "off", see `cfg_lab.decoding.decoder.Decoder`.
 
     Raises:
-        InputError: max_rows is out of range.
+        InputError: max_rows is out of range, or cuda_graphs is no option.
     """
 
     cells: Sequence[Cell]
     max_rows: MaxRows = "auto"
+    cuda_graphs: CudaGraphs = "auto"
 
     def __post_init__(self) -> None:
         check_max_rows(self.max_rows)
+        check_cuda_graphs(self.cuda_graphs)
 
 
 _MOST_SAMPLES = 100_000

@@ -185,7 +185,7 @@ def decode_model(
     unwritten: list[dict[str, Any]] = []
     last_write_time = time.monotonic()
     cost = DecodingCost(model=model.name, device=str(model.device), command=study.command)
-    decoder = Decoder(model, study.max_rows, other_models)
+    decoder = Decoder(model, study.max_rows, other_models, cuda_graphs=study.cuda_graphs)
 
     def write() -> dict[str, Any]:
         if unwritten:
