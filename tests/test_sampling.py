@@ -283,14 +283,23 @@ def test_nucleus_sampling_is_sampling_with_other_defaults() -> None:
     assert torch.equal(Sampling().choose(scores, keys), untouched)  # the defaults change nothing
 
 
-def test_top_1_is_greedy() -> None:
-    scores = logits(50, 400)
-    keys = torch.arange(50)
-    greedy = Greedy().choose(scores, keys)
-    assert torch.equal(Sampling(top_k=1, temperature=3.0).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(top_p=1e-6).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(temperature=1e-4).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(temperature=1e-45).choose(scores, keys), greedy)
+@both_paths
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"top_k": 1, "temperature": 3.0},
+        {"top_p": 1e-6},
+        {"top_p": 1e-300},
+        {"min_p": 1.0},
+        {"temperature": 1e-4},
+        {"temperature": 1e-300},
+        {"temperature": 1e-300, "top_p": 0.5, "top_k": 10**30},
+    ],
+)
+def test_an_extreme_setting_is_greedy(path: Draw, settings: dict[str, Any]) -> None:
+    scores, keys = logits(50, 400), keys_of(50)
+    tokens = path(scores, keys, SamplingSettings.of([Sampling(**settings)] * 50, CPU))
+    assert torch.equal(tokens, Greedy().choose(scores, keys))
 
 
 @pytest.mark.parametrize(
