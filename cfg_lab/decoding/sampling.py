@@ -90,7 +90,7 @@ class Sampling:
 
 
 _SMALLEST = 1e-30
-"""A smaller temperature or top-p has the same effect, but might be 0 as a float32 number, or give infinity."""
+"""A smaller temperature or top-p has the same effect, but could become 0 as a float32, or give infinity."""
 
 
 class SamplingSettings(NamedTuple):
