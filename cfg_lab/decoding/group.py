@@ -13,9 +13,8 @@ from cfg_lab.decoding.distributions import Distributions, guide
 from cfg_lab.decoding.measurements import alternatives, measure
 from cfg_lab.decoding.model import CausalModel
 from cfg_lab.decoding.model_rows import ModelRows
-from cfg_lab.decoding.noise import position_keys
 from cfg_lab.decoding.request_state import RequestState
-from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler
+from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler, position_keys
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import Alternatives
 from cfg_lab.guidance import Guidance
