@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from cfg_lab.decoding.noise import FastNoise, gumbel
 from cfg_lab.guidance.log_probs import FLOOR
@@ -87,9 +88,10 @@ class _RowDraw:
         self._scores, self._chances, self._masked = np.empty((3, vocab), np.float32)
 
     def draw(self, row: Row) -> int:
-        scores = np.divide(row.log_probs, np.float32(row.temperature), out=self._scores)
-        if row.log_probs.min() <= FLOOR:  # a token that a rule has made impossible stays impossible
-            np.putmask(scores, row.log_probs <= FLOOR, -math.inf)
+        log_probs = row.log_probs
+        if log_probs.min() <= FLOOR:  # a token that a rule has made impossible stays impossible
+            log_probs = threshold(torch.from_numpy(log_probs), FLOOR, -math.inf).numpy()
+        scores = np.divide(log_probs, np.float32(row.temperature), out=self._scores)
         largest = scores.max()
         if not math.isfinite(largest):
             return int(scores.argmax())  # the first NaN, which the decoder refuses

@@ -91,7 +91,10 @@ class Sampling:
 
 
 _SMALLEST = 1e-30
-"""A smaller temperature or top-p has the same effect, but could become 0 as a float32, or give infinity."""
+"""A smaller temperature or top-p has the same effect, but could become 0 as a float32, or give infinity.
+
+So does a temperature above 1 / _SMALLEST.
+"""
 
 
 class SamplingSettings(NamedTuple):
@@ -117,7 +120,9 @@ class SamplingSettings(NamedTuple):
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         return cls(
-            temperature=floats([max(sampler.temperature, _SMALLEST) for sampler in samplers]),
+            temperature=floats(
+                [min(max(sampler.temperature, _SMALLEST), 1 / _SMALLEST) for sampler in samplers]
+            ),
             top_k=torch.tensor([min(sampler.top_k, 2**31) for sampler in samplers], device=device),
             top_p=floats([max(sampler.top_p, _SMALLEST) for sampler in samplers]),
             min_p=floats([sampler.min_p for sampler in samplers]),
