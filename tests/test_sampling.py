@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -141,16 +142,14 @@ def test_near_ties_of_noisy_scores_are_decided_by_the_plain_formula(
         assert token in plain_draws(row, key, sampling)
 
 
-def test_a_draw_does_not_depend_on_the_other_rows_or_on_the_number_of_threads() -> None:
-    rows, keys = logits(30, 500), keys_of(30)
+def test_a_draw_does_not_depend_on_other_rows_or_on_other_threads() -> None:
+    rows, keys = logits(30, 5000), keys_of(30)
     samplings = [SETTINGS[7 * number % len(SETTINGS)] for number in range(30)]
-    together = draw(rows, keys, SamplingSettings.of(samplings, CPU))
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        assert torch.equal(draw(rows, keys, SamplingSettings.of(samplings, CPU)), together)
-    finally:
-        torch.set_num_threads(threads)
+    settings = SamplingSettings.of(samplings, CPU)
+    together = draw(rows, keys, settings)
+    with ThreadPoolExecutor(2) as pool:  # two decoders of one process
+        for tokens in pool.map(lambda _: draw(rows, keys, settings), range(20)):
+            assert tokens.equal(together)
     for number, sampling in enumerate(samplings):
         row = slice(number, number + 1)
         assert sampling.choose(rows[row], keys[row]).equal(together[row])
@@ -283,14 +282,23 @@ def test_nucleus_sampling_is_sampling_with_other_defaults() -> None:
     assert torch.equal(Sampling().choose(scores, keys), untouched)  # the defaults change nothing
 
 
-def test_top_1_is_greedy() -> None:
-    scores = logits(50, 400)
-    keys = torch.arange(50)
-    greedy = Greedy().choose(scores, keys)
-    assert torch.equal(Sampling(top_k=1, temperature=3.0).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(top_p=1e-6).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(temperature=1e-4).choose(scores, keys), greedy)
-    assert torch.equal(Sampling(temperature=1e-45).choose(scores, keys), greedy)
+@both_paths
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"top_k": 1, "temperature": 3.0},
+        {"top_p": 1e-6},
+        {"top_p": 1e-300},
+        {"min_p": 1.0},
+        {"temperature": 1e-4},
+        {"temperature": 1e-300},
+        {"temperature": 1e-300, "top_p": 0.5, "top_k": 10**30},
+    ],
+)
+def test_an_extreme_setting_is_greedy(path: Draw, settings: dict[str, Any]) -> None:
+    scores, keys = logits(50, 400), keys_of(50)
+    tokens = path(scores, keys, SamplingSettings.of([Sampling(**settings)] * 50, CPU))
+    assert torch.equal(tokens, Greedy().choose(scores, keys))
 
 
 @pytest.mark.parametrize(

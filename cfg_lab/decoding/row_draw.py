@@ -18,14 +18,15 @@ numbers, comparing them and shifting bits.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from cfg_lab.decoding.noise import FastNoise, gumbel
 from cfg_lab.guidance.log_probs import FLOOR
@@ -59,22 +60,10 @@ def draw_rows(log_probs: Tensor, keys: Tensor, settings: Sequence[Tensor]) -> Te
     """
     columns = [cast("list[float]", column.tolist()) for column in (keys, *settings)]
     rows = list(map(Row, log_probs.numpy(), *columns))
-    threads = min(torch.get_num_threads(), len(rows))
-    if threads <= 1:
-        return torch.tensor(_draw(rows), dtype=torch.int64)
-    tokens = torch.empty(len(rows), dtype=torch.int64)
-    with ThreadPoolExecutor(threads) as pool:
-        for thread, drawn in enumerate(pool.map(_draw, [rows[first::threads] for first in range(threads)])):
-            tokens[thread::threads] = torch.tensor(drawn)
-    return tokens
-
-
-def _draw(rows: Sequence[Row]) -> list[int]:
-    """Draw one token per row, one row after another."""
-    if not rows:
-        return []
-    row_draw = _RowDraw(rows[0].log_probs.size)
-    return [row_draw.draw(row) for row in rows]
+    row_draw = _last.row_draw
+    if row_draw is None or row_draw.vocab != log_probs.shape[-1]:
+        row_draw = _last.row_draw = _RowDraw(log_probs.shape[-1])
+    return torch.tensor([row_draw.draw(row) for row in rows], dtype=torch.int64)
 
 
 class _Candidates(NamedTuple):
@@ -94,13 +83,15 @@ class _RowDraw:
     """Draws tokens for one row after another. All rows use the same memory, because fresh memory is slow."""
 
     def __init__(self, vocab: int) -> None:
+        self.vocab = vocab
         self._noise = FastNoise(vocab)
         self._scores, self._chances, self._masked = np.empty((3, vocab), np.float32)
 
     def draw(self, row: Row) -> int:
-        scores = np.divide(row.log_probs, np.float32(row.temperature), out=self._scores)
-        if row.log_probs.min() <= FLOOR:  # a token that a rule has made impossible stays impossible
-            np.putmask(scores, row.log_probs <= FLOOR, -math.inf)
+        log_probs = row.log_probs
+        if log_probs.min() <= FLOOR:  # a token that a rule has made impossible stays impossible
+            log_probs = threshold(torch.from_numpy(log_probs), FLOOR, -math.inf).numpy()
+        scores = np.divide(log_probs, np.float32(row.temperature), out=self._scores)
         largest = scores.max()
         if not math.isfinite(largest):
             return int(scores.argmax())  # the first NaN, which the decoder refuses
@@ -144,6 +135,15 @@ class _RowDraw:
             return None
         likelier[ties] = True
         return np.flatnonzero(likelier)
+
+
+class _Last(threading.local):
+    """The last `_RowDraw` of each thread. Its memory is used again by the next call."""
+
+    row_draw: _RowDraw | None = None
+
+
+_last = _Last()
 
 
 def _likeliest(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:

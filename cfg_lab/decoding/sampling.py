@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.noise import gumbel
+from cfg_lab.decoding.noise import position_keys as position_keys
 from cfg_lab.decoding.row_draw import draw_rows
 from cfg_lab.decoding.truncation import truncate
 from cfg_lab.errors import InputError
@@ -89,8 +90,11 @@ class Sampling:
         return draw(log_probs, keys, SamplingSettings.of([self] * len(keys), log_probs.device))
 
 
-_SMALLEST_TEMPERATURE = 1e-30
-"""A smaller one has the same effect, but a quotient of a log-prob could overflow to -inf."""
+_SMALLEST = 1e-30
+"""A smaller temperature or top-p has the same effect, but could become 0 as a float32, or give infinity.
+
+So does a temperature above 1 / _SMALLEST.
+"""
 
 
 class SamplingSettings(NamedTuple):
@@ -130,9 +134,11 @@ class SamplingSettings(NamedTuple):
             return torch.tensor(values, dtype=torch.float32, device=device)
 
         return cls(
-            temperature=floats([max(sampler.temperature, _SMALLEST_TEMPERATURE) for sampler in samplers]),
+            temperature=floats(
+                [min(max(sampler.temperature, _SMALLEST), 1 / _SMALLEST) for sampler in samplers]
+            ),
             top_k=torch.tensor([min(sampler.top_k, 2**31) for sampler in samplers], device=device),
-            top_p=floats([sampler.top_p for sampler in samplers]),
+            top_p=floats([max(sampler.top_p, _SMALLEST) for sampler in samplers]),
             min_p=floats([sampler.min_p for sampler in samplers]),
             any_top_k=any(sampler.top_k for sampler in samplers),
             any_top_p=any(sampler.top_p < 1 for sampler in samplers),
