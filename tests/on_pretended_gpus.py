@@ -13,23 +13,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import dispatch_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from transformers.integrations.accelerate import infer_auto_device_map
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request, load_model
 from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.errors import InputError
-from cfg_lab.models import LanguageModel, from_transformers
+from cfg_lab.models import Embedder, LanguageModel, embedder, from_transformers, load_classifier
 from cfg_lab.models.checkpoint.placement import placed
+from cfg_lab.models.evaluator import log_probs
+from cfg_lab.prompts import Prompt
 from tests import test_encoder_decoder
 from tests.conftest import SHAPE, make_model
 from tests.pretended_gpus import pretended_gpus
 from tests.test_decoder import REQUESTS, context
 from tests.test_encoder_decoder import guided
-from tests.test_loading import ADAPTERS, adapter
+from tests.test_loading import ADAPTERS, adapter, classifier
 from tests.test_models import save
 from tests.tiny_architectures import build
 
@@ -209,3 +218,49 @@ def test_one_gpu_is_not_spread_over(folder: Path, monkeypatch: pytest.MonkeyPatc
         balanced, auto = (load_model(str(folder), device=device) for device in ("balanced", "auto"))
         assert balanced.device == auto.device
         assert not hasattr(balanced.module, "hf_device_map")
+
+
+TEXTS = ["one", "a much longer text than the others", "two", "", "three words here", "one"]
+
+
+def test_an_embedder_on_a_gpu_gives_the_embeddings_of_the_cpu(
+    tmp_path: Path, gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    save(BertModel(BertConfig(vocab_size=259, num_hidden_layers=2, **shape)), tmp_path)
+    expected = Embedder(tmp_path)(TEXTS)
+    monkeypatch.setattr(embedder, "_BATCH_SIZE_OF_GPU", 2)
+    on_gpu = Embedder(tmp_path, torch.device("gpu:0"))
+    assert devices_of(on_gpu.model) == {0}
+    np.testing.assert_allclose(on_gpu(TEXTS), expected, atol=1e-5)
+
+
+def test_a_classifier_on_a_gpu_reads_batches_and_gives_the_probabilities_of_the_cpu(
+    tmp_path: Path, gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = list(filter(None, TEXTS))
+    folder = str(classifier(tmp_path / "classifier"))
+    expected = load_classifier(folder, "good")(texts)
+    forwards: list[int] = []
+    original = GPT2ForSequenceClassification.forward
+
+    def counted(self: Any, input_ids: Any, **arguments: Any) -> Any:
+        assert input_ids.device == torch.device("gpu:0")
+        forwards.append(len(input_ids))
+        return original(self, input_ids, **arguments)
+
+    monkeypatch.setattr(GPT2ForSequenceClassification, "forward", counted)
+    np.testing.assert_allclose(
+        load_classifier(folder, "good", torch.device("gpu:0"))(texts), expected, atol=1e-5
+    )
+    assert forwards == [len(texts)]
+
+
+def test_an_evaluator_on_a_gpu_gives_the_log_probs_of_the_cpu(folder: Path, gpus: None) -> None:
+    pairs = [(Prompt(id=str(number), text=f"prompt {number}"), text) for number, text in enumerate(TEXTS)]
+    expected = log_probs(load_model(str(folder)), pairs)
+    scored = log_probs(load_model(str(folder), device="balanced", dtype="float32"), pairs)
+    assert [len(values) for values in scored] == [len(values) for values in expected]
+    for values, others in zip(scored, expected, strict=True):
+        np.testing.assert_allclose(values, others, atol=1e-3)  # packed weights of the CPU

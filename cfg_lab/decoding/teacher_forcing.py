@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from cfg_lab.decoding.model import CausalModel
 from cfg_lab.decoding.request import Branch, Request
 from cfg_lab.decoding.text_logits import GivenText, text_logits
 from cfg_lab.decoding.trace import NEGATIVE_FIELDS, TRACE_FIELDS, Trace
+from cfg_lab.decoding.transfer import to_device
 from cfg_lab.guidance import Guidance, log_probs
 from cfg_lab.guidance.rule import Rule, is_off
 from cfg_lab.guidance.stopping import NeverStop
@@ -46,16 +48,18 @@ def trace_texts(
     steps: dict[int, list[list[float]]] = defaultdict(list)  # trace values of each token of each text
     given = [GivenText(request.contexts, tokens) for request, tokens in texts]
     for parts in text_logits(models, given):
+        values = [
+            _trace_values(texts[part.number][0], plans[part.number], part.tokens, part.branches)
+            for part in parts
+        ]
+        rows = iter(cast("list[list[float]]", torch.cat(values).tolist()))  # one copy from the device
         for part in parts:
-            request, _ = texts[part.number]
-            steps[part.number] += _trace_values(request, plans[part.number], part.tokens, part.branches)
+            steps[part.number] += islice(rows, len(part.tokens))
     return [Trace.from_steps(steps[number]) for number in range(len(texts))]
 
 
-def _trace_values(
-    request: Request, plan: ScalePlan, tokens: tuple[int, ...], logits: list[Tensor]
-) -> list[list[float]]:
-    """The trace values of consecutive tokens of a text.
+def _trace_values(request: Request, plan: ScalePlan, tokens: tuple[int, ...], logits: list[Tensor]) -> Tensor:
+    """The trace values of consecutive tokens of a text, [tokens, fields].
 
     Args:
         plan: gives the scales of these tokens.
@@ -64,24 +68,22 @@ def _trace_values(
     positive, *others = logits
     negatives = torch.stack(others, 1) if others else positive[:, None][:, :0]  # [tokens, branches, vocab]
     weights = branch_weights(request.branches, positive)
-    divergences = positive.new_full((len(tokens),), math.nan)
+    divergences = torch.full((len(tokens),), math.nan)  # on the host, which reads it
     if plan.needs_divergences:
         divergences = divergence(log_probs(positive), log_probs(negatives), weights)
-    scales = positive.new_tensor(plan.next_scales(divergences), dtype=torch.float32)
+    scales = to_device(torch.tensor(plan.next_scales(divergences), dtype=torch.float32), positive.device)
     step = guide(plan.guidance, positive, negatives, weights, scales)
-    numbers = measure(step, torch.tensor(tokens, device=positive.device))
+    numbers = measure(step, to_device(torch.tensor(tokens), positive.device))
     # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
-    is_of_negatives = scales.new_tensor(
-        [field in NEGATIVE_FIELDS for field in TRACE_FIELDS], dtype=torch.bool
-    )
-    numbers.masked_fill_(is_off(scales)[:, None] & is_of_negatives, math.nan)
-    return cast("list[list[float]]", numbers.tolist())
+    is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS])
+    is_not_run = is_off(scales)[:, None] & to_device(is_of_negatives, scales.device)
+    return numbers.masked_fill_(is_not_run, math.nan)
 
 
 def branch_weights(branches: Sequence[Branch], like: Tensor) -> Tensor:
     """The weights of negative branches, [tokens, branches], for logits [tokens, vocab] of the positive."""
-    weights = like.new_tensor([branch.weight for branch in branches], dtype=torch.float32)
-    return weights.expand(len(like), -1)
+    weights = torch.tensor([branch.weight for branch in branches], dtype=torch.float32)
+    return to_device(weights, like.device).expand(len(like), -1)
 
 
 class ScalePlan:

@@ -13,22 +13,34 @@ from transformers import AutoModel, AutoTokenizer
 
 from cfg_lab.errors import errors_of_libraries
 from cfg_lab.models.checkpoint.weights import load_pretrained
+from cfg_lab.models.default_device import default_device
 from cfg_lab.models.packaged import packaged_embedder
 
 _BATCH_SIZE = 32
+"""Number of texts of one forward on a CPU. Their activations should fit its cache."""
+
+_BATCH_SIZE_OF_GPU = 256
+
 _CACHE_SIZE = 50_000
 """Largest number of embeddings to remember (77 MB), because several metrics embed the same texts."""
 
 
 class Embedder:
-    """The sentence embedding model all-MiniLM-L6-v2 (arXiv:1908.10084)."""
+    """The sentence embedding model all-MiniLM-L6-v2 (arXiv:1908.10084), in float32.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: its files.
+        device: where it runs; None is a GPU if there is one, else the CPU.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
+        self.device = default_device() if device is None else device
         with errors_of_libraries(
             f"the embedder in {folder} cannot be loaded; delete the folder to fetch it again"
         ):
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = load_pretrained(AutoModel, str(folder), f"the embedder in {folder}").eval()
+        self.model.to(self.device)
         self._cache: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -48,19 +60,20 @@ class Embedder:
         # A batch holds texts of similar length, so that there is little padding.
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         embeddings = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        for begin in range(0, len(order), _BATCH_SIZE):
-            numbers = order[begin : begin + _BATCH_SIZE]
+        batch_size = _BATCH_SIZE if self.device.type == "cpu" else _BATCH_SIZE_OF_GPU
+        for begin in range(0, len(order), batch_size):
+            numbers = order[begin : begin + batch_size]
             batch = self.tokenizer(
                 [texts[number] for number in numbers],
                 padding=True,
                 truncation=True,
                 max_length=256,
                 return_tensors="pt",
-            )
+            ).to(self.device)
             hidden = self.model(**batch).last_hidden_state  # [texts, tokens, 384]
             mask = batch["attention_mask"][..., None]
             mean = (hidden * mask).sum(1) / mask.sum(1)
-            embeddings[numbers] = torch.nn.functional.normalize(mean, dim=1).numpy()
+            embeddings[numbers] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
         return embeddings
 
 

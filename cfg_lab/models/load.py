@@ -20,6 +20,7 @@ from cfg_lab.models.checkpoint import Checkpoint
 from cfg_lab.models.checkpoint.adapter import ADAPTER_CONFIG, adapter_files, check_peft
 from cfg_lab.models.checkpoint.layer_skipping import check_skip
 from cfg_lab.models.checkpoint.quantization import check_stored_quantization, quantization_settings
+from cfg_lab.models.default_device import default_device
 from cfg_lab.models.encoder_decoder import EncoderDecoder
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.option import with_option_defaults
@@ -256,7 +257,7 @@ def _permission_to_run_code(name: str) -> Generator[None]:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
     try:
         # The device of a tensor has its number: "cuda" becomes "cuda:0".
         return torch.empty(0, device=name).device
