@@ -18,6 +18,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.models.checkpoint.placement import is_spread
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
+from cfg_lab.models.cpu.kernels import Kernels, choose_kernels
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.forward_arguments import ForwardArguments
 from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
@@ -61,6 +62,7 @@ class LanguageModel:
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
+    _kernels: Kernels | None = field(init=False, default=None)
     _parameters: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -195,6 +197,9 @@ class LanguageModel:
         else:
             onednn.pack_linears(module, linears)
         onednn.free_plain_weights(module)
+        self._kernels = choose_kernels(module, None if short is None else short.head.weight)
+        if short is not None:
+            short.kernels = self._kernels
         return short
 
     def unload(self) -> None:
@@ -204,6 +209,12 @@ class LanguageModel:
         if module is not None and is_spread(module):
             del module
             gc.collect()  # the hooks of accelerate refer to the model, and the model to them
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the linear layers for few rows, in one sentence. Loads the weights."""
+        self.module  # noqa: B018, loading chooses them
+        return "the kernels of torch" if self._kernels is None else str(self._kernels)
 
     @property
     def parameters(self) -> int:
