@@ -165,6 +165,14 @@ class SlurmCluster:
             self._logs,
         )
 
+    def end_soon(self, job: str) -> None:
+        """Give a running job a time limit that it reaches in one to two minutes."""
+        (seconds,) = self.run("squeue", "--noheader", f"--jobs={job}", "--Format=TimeUsed:20").split()
+        minutes = (
+            2 + sum(int(part) * 60**power for power, part in enumerate(reversed(seconds.split(":")))) // 60
+        )
+        self.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+
     def run(self, *command: str | Path) -> str:
         """The output of a command of Slurm.
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, Sampling
-from cfg_lab.decoding.sampling import gumbel, position_keys
+from cfg_lab.decoding.noise import gumbel, position_keys
 from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.negatives import (

@@ -93,14 +93,21 @@ def test_what_happens_to_jobs_changes_nothing(slurm: SlurmCluster, sweeps: Sweep
 def test_a_time_limit_is_no_end(slurm: SlurmCluster, sweeps: Sweeps) -> None:
     """A task that reaches its time limit writes what is finished, and goes on in the queue.
 
-    Slurm counts time limits in minutes and looks at them every 30 seconds, so this sweep is slow.
+    The limit is set while texts are decoded, because a busy machine may need minutes to start a task. Slurm
+    counts limits in minutes, and looks at them every 30 seconds.
     """
     rule = ["guidance.scale=2", *LONG[1:], "max_new_tokens=8", "max_rows=8"]  # 9 times 8 steps
-    limit = ["hydra.launcher.time=1", "hydra.launcher.signal_delay=30", "hydra.launcher.shards=1"]
-    sweeps.run("limit", *rule, *SLURM, *limit, seconds=0.8)
+    limit = ["hydra.launcher.signal_delay=90", "hydra.launcher.shards=1"]
     root = sweeps.root("limit")
-    (log,) = only_submission(root).folder.glob("*-0-texts/*_log.out")
-    assert "Caught signal SIGUSR2" in log.read_text()
+    sweep = sweeps.start_and_wait("limit", *rule, *SLURM, *limit, seconds=1.5)
+    submission = only_submission(root)
+    (task,) = decoding(submission)
+    slurm.end_soon(task.id)
+    (log,) = submission.folder.glob("*-0-texts/*_log.out")
+    wait_until(lambda: "Caught signal SIGUSR2" in log.read_text(), "the signal of the time limit", sweep)
+    slurm.run("scontrol", "update", f"JobId={task.id}", "TimeLimit=UNLIMITED")
+    output, errors = sweep.communicate()
+    assert sweep.returncode == 0, f"{output}\n{errors}"
     assert len([*root.glob("costs/*.json")]) > 1  # two processes decoded the shard
     rows = [pq.read_metadata(path).num_rows for path in root.glob("completions/*.parquet")]
     assert sum(rows) == 3 * 12  # what was finished before was not decoded again

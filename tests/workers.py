@@ -92,9 +92,9 @@ class Sweeps:
         finally:
             self.hold.unlink()
 
-    def start_and_wait(self, name: str, *overrides: str) -> subprocess.Popen[str]:
+    def start_and_wait(self, name: str, *overrides: str, seconds: float = 0.1) -> subprocess.Popen[str]:
         """Start a sweep, and return when some of its texts are decoded and others are not."""
-        process = self.start(name, *overrides)
+        process = self.start(name, *overrides, seconds=seconds)
         files = self.root(name) / "completions"
         wait_until(lambda: any(files.glob("[!.]*.parquet")), "texts are decoded", process)
         assert active(Store(self.root(name)))

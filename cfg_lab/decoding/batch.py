@@ -47,8 +47,10 @@ from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import TRACE_FIELDS
+from cfg_lab.errors import ModelError
+from cfg_lab.guidance.rule import Guidance
 
-_GUIDED, _POSITIVE = map(TRACE_FIELDS.index, ("guided", "positive"))
+_GUIDED, _POSITIVE, _NEGATIVE = map(TRACE_FIELDS.index, ("guided", "positive", "negative"))
 
 _CACHED_NUMBERS = 400_000
 """Number of float32 values, about 1.5 MB, that several operations can read from the cache of a CPU core."""
@@ -68,6 +70,8 @@ class Batch:
         finished: requests whose texts have ended, until the caller removes them.
         groups: the running requests, divided into groups. All requests of a group are guided by one call,
             and their tokens are sampled by one call.
+        live_rows: number of rows of all models that the last step has run. A row that branches share counts
+            once.
         model_rows: maps the name of a model to the rows of this model.
     """
 
@@ -79,6 +83,7 @@ class Batch:
         self.running: list[RequestState] = []
         self.finished: deque[RequestState] = deque()
         self.groups: list[Group] = []
+        self.live_rows = 0
         row_counts: Counter[str | None] = Counter()
         longest: Counter[str | None] = Counter()
         pending_prefixes: dict[str | None, Counter[Context]] = defaultdict(Counter)
@@ -106,10 +111,19 @@ class Batch:
         on_cpu = models[None].device.type == "cpu"
         self._max_group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
 
-    @property
-    def live_rows(self) -> int:
-        """Number of rows of all models that the next forward runs. A row that branches share counts once."""
-        return sum(rows.buffer.live for rows in self.model_rows.values())
+    def step(self) -> int:
+        """Run one step, as the module says. Return the number of new tokens; a beam search counts as one."""
+        self.fork()
+        self.admit()
+        self.live_rows = sum(rows.buffer.live for rows in self.model_rows.values())
+        logits = self.forward()
+        self.record(self.guide_and_sample(logits))
+        new_tokens = len(self.running)
+        self.release()
+        return new_tokens
+
+    def suspend(self) -> None:
+        """Make the running texts ready to wait again. Nothing is to be done: they have all their tokens."""
 
     def fork(self) -> None:
         """Copy each row whose sequences have chosen different tokens. Then each token has its own row."""
@@ -180,7 +194,8 @@ class Batch:
         """Append each chosen token and its trace values to its text, and find out which texts have ended.
 
         Raises:
-            NotANumberError: the log-prob of a chosen token is NaN.
+            ModelError: the guided log-prob of a chosen token is NaN. A model gave it (NotANumberError), or
+                the guidance rule did.
         """
         for result in results:
             group, extensions = result.group, result.extensions
@@ -191,10 +206,10 @@ class Batch:
             tokens = cast("list[int]", result.tokens.tolist())
             trace = cast("list[list[float]]", result.trace.tolist())
             for sequence, token, numbers, alternatives in zip(
-                sequences, tokens, trace, result.alternatives, strict=True
+                sequences, tokens, trace, result.alternatives(), strict=True
             ):
                 if math.isnan(numbers[_GUIDED]):
-                    raise self._not_a_number(group, sequence, math.isnan(numbers[_POSITIVE]))
+                    raise not_a_number(self.models, group.formula, sequence, numbers)
                 sequence.append(token, numbers, alternatives)
             if group.beam is None or extensions is None:
                 for state in group.states:
@@ -247,19 +262,6 @@ class Batch:
         """A pair (model name, context) for each branch that a sequence needs for its next token."""
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
-
-    def _not_a_number(self, group: Group, sequence: SequenceState, in_positive: bool) -> NotANumberError:
-        """Make the error for logits that are NaN.
-
-        If the positive branch has the NaN, the error names the model of this branch. Otherwise it names the
-        models of the negatives.
-
-        Args:
-            in_positive: whether the positive branch has the NaN.
-        """
-        broken = group.models[:1] if in_positive else group.models[1:]
-        names = dict.fromkeys(self.models[name].name for name in broken)
-        return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
     def _wait_for_rows(self, state: RequestState) -> None:
         """Make a running request wait, because its negatives now need rows.
@@ -319,6 +321,35 @@ class Batch:
 def most_rows(request: Request) -> Counter[str | None]:
     """The largest number of rows that a request can need, for each model: model name -> number of rows."""
     return Counter([name for name, _ in request.contexts] * request.beams)
+
+
+def not_a_number(
+    models: Mapping[str | None, CausalModel],
+    formula: Guidance | None,
+    sequence: SequenceState,
+    trace: list[float],
+) -> ModelError:
+    """The error for a guided log-prob that is NaN.
+
+    It names the model of the positive branch, the models of the negatives, or the guidance rule, whichever
+    the NaN comes from.
+
+    Args:
+        formula: the formula of the guidance rule; None if no negative has run.
+        sequence: the text, without the token.
+        trace: the trace values of the token.
+    """
+    positive, negative = math.isnan(trace[_POSITIVE]), math.isnan(trace[_NEGATIVE])
+    if formula is not None and not positive and not negative:
+        return ModelError(
+            f"guidance {type(formula).__name__} gave log-probs that are not numbers at step "
+            f"{len(sequence.tokens)}; its `combine` must return numbers, and read its argument `scale`, not "
+            "`self.scale`"
+        )
+    contexts = sequence.request.contexts
+    broken = contexts[:1] if positive else contexts[1:]
+    names = dict.fromkeys(models[name].name for name, _ in broken)
+    return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
 
 def _needs_more_rows(state: RequestState) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
 
@@ -21,10 +22,14 @@ from cfg_lab.decoding.model import CausalModel, check_length
 from cfg_lab.decoding.request import NamedContext, Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sampling import BeamSearch
+from cfg_lab.decoding.static_batch import StaticBatch, runs_on_device
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.decoding.teacher_forcing import trace_texts
 from cfg_lab.decoding.trace import Trace
 from cfg_lab.errors import InputError
 from cfg_lab.guidance.rule import Guidance
+
+CudaGraphs = Literal["auto", "off"]
 
 
 class Decoder:
@@ -39,6 +44,10 @@ class Decoder:
         max_rows: largest number of rows of each model's KV cache. When memory runs out, `max_rows` is halved
             and a warning is given.
         other_models: maps a name to a model. It has every model that is named by a branch of a request.
+        cuda_graphs: "auto" decodes on CUDA with recorded steps, see `static_batch`. "off" starts every
+            operation of a step from Python, which is slower.
+        static: whether to use the steps of `static_batch`, for the requests and models that can. None means
+            on CUDA. On other devices these steps are slower, and are used by tests.
 
     Attributes:
         steps: number of steps so far.
@@ -51,12 +60,19 @@ class Decoder:
         model: CausalModel,
         max_rows: int = 128,
         other_models: Mapping[str, CausalModel] | None = None,
+        *,
+        cuda_graphs: CudaGraphs = "auto",
+        static: bool | None = None,
     ) -> None:
         if max_rows < 1:
             raise InputError(f"max_rows must be at least 1, got {max_rows}")
         self.models: dict[str | None, CausalModel] = {None: model}
         self.models.update(other_models or {})
+        if cuda_graphs not in get_args(CudaGraphs):
+            raise InputError(f"decoder.cuda_graphs must be auto or off, got {cuda_graphs!r}")
         self.max_rows = max_rows
+        self.static = model.device.type == "cuda" if static is None else static
+        self.static = self.static and cuda_graphs == "auto"
         self.steps = self.rows = 0
 
     def decode(
@@ -73,9 +89,33 @@ class Decoder:
             InputError: a request does not fit the context length of a model or `max_rows`.
             NotANumberError: a model returned logits that are not numbers.
         """
-        waiting = self._in_order_of_admission(requests)
+        states = self._in_order_of_admission(requests)
+        on_device = [state for state in states if self._is_static(state.request)]
+        others = [state for state in states if not self._is_static(state.request)]
+        yield from self._decode(StaticBatch, on_device, on_step)
+        yield from self._decode(Batch, others, on_step)
+
+    def _is_static(self, request: Request) -> bool:
+        """Whether a request is decoded by a `StaticBatch`."""
+        return (
+            self.static
+            and runs_on_device(request)
+            and all(
+                len(ids) + request.max_new_tokens <= self.models[name].static_length
+                and has_static_steps(self.models[name])
+                for name, ids in request.contexts
+            )
+        )
+
+    def _decode(
+        self,
+        kind: type[Batch | StaticBatch],
+        waiting: list[RequestState],
+        on_step: Callable[[int], None] | None,
+    ) -> Iterator[Completion]:
+        """Decode requests, in batches with fewer and fewer rows if memory runs out."""
         while waiting:
-            batch = Batch(self.models, self.max_rows, waiting)
+            batch = kind(self.models, self.max_rows, waiting)
             try:
                 yield from self._run(batch, on_step)
             except RuntimeError as error:
@@ -84,25 +124,20 @@ class Decoder:
                 self.max_rows = max(self.max_rows // 2, batch.widest())
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
             # After running out of memory no token is lost: running requests wait again with their tokens.
+            batch.suspend()
             unfinished = [state for state in batch.running if state.finish_reason is None]
             finished = [state for state in batch.running if state.finish_reason is not None]
             yield from (state.completion() for state in [*batch.finished, *finished])
             waiting = [*unfinished, *batch.waiting]
             del batch  # frees its KV cache before the next one is allocated
 
-    def _run(self, batch: Batch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
+    def _run(self, batch: Batch | StaticBatch, on_step: Callable[[int], None] | None) -> Iterator[Completion]:
         """Run a batch until no request waits or runs."""
         while batch.running or batch.waiting:
             with torch.inference_mode():
-                batch.fork()
-                batch.admit()
-                self.steps += 1
-                self.rows += batch.live_rows
-                logits = batch.forward()
-                results = batch.guide_and_sample(logits)
-                batch.record(results)
-                new_tokens = len(batch.running)  # a beam search counts as one text
-                batch.release()
+                new_tokens = batch.step()
+            self.steps += 1
+            self.rows += batch.live_rows
             if on_step is not None:
                 on_step(new_tokens)
             while batch.finished:

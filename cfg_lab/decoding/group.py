@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from cfg_lab.decoding.beam_state import BeamState, Extension
 from cfg_lab.decoding.distributions import Distributions, guide
-from cfg_lab.decoding.measurements import alternatives, measure
+from cfg_lab.decoding.measurements import Likeliest, alternatives, likeliest, measure
 from cfg_lab.decoding.model import CausalModel
 from cfg_lab.decoding.model_rows import ModelRows
+from cfg_lab.decoding.noise import position_keys
 from cfg_lab.decoding.request_state import RequestState
-from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler, position_keys
+from cfg_lab.decoding.sampling import BeamSearch, Greedy, Sampler, Sampling, SamplingSettings, draw
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import Alternatives
 from cfg_lab.guidance import Guidance
@@ -24,11 +26,13 @@ from cfg_lab.guidance import Guidance
 class Group:
     """Running sequences that are guided by one call and sampled by one call.
 
-    They have the same guidance rule and the same sampler, and their branches run on the same models. Their
-    scales, weights and contexts may differ. The hypotheses of a beam search are a group of their own.
+    They have guidance rules with the same formula, samplers of the same kind, and branches that run on the
+    same models. Scales, schedules, weights, contexts, temperatures and truncations may differ: they are
+    tensors with a value for each sequence. So all scales of a grid are one group. The hypotheses of a beam
+    search are a group of their own.
 
     Attributes:
-        guidance: the guidance rule; None if no negative runs.
+        formula: the formula of the guidance rules; None if no negative runs.
         beam: the beam search; None if the group is not a beam search.
         top: number of likeliest tokens that the traces keep for each step and distribution.
         vocab: size of the smallest vocabulary of all branches' models. Branches that do not run now count
@@ -39,8 +43,9 @@ class Group:
 
     states: list[RequestState]
     sequences: list[SequenceState]  # of all states, in order
-    guidance: Guidance | None
-    sampler: Sampler
+    formula: Guidance | None
+    sampler: Sampler  # with `settings`, only one of the samplers
+    settings: SamplingSettings | None  # [sequences], of a group whose samplers are `Sampling`; else None
     beam: BeamState | None
     top: int
     vocab: int
@@ -58,7 +63,7 @@ class Group:
         """
         scales = [state.scale for state in self.states for _ in state.sequences]
         return guide(
-            self.guidance,
+            self.formula,
             logits[self.positive_rows, : self.vocab],
             logits[self.negative_rows, : self.vocab],
             self.weights,
@@ -69,7 +74,11 @@ class Group:
         """Choose the next token of each sequence, or the best extensions of a beam search."""
         if self.beam is None:
             extensions = None
-            tokens = self.sampler.choose(step.guided, position_keys(self.noise_keys, self.steps))
+            keys = position_keys(self.noise_keys, self.steps)
+            if self.settings is None:
+                tokens = self.sampler.choose(step.guided, keys)
+            else:
+                tokens = draw(step.guided, keys, self.settings)
         else:
             extensions = self.beam.best_extensions(step.guided)
             tokens = torch.tensor([extension.token for extension in extensions], device=step.guided.device)
@@ -78,7 +87,7 @@ class Group:
             group=self,
             tokens=tokens,
             trace=measure(step, tokens),
-            alternatives=alternatives(step, self.top) if self.top else [None] * len(tokens),
+            likeliest=likeliest(step, self.top) if self.top else None,
             extensions=extensions,
         )
 
@@ -93,8 +102,16 @@ class StepResult:
     group: Group
     tokens: Tensor  # [entries], int64
     trace: Tensor  # [entries, fields], in the order of TRACE_FIELDS
-    alternatives: list[Alternatives] | list[None]
+    likeliest: Likeliest | None  # None if the traces keep no likeliest tokens
     extensions: list[Extension] | None
+
+    def alternatives(self) -> list[Alternatives] | list[None]:
+        """The likeliest tokens of each entry; None for each entry if the traces keep none."""
+        if self.likeliest is None:
+            return [None] * len(self.tokens)
+        tokens = cast("list[list[list[int]]]", self.likeliest.tokens.tolist())
+        log_probs = cast("list[list[list[float]]]", self.likeliest.log_probs.tolist())
+        return [alternatives(*of_entry) for of_entry in zip(tokens, log_probs, strict=True)]
 
 
 def group_key(state: RequestState) -> tuple[object, ...]:
@@ -104,12 +121,17 @@ def group_key(state: RequestState) -> tuple[object, ...]:
     """
     request = state.request
     return (
-        state if isinstance(state, BeamState) else request.sampling,
-        request.guidance if state.running_branches > 1 else None,
+        state if isinstance(state, BeamState) else _kind_of(request.sampling),
+        state.formula if state.running_branches > 1 else None,
         tuple(model for model, _ in request.contexts),
         state.running_branches,
         request.top,
     )
+
+
+def _kind_of(sampler: object) -> object:
+    """Samplers of equal kinds can choose tokens in one call."""
+    return Sampling if type(sampler) is Sampling else sampler
 
 
 def make_group(
@@ -136,14 +158,19 @@ def make_group(
         ],
         device=device,
     )  # [sequences, 1 + branches]
+    samplers = [sequence.request.sampling for sequence in sequences]
+    settings = None
+    if _kind_of(samplers[0]) is Sampling:
+        settings = SamplingSettings.of(cast("list[Sampling]", samplers), device)
     weights = [
         [branch.weight for branch in sequence.request.branches[: len(names) - 1]] for sequence in sequences
     ]
     return Group(
         states=states,
         sequences=sequences,
-        guidance=request.guidance if len(names) > 1 else None,
+        formula=first.formula if len(names) > 1 else None,
         sampler=request.sampling if not isinstance(request.sampling, BeamSearch | None) else Greedy(),
+        settings=settings,
         beam=first if isinstance(first, BeamState) else None,
         top=request.top,
         vocab=min(models[name].vocab_size for name, _ in request.contexts),

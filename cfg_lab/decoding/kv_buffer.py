@@ -22,10 +22,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cfg_lab.decoding.transfer import to_device
 
 EncoderMemory = list[tuple[Tensor, Tensor]]
 """Cross-attention keys and values of one source: for each decoder layer a pair [heads, length, head_dim]."""
@@ -82,6 +85,11 @@ class KVBuffer:
         self._memories: list[EncoderMemory] = [[] for _ in range(live)]  # of the live rows; never copied
         self._padded_memory: tuple[EncoderMemory, Tensor] | None = None
         self._column_numbers = torch.arange(columns, device=device)  # [columns]
+
+    @property
+    def columns_before(self) -> int:
+        """Number of visible columns before those of the new tokens."""
+        return self.now - self.low
 
     def write(self, layer: Hashable, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values of q new tokens in columns [now, now + q), and return all visible columns.
@@ -156,19 +164,13 @@ class KVBuffer:
             self._move(max(lengths) - self.now)
         rows = range(self.live, self.live + len(prefixes))
         self._starts += [self.now - length for length in lengths]
-        self.start[rows.start : rows.stop] = torch.tensor(self._starts[rows.start :])
-        for row, prefix, length in zip(rows, prefixes, lengths, strict=True):
-            for layer, (keys, values) in prefix.layers.items():
-                self._allocate(layer, keys[None], values[None])
-                self.layers[layer][0][row, :, self.now - length : self.now] = keys
-                self.layers[layer][1][row, :, self.now - length : self.now] = values
-            for key, state in prefix.states.items():
-                if key not in self.states:
-                    self.allocate_state(key, tuple(state.shape), state)
-                self.states[key][row] = state
-            if not prefix.states:
-                for state in self.states.values():
-                    state[row] = 0  # as before the first token
+        starts = torch.tensor(self._starts[rows.start :], dtype=torch.long)
+        self.start[rows.start : rows.stop] = to_device(starts, self.start.device)
+        first = rows.start
+        for _, equal in groupby(prefixes, key=id):  # neighbours with the same prefix are written together
+            prefix, *others = equal
+            self._fill(slice(first, first + 1 + len(others)), prefix)
+            first += 1 + len(others)
         self._memories += [prefix.memory for prefix in prefixes]
         self._padded_memory = None
         self.live = rows.stop
@@ -234,6 +236,21 @@ class KVBuffer:
             states={key: state[row] for key, state in self.states.items()},
             memory=self._memories[row],
         )
+
+    def _fill(self, rows: slice, prefix: Prefix) -> None:
+        """Copy a prefix to each of these rows, into the columns that end before the next one."""
+        columns = slice(self.now - prefix.length, self.now)
+        for layer, (keys, values) in prefix.layers.items():
+            self._allocate(layer, keys[None], values[None])
+            self.layers[layer][0][rows, :, columns] = keys
+            self.layers[layer][1][rows, :, columns] = values
+        for key, state in prefix.states.items():
+            if key not in self.states:
+                self.allocate_state(key, tuple(state.shape), state)
+            self.states[key][rows] = state
+        if not prefix.states:
+            for state in self.states.values():
+                state[rows] = 0  # as before the first token
 
     def _move(self, by: int) -> None:
         """Move all live rows by `by` columns: to the right if `by` is positive, else to the left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -50,33 +50,33 @@ def divergence(positive: Tensor, negatives: Tensor, weights: Tensor) -> Tensor:
     return _vecdot(shares(weights).abs(), kl_divergence(positive[:, None], negatives))
 
 
-def alternatives(step: Distributions, count: int) -> list[Alternatives]:
-    """The `count` likeliest tokens of each row under three distributions.
+class Likeliest(NamedTuple):
+    """The likeliest tokens of each row under the distributions of a step, likeliest first.
 
-    The three are the guided distribution, the positive branch, and the weighted mean of the negatives.
+    The distributions are the guided one, the positive branch, and, if negatives run, their weighted mean.
     """
+
+    tokens: Tensor  # [rows, distributions, count], int64
+    log_probs: Tensor  # [rows, distributions, count]
+
+
+def likeliest(step: Distributions, count: int) -> Likeliest:
+    """The `count` likeliest tokens of each row under each distribution; all tokens if there are fewer."""
+    distributions = [step.guided, step.positive]
     if step.negatives.shape[1]:
-        mean = torch.einsum("rb,rbv->rv", shares(step.weights), step.negatives)
-        negative = _likeliest(mean, count)
-    else:
-        negative = [()] * len(step.guided)
-    return [
-        Alternatives(guided=guided, positive=positive, negative=negative)
-        for guided, positive, negative in zip(
-            _likeliest(step.guided, count), _likeliest(step.positive, count), negative, strict=True
-        )
-    ]
+        distributions.append(torch.einsum("rb,rbv->rv", shares(step.weights), step.negatives))
+    best = [log_probs.topk(min(count, log_probs.shape[1])) for log_probs in distributions]
+    return Likeliest(
+        tokens=torch.stack([tokens for _, tokens in best], dim=1),
+        log_probs=torch.stack([values for values, _ in best], dim=1),
+    )
 
 
-def _likeliest(log_probs: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
-    """(token, log-prob) pairs of the `count` likeliest tokens of each row, likeliest first."""
-    values, tokens = log_probs.topk(min(count, log_probs.shape[1]))
-    return [
-        tuple(zip(row_tokens, row_values, strict=True))
-        for row_tokens, row_values in zip(
-            cast("list[list[int]]", tokens.tolist()), cast("list[list[float]]", values.tolist()), strict=True
-        )
-    ]
+def alternatives(tokens: list[list[int]], log_probs: list[list[float]]) -> Alternatives:
+    """The alternatives of one row of `Likeliest`, as lists. The mean of the negatives may be left out."""
+    pairs = [tuple(zip(*of_one, strict=True)) for of_one in zip(tokens, log_probs, strict=True)]
+    guided, positive, negative = [*pairs, ()][:3]
+    return Alternatives(guided=guided, positive=positive, negative=negative)
 
 
 def _vecdot(x: Tensor, y: Tensor) -> Tensor:

@@ -66,6 +66,15 @@ class CausalModel(Protocol):
         """
         ...
 
+    @property
+    def static_length(self) -> int:
+        """The largest number of tokens in a row with which the model can run the steps of `StaticBatch`.
+
+        0 if the model cannot run such steps. In such a step the columns of a row begin at the first column of
+        the buffer, and the mask says which of them are its own.
+        """
+        ...
+
     def forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor | None, buffer: KVBuffer, keep: int = 1
     ) -> Tensor:

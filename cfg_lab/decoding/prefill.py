@@ -8,6 +8,7 @@ import torch
 
 from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
 from cfg_lab.decoding.model import CausalModel, Context
+from cfg_lab.decoding.transfer import to_device
 
 
 def max_forward_tokens(model: CausalModel) -> int:
@@ -75,7 +76,7 @@ def prefill(model: CausalModel, contexts: list[Context], done: int, starts: list
     positions = torch.arange(done, width).expand(len(contexts), -1)
     buffer = KVBuffer(len(contexts), width, model.device)
     buffer.admit(starts)
-    model.forward(ids.to(model.device), positions.to(model.device), None, buffer)
+    model.forward(to_device(ids, model.device), to_device(positions, model.device), None, buffer)
     return [buffer.prefix(row, len(context.ids)) for row, context in enumerate(contexts)]
 
 

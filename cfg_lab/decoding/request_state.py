@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from cfg_lab.decoding.completion import Completion, FinishReason
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.sequence_state import SequenceState
-from cfg_lab.guidance.rule import is_off
+from cfg_lab.guidance.rule import formula_of, is_off
 
 
 class RequestState:
     """A request that waits for rows, runs, or has finished. `BeamState` is the state of a beam search.
 
     Attributes:
+        formula: what the `guide` of the request's guidance rule depends on; None without a rule.
         sequences: the request's text while it is decoded. There is one sequence, or in a beam search one per
             hypothesis.
         finish_reason: why the text has ended ("stop" or "length"); None if it has not ended.
@@ -22,6 +23,7 @@ class RequestState:
 
     def __init__(self, request: Request, width: int = 1) -> None:
         self.request = request
+        self.formula = None if request.guidance is None else formula_of(request.guidance)
         self.sequences = [SequenceState(request) for _ in range(width)]
         self.finish_reason: FinishReason | None = None
 

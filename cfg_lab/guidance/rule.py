@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
 import numpy as np
 import torch
@@ -114,11 +116,24 @@ class Rule(ABC):
 
         Args:
             positive, negatives, weights: as in `Guidance.guide`.
-            scale: [rows, 1], the guidance scale of each row.
+            scale: [rows, 1], the guidance scale of each row. Read this, not `self.scale`: the rows can be
+                texts with different scales.
 
         Returns:
             The guided log-probs [rows, vocab], which need not be normalised.
         """
+
+    @property
+    def formula(self) -> Self:
+        """This rule without scale, schedule and stopping condition, which `guide` does not read.
+
+        Texts whose rules have equal formulas are guided by one call. The formula has no scale of its own, so
+        a rule that reads `self.scale` gives NaN, which is an error, and never the scale of another text.
+        """
+        formula = copy.copy(self)
+        for name, value in {"scale": math.nan, "schedule": _CONSTANT, "stopping": _NEVER_STOP}.items():
+            object.__setattr__(formula, name, value)
+        return formula
 
     def scale_at(self, step: int) -> float:
         share = self.schedule.share(step)
@@ -142,6 +157,11 @@ class Rule(ABC):
         branches = Branches(positive=positive, negatives=negatives, weights=weights)
         scale = self.adaptive.scale_in_force(scales[:, None], branches, guided)
         return guided(scale), scale[:, 0]
+
+
+def formula_of(guidance: Guidance) -> Guidance:
+    """What the `guide` of a rule depends on besides its arguments. Equal formulas can guide in one call."""
+    return guidance.formula if isinstance(guidance, Rule) else guidance
 
 
 def shares(weights: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ class EncoderDecoder(LanguageModel):
         """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
         return False
 
+    @property
+    def static_length(self) -> int:
+        """0, because the cross-attention has columns of its own."""
+        return 0
+
     @cached_property
     def _limit(self) -> ContextLimit:
         """The limit of the encoder or of the decoder, whichever is smaller."""

@@ -58,7 +58,7 @@ class AttentionLayer(CacheLayerMixin):
 
     def get_seq_length(self) -> int:
         """Number of visible columns before the columns of the new tokens."""
-        return self.buffer.now - self.buffer.low
+        return self.buffer.columns_before
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Size of the attention mask as (number of columns, index of the first column).
@@ -152,6 +152,19 @@ def is_recurrent(config: Any) -> bool:
         issubclass(DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type, DynamicLayer), LinearAttentionLayer)
         for layer_type, _ in _layer_types(config)
     )
+
+
+def full_attention_length(config: Any) -> int:
+    """The largest number of tokens with which every layer attends to all of them, from the text config.
+
+    It is the smallest window of the layers, 2**30 without windows, and 0 if a layer is not plain attention.
+    """
+    layer_types, arguments = cast("Any", cache_utils).get_layer_types_and_kwargs(config)
+    kinds = {DYNAMIC_LAYER_TYPE_MAPPING.get(layer_type) for layer_type in layer_types}
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return 0
+    windows = [of_layer["sliding_window"] for of_layer in arguments if of_layer.get("sliding_window")]
+    return min(windows, default=2**30)
 
 
 def cache_layers(config: Any) -> list[MakeLayer]:

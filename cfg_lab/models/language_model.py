@@ -22,7 +22,7 @@ from cfg_lab.models.cpu.kernels import Kernels, choose_kernels
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.forward_arguments import ForwardArguments
 from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
-from cfg_lab.models.kv_cache import is_recurrent
+from cfg_lab.models.kv_cache import full_attention_length, is_recurrent
 from cfg_lab.models.self_check import SelfCheck
 from cfg_lab.models.source import ModelSource
 from cfg_lab.models.tokenization.chat_template import ChatTemplate, find_template
@@ -128,6 +128,11 @@ class LanguageModel:
     def recurrent(self) -> bool:
         """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
         return is_recurrent(self._text_config)
+
+    @property
+    def static_length(self) -> int:
+        """See `cfg_lab.decoding.model.CausalModel.static_length`."""
+        return 0 if is_spread(self.module) else full_attention_length(self._text_config)
 
     @property
     def vocab_size(self) -> int:

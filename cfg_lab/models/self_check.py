@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.logit_difference import EXACT_TOLERANCE, ROUGH_TOLERANCE, relative_difference
 from cfg_lab.decoding.model import CausalModel, Context
 from cfg_lab.decoding.prefill import prefill
 from cfg_lab.errors import InputError
@@ -36,12 +37,6 @@ _SHARED = 2  # tokens with which the first and the second context begin
 _EXACT_STEPS = 3
 _ROUGH_STEPS = 6  # enough for a median
 _DRAWS = 3  # largest number of draws of contexts, in half precision
-
-_EXACT_TOLERANCE = 1e-3
-"""Largest difference by rounding in float32. Right models differ by 1e-6, and packed weights by 1e-5."""
-
-_ROUGH_TOLERANCE = 0.1
-"""Largest median difference by rounding in half precision. Right models differ by 0.02, wrong ones by 0.3."""
 
 
 class SelfCheck:
@@ -80,13 +75,13 @@ class SelfCheck:
         """
         with self.refusing_errors():
             if self.exact:
-                return max(map(max, self._differences())) <= _EXACT_TOLERANCE
+                return max(map(max, self._differences())) <= EXACT_TOLERANCE
             # In half precision, rounding can send a token to another expert, which changes the rest of its
             # row a little. A fault shows at most tokens of every draw.
             for seed in range(_DRAWS):
                 if seed:
                     self._draw_contexts(seed)
-                if max(map(statistics.median, self._differences())) <= _ROUGH_TOLERANCE:
+                if max(map(statistics.median, self._differences())) <= ROUGH_TOLERANCE:
                     return True
             return False
 
@@ -127,16 +122,16 @@ class SelfCheck:
         with torch.no_grad():
             logits = self.own_logits(changed)
         change = max(
-            _relative_difference(after[0], before[0])
+            relative_difference(after[0], before[0])
             for after, before in zip(logits, self.expected, strict=True)
         )
-        return change > (_EXACT_TOLERANCE if self.exact else _ROUGH_TOLERANCE)
+        return change > (EXACT_TOLERANCE if self.exact else ROUGH_TOLERANCE)
 
     def _differences(self) -> list[list[float]]:
         """For each context the differences at each token that the lab runs: 0 is equal, 1 is unrelated."""
         differences: list[list[float]] = [[] for _ in self.contexts]
         for row, position, logits in _logits(self.model, self.contexts, self.steps):
-            differences[row].append(_relative_difference(logits, self.expected[row, position]))
+            differences[row].append(relative_difference(logits, self.expected[row, position]))
         return differences
 
 
@@ -213,18 +208,3 @@ def _logits(model: CausalModel, contexts: list[Context], steps: int) -> Iterator
         for row, context in enumerate(rows):
             yield context, read[row], logits[row, 0]
             read[row] += 1
-
-
-def _relative_difference(logits: Tensor, expected: Tensor) -> float:
-    """Size of the difference of two rows of logits [vocab], relative to the spread of `expected`.
-
-    A constant that is added to all logits makes no difference. Values that are not finite count as 0, so that
-    NaN equals NaN: the decoder reports them.
-    """
-    expected = expected.double().nan_to_num(0, 0, 0)
-    error, spread = logits.double().nan_to_num(0, 0, 0) - expected, expected - expected.mean()
-    return _norm(error - error.mean()) / max(_norm(spread), 1e-12)
-
-
-def _norm(row: Tensor) -> float:
-    return float(cast("Tensor", torch.linalg.vector_norm(row)))
