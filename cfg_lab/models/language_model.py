@@ -31,6 +31,9 @@ from cfg_lab.models.tokenization.token_ids import check_characters, token_ids
 
 PromptFormat = Literal["auto", "chat", "plain"]
 
+_REMEMBERED_PROMPTS = 20_000
+"""Largest number of prompts whose token ids a model remembers: all cells of a grid have the same prompts."""
+
 
 @dataclass(eq=False)
 class LanguageModel:
@@ -63,6 +66,9 @@ class LanguageModel:
     template_arguments: Mapping[str, Any] | None = None
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _kernels: Kernels | None = field(init=False, default=None)
+    _token_ids_of_prompts: dict[tuple[str, str | None], tuple[int, ...]] = field(
+        init=False, default_factory=dict[tuple[str, str | None], tuple[int, ...]]
+    )
     _parameters: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -314,6 +320,14 @@ class LanguageModel:
             InputError: a system message is given, but the model is used without a chat template; the chat
                 template refuses the prompt; or the tokenizer cannot read the text, or does not fit the model.
         """
+        prompt = (text, system)
+        if prompt not in self._token_ids_of_prompts:
+            if len(self._token_ids_of_prompts) >= _REMEMBERED_PROMPTS:
+                self._token_ids_of_prompts.clear()
+            self._token_ids_of_prompts[prompt] = self._encode(text, system)
+        return self._token_ids_of_prompts[prompt]
+
+    def _encode(self, text: str, system: str | None) -> tuple[int, ...]:
         check_characters(text)
         check_characters(system or "")
         if self._template is not None:
