@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cfg_lab
+from benchmarks.machine import processor
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.batch import Batch
 from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
@@ -425,7 +425,7 @@ def main() -> None:
     console = Console()
     results: Numbers = {
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -433,6 +433,8 @@ def main() -> None:
         "limits": limits(),
     }
     both = Contenders()
+    results["machine"]["kernels"] = both.lab.kernels
+    console.print(f"{results['machine']['processor']}. Kernels for few rows: {both.lab.kernels}.")
     for name in arguments.only.split(","):
         with console.status(f"{name}: {PARTS[name].__doc__}"):
             results[name] = PARTS[name](both, arguments.repeats)

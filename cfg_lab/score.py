@@ -60,7 +60,7 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
         InputError: an override is wrong, or the folder has no results or no decoded text.
     """
     from cfg_lab.study.labels import labels_of_summary
-    from cfg_lab.study.scoring import main_columns, prepare_metrics, score_missing, summarise
+    from cfg_lab.study.scoring import main_columns, score_missing, summarise
     from cfg_lab.study.store import Store
 
     console = open_console()
@@ -68,7 +68,6 @@ def run(results: str, overrides: Sequence[str]) -> list[dict[str, Any]]:
     store = Store(results)
     cells, decoded = store.cells_and_decoded()
     metrics = list(build(compose_group("metrics", overrides, "score"), "metrics").values())
-    prepare_metrics(metrics)
     if undecoded := int((~decoded).sum()):
         console.print(f"{undecoded} of {len(cells)} texts are not decoded yet and left out", style="yellow")
     if not score_missing(store, metrics, console):

@@ -50,6 +50,7 @@ from cfg_lab.guidance import (
     log_probs,
     preadd,
 )
+from cfg_lab.guidance.divergences import entropy, js_divergence, kl_divergence
 from cfg_lab.options import CONFIG, RENAMED_KEYS, option_names
 from cfg_lab.study.build import canonical_config
 
@@ -481,6 +482,22 @@ def sure_and_unsure() -> tuple[Tensor, Tensor]:
     """A positive branch that is sure in row 0 and uniform in row 1, and a uniform negative; 4 tokens."""
     sure, uniform = torch.tensor([9.0, 0, 0, 0]), torch.zeros(4)
     return log_probs(torch.stack([sure, uniform])), log_probs(torch.stack([uniform, uniform]))[:, None]
+
+
+@given(spread=st.sampled_from([1.0, 30.0, 120.0]), impossible=st.booleans(), seed=st.integers(0, 99))
+def test_entropy_and_divergences_are_those_in_float64(spread: float, impossible: bool, seed: int) -> None:
+    """Also where tokens are all but impossible, or impossible: there float32 has no probability, or 0."""
+    logits = spread * torch.randn(2, 3, 500, generator=torch.Generator().manual_seed(seed))
+    if impossible:
+        logits[..., 100:] = -math.inf
+    p, q = log_probs(logits)
+    middle = torch.logaddexp(p.double(), q.double()) - math.log(2)
+    for measured, exact in [
+        (entropy(p), -(p.double().exp() * p.double()).sum(-1)),
+        (kl_divergence(p, q), kl(p, q)),
+        (js_divergence(p, q), (kl(p, middle) + kl(q, middle)) / 2),
+    ]:
+        torch.testing.assert_close(measured.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_by_entropy_is_its_formula() -> None:

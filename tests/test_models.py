@@ -82,6 +82,20 @@ def test_prompts_are_rendered_in_the_prompt_format(tiny_folder: Path) -> None:
         plain.encode("Hi", "S")
 
 
+def test_a_prompt_is_tokenized_once_and_an_error_every_time(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cells of a grid have the same prompts."""
+    model = load_model(str(tiny_folder))
+    expected = [model.encode("Hi"), model.encode("Hi", "S"), model.encode("Ho")]
+    monkeypatch.setattr(model, "_tokenize", None)
+    assert [model.encode("Hi"), model.encode("Hi", "S"), model.encode("Ho")] == expected
+    plain = load_model(str(tiny_folder), prompt_format="plain")
+    for _ in range(2):
+        with pytest.raises(InputError, match="without a chat template"):
+            plain.encode("Hi", "S")
+
+
 # Options of conf/model
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cfg_lab
-from cfg_lab import models
+from cfg_lab import metrics, models
 from cfg_lab.errors import InputError
+from cfg_lab.metrics import Text
 from cfg_lab.score import run
 from cfg_lab.study.store import Store
 from tests.cli import environment, on, sweep
@@ -38,6 +40,47 @@ def results(swept: Path, tmp_path: Path) -> Path:
 def files(root: Path) -> dict[Path, int]:
     """The Parquet files of a results folder, with the times of their last change."""
     return {path: path.stat().st_mtime_ns for path in root.glob("[cs]*/*.parquet")}
+
+
+METRICS_WITH_MODELS = [
+    "metrics=[sentiment,topic,relevance,toxicity,vendi,mauve,language,evaluator,classifier,perplexity]",
+    "metrics.classifier.model=nowhere/nothing",
+    "metrics.classifier.label=good",
+]
+"""A choice of metrics, most of which need a model."""
+
+
+def test_tables_and_page_of_a_scored_folder_load_no_model(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the model of a metric cannot be loaded any more."""
+    study = [*on(tmp_path, tiny_folder), *METRICS_WITH_MODELS, "report=true"]
+    with monkeypatch.context() as patch:
+        for metric in _metrics():
+            patch.setattr(metric, "score", _lengths)
+        rows = sweep(*study)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    for metric in _metrics():
+        monkeypatch.setattr(metric, "score", refuse)
+    monkeypatch.setattr(models.LanguageModel, "module", property(refuse))
+    (tmp_path / "results" / "study" / "report.html").unlink()
+    assert sweep(*study) == rows
+    assert (tmp_path / "results" / "study" / "report.html").exists()
+    assert run(str(tmp_path / "results" / "study"), METRICS_WITH_MODELS) == rows
+
+
+def _metrics() -> list[type]:
+    """The classes of all packaged metrics."""
+    members = vars(metrics).values()
+    return [m for m in members if isinstance(m, type) and "columns" in vars(m) and m is not metrics.Metric]
+
+
+def _lengths(metric: metrics.Metric, texts: Sequence[Text]) -> dict[str, list[float]]:
+    """Scores that need no model."""
+    return {column: [float(len(text.text)) for text in texts] for column in metric.columns}
 
 
 @pytest.mark.parametrize("column", ["perplexity_n", "text", "seed", "a.b"])

@@ -18,6 +18,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.models.checkpoint.placement import is_spread
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.cpu import onednn
+from cfg_lab.models.cpu.kernels import Kernels, choose_kernels
 from cfg_lab.models.cpu.llama import LlamaOnCpu
 from cfg_lab.models.forward_arguments import ForwardArguments
 from cfg_lab.models.generation_settings import settings_not_applied, stop_ids_of
@@ -29,6 +30,9 @@ from cfg_lab.models.tokenization.detokenizer import Detokenizer
 from cfg_lab.models.tokenization.token_ids import check_characters, token_ids
 
 PromptFormat = Literal["auto", "chat", "plain"]
+
+_REMEMBERED_PROMPTS = 20_000
+"""Largest number of prompts whose token ids a model remembers: all cells of a grid have the same prompts."""
 
 
 @dataclass(eq=False)
@@ -61,6 +65,10 @@ class LanguageModel:
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
+    _kernels: Kernels | None = field(init=False, default=None)
+    _token_ids_of_prompts: dict[tuple[str, str | None], tuple[int, ...]] = field(
+        init=False, default_factory=dict[tuple[str, str | None], tuple[int, ...]]
+    )
     _parameters: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -200,6 +208,9 @@ class LanguageModel:
         else:
             onednn.pack_linears(module, linears)
         onednn.free_plain_weights(module)
+        self._kernels = choose_kernels(module, None if short is None else short.head.weight)
+        if short is not None:
+            short.kernels = self._kernels
         return short
 
     def unload(self) -> None:
@@ -209,6 +220,12 @@ class LanguageModel:
         if module is not None and is_spread(module):
             del module
             gc.collect()  # the hooks of accelerate refer to the model, and the model to them
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the linear layers for few rows, in one sentence. Loads the weights."""
+        self.module  # noqa: B018, loading chooses them
+        return "the kernels of torch" if self._kernels is None else str(self._kernels)
 
     @property
     def parameters(self) -> int:
@@ -303,6 +320,14 @@ class LanguageModel:
             InputError: a system message is given, but the model is used without a chat template; the chat
                 template refuses the prompt; or the tokenizer cannot read the text, or does not fit the model.
         """
+        prompt = (text, system)
+        if prompt not in self._token_ids_of_prompts:
+            if len(self._token_ids_of_prompts) >= _REMEMBERED_PROMPTS:
+                self._token_ids_of_prompts.clear()
+            self._token_ids_of_prompts[prompt] = self._encode(text, system)
+        return self._token_ids_of_prompts[prompt]
+
+    def _encode(self, text: str, system: str | None) -> tuple[int, ...]:
         check_characters(text)
         check_characters(system or "")
         if self._template is not None:

@@ -52,6 +52,7 @@ def prepare_metrics(metrics: Sequence[Metric]) -> None:
         InputError: a model or package is missing, a metric gives other columns than it declares, or a column
             of a metric has a name that results use for something else.
     """
+    check_columns(metrics)
     for metric in metrics:
         declared, scored = list(columns_of(metric)), list(metric.score([]))
         if declared != scored:
@@ -59,7 +60,16 @@ def prepare_metrics(metrics: Sequence[Metric]) -> None:
                 f"metrics: {type(metric).__name__} declares the columns {', '.join(declared)} and gives "
                 f"{', '.join(scored) or 'none'}; they must be equal and in the same order"
             )
-        for column in declared:
+
+
+def check_columns(metrics: Sequence[Metric]) -> None:
+    """Check the names of the columns that metrics declare. No model is loaded.
+
+    Raises:
+        InputError: a column has a name that results use for something else.
+    """
+    for metric in metrics:
+        for column in columns_of(metric):
             if column in RESERVED_COLUMNS or "." in column or column.endswith(("_low", "_high", "_n")):
                 raise InputError(
                     f"metrics: {type(metric).__name__} gives a column {column!r}; results use that name "
@@ -102,12 +112,17 @@ def score_missing(
 
     Returns:
         Number of texts that were scored, summed over metrics: a text scored by two metrics counts twice.
+
+    Raises:
+        InputError: see `prepare_metrics`.
     """
     return score_rows(store, metrics, store.cells(cells), console)
 
 
 def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, console: Console) -> int:
     """Score the decoded texts among some rows that a metric has not scored yet, and store the scores.
+
+    A metric that has scored all these texts loads nothing.
 
     Args:
         store: the results folder.
@@ -118,11 +133,17 @@ def score_rows(store: Store, metrics: Sequence[Metric], rows: pd.DataFrame, cons
 
     Returns:
         As `score_missing`.
+
+    Raises:
+        InputError: see `prepare_metrics`.
     """
-    write_declared_columns(store, metrics)
+    check_columns(metrics)
     rows = _decoded_rows(store, metrics, rows)
     blocks = _missing_scores(store, metrics, rows)
     total = sum(len(missing.positions) for block in blocks for missing in block)
+    unscored = {id(missing.metric) for block in blocks for missing in block}
+    prepare_metrics([metric for metric in metrics if id(metric) in unscored])
+    write_declared_columns(store, metrics)
     if not total:
         return 0
     unwritten: list[dict[str, Any]] = []

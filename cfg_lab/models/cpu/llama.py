@@ -23,14 +23,8 @@ import torch.nn.functional as F  # noqa: N812, the usual name
 from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import KVBuffer
-from cfg_lab.models.cpu.onednn import (
-    PackedLinear,
-    linear,
-    linear_plus,
-    pack_weight,
-    pad_rows,
-    unpacked_linear,
-)
+from cfg_lab.models.cpu.kernels import Kernels
+from cfg_lab.models.cpu.onednn import PackedLinear, linear, linear_plus, pack_weight, pad_rows
 
 ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 
@@ -54,6 +48,9 @@ class LlamaOnCpu:
 
     The linear layers inside the transformers model are replaced by packed ones. This object uses the same
     packed weights. So both this object and the transformers model can be used.
+
+    Attributes:
+        kernels: the kernels for few rows. Until they are chosen, the default is used.
     """
 
     def __init__(self, model: Any) -> None:
@@ -66,6 +63,7 @@ class LlamaOnCpu:
         self.rotary = model.model.rotary_emb
         self.layers = [self._pack(layer) for layer in model.model.layers]
         self.head = model.lm_head  # not packed: its weight is often also the input embedding
+        self.kernels = Kernels()
 
     @staticmethod
     def supports(model: Any) -> bool:
@@ -87,7 +85,8 @@ class LlamaOnCpu:
         rows, width = ids.shape
         tokens = rows * width
         embedding = self.model.embed_tokens.weight.detach()
-        x = pad_rows(embedding[ids.reshape(-1)])  # [tokens, hidden], padded to KERNEL_ROWS
+        padded = self.kernels.fewest_rows(tokens)
+        x = pad_rows(embedding[ids.reshape(-1)], padded)  # [tokens, hidden], with more rows if padded
         cos, sin = self.rotary(x, positions)
         cos = cos.reshape(-1, 1, self.head_dim)  # [tokens, 1, head_dim], the same for all heads
         sin = sin.reshape(-1, 1, self.head_dim)[..., : self.head_dim // 2]  # its halves are equal
@@ -100,14 +99,14 @@ class LlamaOnCpu:
             key = query_key[:, self.heads :].view(rows, width, self.kv_heads, self.head_dim)
             value = y[:, self.heads + self.kv_heads :].view(rows, width, self.kv_heads, self.head_dim)
             keys, values = buffer.write(number, key.transpose(1, 2), value.transpose(1, 2))
-            attended = pad_rows(self._attend(query, keys, values, bias))
+            attended = pad_rows(self._attend(query, keys, values, bias), padded)
             x = linear_plus(attended, x, layer.out.weight, layer.out.bias)
             y = self._normalise(x)
             gate, up = linear(y, layer.gate_up.weight, layer.gate_up.bias).chunk(2, -1)
             x = linear_plus(F.silu(gate).mul_(up), x, layer.down.weight, layer.down.bias)
         last = x[:tokens].view(rows, width, -1)[:, -keep:].reshape(rows * keep, -1)
         normed = self._normalise(last).mul_(self.model.norm.weight)
-        return unpacked_linear(normed, self.head.weight).view(rows, keep, -1)
+        return self.kernels.apply_head(normed, self.head.weight).view(rows, keep, -1)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Compute attention: query [rows, width, heads, head_dim] -> output [rows * width, heads * head_dim].

@@ -1,15 +1,15 @@
 """float32 linear layers on x86 CPUs with weights packed for oneDNN.
 
-A decoding step has few rows. For so few rows, the float32 `linear` of torch has a third of the speed of
-oneDNN with weights in oneDNN's own layout (`python -m benchmarks.decode` measures both). The weights are
-packed once, when a model is loaded, and the plain weights are freed.
+A decoding step has few rows. For so few rows, the float32 `linear` of torch is slower on many processors than
+oneDNN with weights in oneDNN's own layout, up to three times. So the weights are packed once, when a model is
+loaded, and the plain weights are freed. `kernels` chooses how 1 to 3 rows are computed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -20,9 +20,6 @@ from torch import Tensor, nn
 _ONEDNN = cast("Any", torch.ops.mkldnn)
 _LAYOUT_ROWS = 128
 """oneDNN chooses a layout for a number of rows. The layout for 128 rows is good for any number."""
-
-KERNEL_ROWS = 6
-"""Rows that oneDNN's kernel computes at a time. Below 3 rows oneDNN uses a kernel that is half as fast."""
 
 
 def supports(module: nn.Module) -> bool:
@@ -49,37 +46,31 @@ def linear_plus(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -
     return _ONEDNN._linear_pointwise.binary(x, other, weight, bias, "add")
 
 
-def unpacked_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """Apply a linear layer with a plain weight [out, in]: x [rows, in] -> [rows, out].
-
-    This function is used for a large weight that is not packed because another layer uses it too, such as the
-    input embedding.
-    """
-    if x.shape[0] > 2:
-        return linear(pad_rows(x), weight)[: x.shape[0]]
-    pair = F.pad(x, (0, 0, 0, 2 - x.shape[0]))  # the kernel for 1 row is half as fast as that for 2
-    return (weight @ pair.T).T[: x.shape[0]].contiguous()
-
-
-def pad_rows(x: Tensor) -> Tensor:
-    """Append rows of zeros to x [rows, n] so that the result has at least KERNEL_ROWS rows."""
-    return x if x.shape[0] >= KERNEL_ROWS else F.pad(x, (0, 0, 0, KERNEL_ROWS - x.shape[0]))
+def pad_rows(x: Tensor, rows: int) -> Tensor:
+    """Append rows of zeros to x [·, n] so that the result has at least `rows` rows."""
+    return x if x.shape[0] >= rows else F.pad(x, (0, 0, 0, rows - x.shape[0]))
 
 
 class PackedLinear(nn.Module):
     """Replaces an nn.Linear. It multiplies with a packed weight and returns a range of the output features.
 
     Several PackedLinear layers can share one packed weight. Each of them returns its own range.
+
+    Attributes:
+        fewest_rows: maps the number of rows of an input to the number of rows to which it is padded. See
+            `cfg_lab.models.cpu.kernels`.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, outputs: slice) -> None:
         super().__init__()
         self.weight, self.bias, self.outputs = weight, bias, outputs
+        self.fewest_rows: Callable[[int], int] = int
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer: x [..., in] -> [..., out]."""
         rows = x.reshape(-1, x.shape[-1])
-        out = linear(pad_rows(rows), self.weight, self.bias)[: len(rows), self.outputs]
+        padded = pad_rows(rows, self.fewest_rows(len(rows)))
+        out = linear(padded, self.weight, self.bias)[: len(rows), self.outputs]
         return out.reshape(*x.shape[:-1], -1)
 
 
