@@ -26,8 +26,9 @@ from benchmarks.gpu_models import (
     wrap,
 )
 from cfg_lab.decoding.completion import Completion
+from cfg_lab.decoding.noise import gumbel, position_keys
 from cfg_lab.decoding.request import Branch, Request
-from cfg_lab.decoding.sampling import Sampling, gumbel, position_keys
+from cfg_lab.decoding.sampling import Sampling
 from cfg_lab.guidance import ClassifierFreeGuidance, Interval, StopOnAgreement, UnionGuidance
 from cfg_lab.models import LanguageModel
 

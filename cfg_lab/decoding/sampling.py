@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.noise import gumbel
-from cfg_lab.decoding.noise import position_keys as position_keys
 from cfg_lab.decoding.row_draw import draw_rows
 from cfg_lab.decoding.truncation import truncate
 from cfg_lab.errors import InputError
