@@ -135,7 +135,7 @@ class LanguageModel:
         """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
         return is_recurrent(self._text_config)
 
-    @property
+    @cached_property
     def static_length(self) -> int:
         """See `cfg_lab.decoding.model.CausalModel.static_length`."""
         return 0 if is_spread(self.module) else full_attention_length(self._text_config)
