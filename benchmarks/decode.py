@@ -250,7 +250,7 @@ class Counted:
         self.name, self.device = model.name, model.device
         self.context_length, self.vocab_size = model.context_length, model.vocab_size
         self.context_limit, self.recurrent = model.context_limit, model.recurrent
-        self.start, self.read = model.start, model.read
+        self.start, self.read, self.static_length = model.start, model.read, 0
 
     def forward(
         self,
@@ -269,7 +269,7 @@ class Free:
     """A model whose forward takes almost no time, so that the decoder's own work remains."""
 
     name, device, context_length, vocab_size = "free", torch.device("cpu"), 10_000, 64
-    context_limit, recurrent = "", False
+    context_limit, recurrent, static_length = "", False, 0
     start = ()
 
     def read(self, sources: list[tuple[int, ...]]) -> list[EncoderMemory]:
@@ -403,10 +403,39 @@ def _left_padded(contexts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.T
     return ids, mask
 
 
+def scales(both: Contenders, repeats: int) -> Numbers:
+    """One step of 64 guided texts: 64 scales against one scale, in alternation."""
+    grids = {"one_scale": [1.5] * 64, "64_scales": [1 + number / 40 for number in range(1, 65)]}
+    batches: dict[str, Batch] = {}
+    for name, values in grids.items():
+        generator = random.Random(0)
+        requests = [
+            Request(
+                positive=tuple(generator.choices(range(both.lab.vocab_size), k=36)),
+                negatives=(Branch(tuple(generator.choices(range(both.lab.vocab_size), k=44))),),
+                guidance=ClassifierFreeGuidance(scale=scale),
+                max_new_tokens=40 * (repeats + 2),
+            )
+            for scale in values
+        ]
+        batches[name] = Batch({None: both.lab}, 128, [RequestState(request) for request in requests])
+    taken: dict[str, list[float]] = {name: [] for name in grids}
+    with torch.inference_mode():
+        for number in range(8 * (repeats + 1)):
+            for name, batch in batches.items():
+                started = time.perf_counter()
+                batch.step()
+                if number >= 3:
+                    taken[name].append(time.perf_counter() - started)
+    ms = {f"{name}_step_ms": 1e3 * statistics.median(times) for name, times in taken.items()}
+    return {**ms, "64_scales_by_one": ms["64_scales_step_ms"] / ms["one_scale_step_ms"]}
+
+
 PARTS = {
     "single": single,
     "grid": grid,
     "step": step,
+    "scales": scales,
     "mixed": mixed,
     "overhead": overhead,
     "memory": memory,

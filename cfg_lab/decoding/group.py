@@ -61,11 +61,12 @@ class Group:
 
         `logits` [rows, vocab] are the logits of the whole batch. The result has one row per sequence.
         """
+        negative_logits = logits.index_select(0, self.negative_rows.flatten())  # faster than logits[rows]
         scales = [state.scale for state in self.states for _ in state.sequences]
         return guide(
             self.formula,
-            logits[self.positive_rows, : self.vocab],
-            logits[self.negative_rows, : self.vocab],
+            logits.index_select(0, self.positive_rows)[:, : self.vocab],
+            negative_logits.view(*self.negative_rows.shape, logits.shape[1])[..., : self.vocab],
             self.weights,
             torch.tensor(scales, dtype=torch.float32, device=logits.device),
         )
