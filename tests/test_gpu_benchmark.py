@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from benchmarks.gpu import part_of
 from benchmarks.gpu_laws import Text, compare
-from benchmarks.gpu_report import failures, goals
+from benchmarks.gpu_report import Report, failures, goals
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.sampling import Sampling
 
@@ -137,3 +139,17 @@ def test_a_failure_of_the_lab_is_one_of_the_run_and_that_of_a_peer_is_not() -> N
     assert failures(values("lab guided")) == ["8B, grid, lab guided"]
     assert failures(values("transformers guided")) == []
     assert failures({"laws": {"law": {"passed": False}}, "errors": {}, "speed": {}}) == ["law"]
+
+
+def test_a_part_that_fails_is_told_and_the_next_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    values: dict[str, Any] = {"errors": {}, "seconds": {}, "laws": {}, "speed": {}}
+    report = Report(path, values)
+    with part_of(report, "laws", torch.device("cpu")):
+        raise ValueError("no kernel")
+    with part_of(report, "limits", torch.device("cpu")):
+        values["limits"] = {"copy_bytes_s": 1.0}
+    written = json.loads(path.read_text())
+    assert written["errors"] == {"laws": "ValueError: no kernel"}
+    assert written["limits"] == {"copy_bytes_s": 1.0}
+    assert failures(written) == ["laws"]
