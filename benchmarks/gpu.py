@@ -146,10 +146,12 @@ def profile_model(model: LanguageModel, size: Size) -> Numbers:
 
 def _stop(report: Report) -> None:
     """End a run that has taken much longer than its time."""
-    report.values["errors"]["run"] = "stopped: the time was up"
-    report.save()
-    print(table(report.values), flush=True)
-    os._exit(1)
+    try:
+        report.values["errors"]["run"] = "stopped: the time was up"
+        report.save()
+        print(table(report.values), flush=True)
+    finally:  # the other thread may have changed the values meanwhile
+        os._exit(1)
 
 
 def main() -> None:
