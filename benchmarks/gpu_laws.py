@@ -207,7 +207,7 @@ def scale_1_is_plain(model: LanguageModel, new_tokens: int) -> dict[str, Any]:
 
 
 def check_laws(size: Size, device: torch.device, new_tokens: int = 12) -> dict[str, dict[str, Any]]:
-    """Every law by its name; `compare` says what is returned for each. A law that cannot be tried is broken."""
+    """Every law by its name; `compare` says what is returned for each. One that raises is broken."""
     small = wrap(build(size.law_model, device, torch.float32, spread=0.4))
 
     def brute_force_law() -> dict[str, Any]:
