@@ -76,7 +76,9 @@ class KVBuffer:
 
     def __init__(self, rows: int, columns: int, device: torch.device, live: int = 0) -> None:
         self.rows, self.columns = rows, columns
-        self.live, self.low, self.now = live, 0, 0
+        self.live: int = live
+        self.low: int = 0
+        self.now: int = 0
         self.start = torch.zeros(rows, dtype=torch.long, device=device)  # [rows]
         # A second copy of the starts of the live rows: reading `start` from a GPU would wait for the GPU.
         self._starts = [0] * live
