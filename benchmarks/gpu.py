@@ -42,12 +42,12 @@ from benchmarks.gpu_models import (
     contexts,
     free_memory,
     guided_requests,
-    has_static_step,
     wrap,
 )
 from benchmarks.gpu_report import GRID, Numbers, Report, failures, table
 from benchmarks.gpu_speed import measure_speed
 from benchmarks.machine import processor
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.models import LanguageModel
 
 PARTS = ("limits", "laws", "speed", "profile")
@@ -123,6 +123,7 @@ def measure_model(
         report.save()
 
     model = wrap(build(size.models[name], device, torch.bfloat16))
+    report.values["static_steps"][name] = has_static_steps(model)
     # The profile comes first: it is short, and its texts warm the device up.
     if "profile" in parts:
         with part_of(report, f"{name} profile", device):
@@ -182,7 +183,7 @@ def main() -> None:
         {
             "machine": machine(device),
             "size": arguments.size,
-            "static_step": has_static_step(),
+            "static_steps": {},
             "limits": {},
             "laws": {},
             "bfloat16": {},

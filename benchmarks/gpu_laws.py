@@ -30,6 +30,7 @@ from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.noise import gumbel, position_keys
 from cfg_lab.decoding.request import Branch, Request
 from cfg_lab.decoding.sampling import Sampling
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.guidance import ClassifierFreeGuidance, Interval, StopOnAgreement, UnionGuidance
 from cfg_lab.models import LanguageModel
 
@@ -166,13 +167,14 @@ def random_requests(count: int, vocab: int) -> list[Request]:
 
 
 def static_is_eager(model: LanguageModel) -> dict[str, Any]:
-    """The static step gives the texts of the step that every device can run."""
+    """The static step gives the texts of the step that every device can run, and the model does use it."""
     requests = random_requests(64, model.vocab_size)
     first, second = (
         [text_of(completion) for completion in decode(make_decoder(model, 200, static=static), requests)]
         for static in (True, False)
     )
-    return compare(requests, first, second)
+    comparison = compare(requests, first, second)
+    return {**comparison, "passed": comparison["passed"] and has_static_steps(model)}
 
 
 def batch_is_alone(model: LanguageModel) -> dict[str, Any]:
