@@ -13,7 +13,7 @@ sweep: $(VENV)/ready          ## the default study: make sweep ARGS="guidance.sc
 	$(RUN) -m cfg_lab.sweep $(ARGS)
 
 test: check                   ## linters and types, then every test: make test ARGS="-m 'not real'"
-	$(RUN) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/ready node_modules/ready  ## Python: ruff and pyright; the page's scripts: biome and tsc
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -30,6 +31,12 @@ from transformers import (
 
 from cfg_lab.models import LanguageModel, from_transformers
 from tests import slurm_cluster
+
+# A test does not fail because the machine is busy.
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
 CHAT_TEMPLATE = (
@@ -126,3 +133,8 @@ def slurm(
     monkeypatch.setenv("SLURM_CONF", started_slurm.environment()["SLURM_CONF"])
     yield started_slurm
     started_slurm.clear()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores, at most 4: some tests mostly wait for other processes."""
+    return min(4, (os.cpu_count() or 1) + 1)

@@ -131,6 +131,9 @@ class Decoder:
                     raise
                 self.max_rows = max(max_rows // 2, batch.widest())
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
+            if isinstance(batch, StaticBatch) and batch.graphs.failure:
+                reason = f"a step cannot be recorded: {batch.graphs.failure}"
+                warnings.warn(f"decoding runs without CUDA graphs, which is slower: {reason}", stacklevel=2)
             # After running out of memory no token is lost: running requests wait again with their tokens.
             batch.suspend()
             unfinished = [state for state in batch.running if state.finish_reason is None]

@@ -7,8 +7,8 @@ Python starts every operation. This batch computes the same texts in another way
   `static_group`). On CUDA each of its parts is recorded once and then replayed (`step_graphs`).
 - The chosen tokens stay on the device, where the next step reads them. The host reads them one step later,
   while the device computes. A text that has ended runs on until then, and what it gives is dropped.
-- Each branch has a row of its own. The rows of ended texts are only freed when that makes the step smaller,
-  or lets waiting requests begin.
+- Each branch has a row of its own. The rows of ended texts are only freed when that halves the step, or lets
+  waiting requests begin.
 - A negative runs at all steps, also where its schedule turns guidance off. The trace shows it as not run.
 
 What depends on the host at every token stays with `Batch`: beam search, stop strings, guidance that ends by a
@@ -193,7 +193,10 @@ class StaticBatch:
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.request.contexts]
 
     def _should_repack(self) -> bool:
-        """Whether freeing the rows of ended texts makes the step smaller, or lets waiting requests begin."""
+        """Whether freeing the rows of ended texts halves the step, or lets waiting requests begin.
+
+        Recording a step of another shape costs as much as many steps.
+        """
         if not self._live:
             return bool(self.waiting)
         ended = Counter[str | None]()
@@ -205,7 +208,7 @@ class StaticBatch:
             live = rows.buffer.live
             if self.waiting and count >= rows.rows // _SHARE_OF_ROWS:
                 return True
-            if row_bucket(live - count) < row_bucket(live) or not rows.buffer.has_room():
+            if 2 * row_bucket(live - count) <= row_bucket(live) or not rows.buffer.has_room():
                 return True
         return False
 
