@@ -15,7 +15,6 @@ status is 1 if a law does not hold or a part has failed.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import platform
 import subprocess
@@ -24,6 +23,8 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -41,12 +42,12 @@ from benchmarks.gpu_models import (
     contexts,
     free_memory,
     guided_requests,
-    has_static_step,
     wrap,
 )
 from benchmarks.gpu_report import GRID, Numbers, Report, failures, table
 from benchmarks.gpu_speed import measure_speed
 from benchmarks.machine import processor
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.models import LanguageModel
 
 PARTS = ("limits", "laws", "speed", "profile")
@@ -84,8 +85,23 @@ def _driver() -> str | None:
     return output.splitlines()[0].strip() if output.strip() else None
 
 
+@contextmanager
+def part_of(report: Report, name: str, device: torch.device) -> Generator[None]:
+    """Time a part of the run. Its error is written to the report, and the next part goes on."""
+    begin = time.monotonic()
+    try:
+        yield
+    except Exception as error:  # whatever a part does wrong
+        report.values["errors"][name] = f"{type(error).__name__}: {error}"
+        traceback.print_exception(error)
+        error.__traceback__ = None  # it refers to tensors
+    free_memory(device)
+    report.values["seconds"][name] = time.monotonic() - begin
+    report.save()
+
+
 def measure_models(report: Report, size: Size, device: torch.device, arguments: argparse.Namespace) -> None:
-    """Measure the speed of each model and what its steps ask of the host. The time is divided evenly."""
+    """Measure each model. The time that is left is divided evenly."""
     names = [name for name in size.models if name in arguments.models]
     for number, name in enumerate(names):
         left = arguments.deadline - time.monotonic()
@@ -93,26 +109,28 @@ def measure_models(report: Report, size: Size, device: torch.device, arguments: 
             report.values["errors"][name] = "not run: the time was up"
             continue
         deadline = time.monotonic() + left / (len(names) - number)
-        try:
-            model = wrap(build(size.models[name], device, torch.bfloat16))
-            # The profile comes first: it is short, and its texts warm the device up.
-            if "profile" in arguments.only:
-                report.values["profile"][name] = profile_model(model, size)
-                report.save()
-            if "speed" in arguments.only:
+        with part_of(report, name, device):
+            measure_model(report, size, name, device, arguments.only, deadline)
 
-                def save(numbers: Numbers, name: str = name) -> None:
-                    report.values["speed"][name] = numbers
-                    report.save()
 
-                limits = Limits(**report.values["limits"])
-                measure_speed(model, size, limits, deadline, save)
-        except Exception as error:  # the next model may fit
-            _tell_error(report, name, error)
-        model = None
-        free_memory(device)
-        report.values["seconds"][name] = time.monotonic() - deadline + left / (len(names) - number)
+def measure_model(
+    report: Report, size: Size, name: str, device: torch.device, parts: list[str], deadline: float
+) -> None:
+    """Measure what the steps of a model ask of the host, and its speed."""
+
+    def save(numbers: Numbers) -> None:
+        report.values["speed"][name] = numbers
         report.save()
+
+    model = wrap(build(size.models[name], device, torch.bfloat16))
+    report.values["static_steps"][name] = has_static_steps(model)
+    # The profile comes first: it is short, and its texts warm the device up.
+    if "profile" in parts:
+        with part_of(report, f"{name} profile", device):
+            report.values["profile"][name] = profile_model(model, size)
+    if "speed" in parts:
+        with part_of(report, f"{name} speed", device):
+            measure_speed(model, size, Limits(**report.values["limits"]), deadline, save)
 
 
 def profile_model(model: LanguageModel, size: Size) -> Numbers:
@@ -127,19 +145,14 @@ def profile_model(model: LanguageModel, size: Size) -> Numbers:
     }
 
 
-def _tell_error(report: Report, part: str, error: Exception) -> None:
-    report.values["errors"][part] = f"{type(error).__name__}: {error}"
-    traceback.print_exception(error)
-    error.__traceback__ = None  # it refers to tensors
-    gc.collect()
-
-
 def _stop(report: Report) -> None:
     """End a run that has taken much longer than its time."""
-    report.values["errors"]["run"] = "stopped: the time was up"
-    report.save()
-    print(table(report.values), flush=True)
-    os._exit(1)
+    try:
+        report.values["errors"]["run"] = "stopped: the time was up"
+        report.save()
+        print(table(report.values), flush=True)
+    finally:  # the other thread may have changed the values meanwhile
+        os._exit(1)
 
 
 def main() -> None:
@@ -170,7 +183,7 @@ def main() -> None:
         {
             "machine": machine(device),
             "size": arguments.size,
-            "static_step": has_static_step(),
+            "static_steps": {},
             "limits": {},
             "laws": {},
             "bfloat16": {},
@@ -192,14 +205,8 @@ def main() -> None:
         ("bfloat16", lambda: rounding_in_bfloat16(size, device)),
     ):
         if part in needed:
-            begin = time.monotonic()
-            try:
+            with part_of(report, part, device):
                 report.values[part] = run()
-            except Exception as error:  # the other parts may work
-                _tell_error(report, part, error)
-            free_memory(device)
-            report.values["seconds"][part] = time.monotonic() - begin
-            report.save()
     if {"speed", "profile"} & {*arguments.only}:
         measure_models(report, size, device, arguments)
     report.values["seconds"]["run"] = time.monotonic() - started

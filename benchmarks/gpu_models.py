@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Branch, Request
+from cfg_lab.decoding.static_check import has_static_steps
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.models import LanguageModel, from_transformers
 
@@ -126,20 +126,15 @@ def wrap(module: Any) -> LanguageModel:
     """The same model for the decoder. It is loaded and checked here, so that no measurement includes that."""
     model = from_transformers(module)
     model.module  # noqa: B018, loads and checks it
+    has_static_steps(model)
     return model
 
 
-def has_static_step() -> bool:
-    """Whether this version of the decoder has a step of static shapes, which can be a CUDA graph."""
-    return "static" in inspect.signature(Decoder).parameters
-
-
 def make_decoder(model: LanguageModel, max_rows: int, *, static: bool = True) -> Decoder:
-    """A decoder with the static step, as CUDA graphs on CUDA; or with the step that every device can run."""
-    arguments: dict[str, Any] = {}
-    if has_static_step():
-        arguments = {"cuda_graphs": "auto", "static": True} if static else {"cuda_graphs": "off"}
-    return Decoder(model, max_rows, **arguments)
+    """A decoder with static steps, as CUDA graphs on CUDA; or with the step that every device can run."""
+    if static:
+        return Decoder(model, max_rows, cuda_graphs="auto", static=True)
+    return Decoder(model, max_rows, cuda_graphs="off")
 
 
 def decode(decoder: Decoder, requests: Sequence[Request]) -> list[Completion]:

@@ -59,13 +59,11 @@ def goals(values: Numbers) -> list[Numbers]:
 
 def table(values: Numbers) -> str:
     """The results as lines of plain text."""
+    laws: dict[str, Numbers] = values["laws"]
     lines = [" ".join(f"{key}={value}" for key, value in values["machine"].items())]
-    lines.append(f"static step: {'yes' if values['static_step'] else 'this version has none'}")
-    for name, law in values["laws"].items():
-        lines.append(
-            f"{'holds' if law['passed'] else 'FAILS':6} {name}: {law['equal']} of {law['texts']} texts are "
-            f"equal, {law['ties']} up to a tie, {law['different']} different"
-        )
+    for model, is_static in values["static_steps"].items():
+        lines.append(f"{model} runs {'with static steps' if is_static else 'WITHOUT static steps'}")
+    lines += [f"{'holds' if law['passed'] else 'FAILS':6} {name}: {_law(law)}" for name, law in laws.items()]
     if values["bfloat16"]:
         equal, texts = values["bfloat16"]["equal"], values["bfloat16"]["texts"]
         lines.append(f"in bfloat16 {equal} of {texts} texts are equal in a batch and alone")
@@ -90,8 +88,11 @@ def table(values: Numbers) -> str:
 
 
 def failures(values: Numbers) -> list[str]:
-    """What makes a run a failure: laws that do not hold, parts that failed, and measurements of the lab."""
+    """What makes a run a failure: broken laws, models without static steps, and errors of the lab."""
     failed = [name for name, law in values["laws"].items() if not law["passed"]]
+    failed += [
+        f"{model}, static steps" for model, is_static in values["static_steps"].items() if not is_static
+    ]
     failed += values["errors"]
     for model, numbers in values["speed"].items():
         for work, results in numbers["measurements"].items():
@@ -101,6 +102,16 @@ def failures(values: Numbers) -> list[str]:
                 if name.startswith("lab") and "error" in result
             ]
     return failed
+
+
+def _law(law: Numbers) -> str:
+    """The numbers of one law."""
+    if "error" in law:
+        return law["error"]
+    return (
+        f"{law['equal']} of {law['texts']} texts are equal, {law['ties']} up to a tie, {law['different']} "
+        f"different; log-probs differ by at most {law['largest_difference']:.1g}"
+    )
 
 
 def _cell(result: Numbers) -> str:

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.gpu_laws import Text, compare
-from benchmarks.gpu_report import failures, goals
+from benchmarks.gpu import part_of
+from benchmarks.gpu_laws import Text, compare, static_is_eager
+from benchmarks.gpu_models import SIZES, build
+from benchmarks.gpu_report import Report, failures, goals
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.sampling import Sampling
+from cfg_lab.decoding.static_buffer import StaticKVBuffer
+from cfg_lab.models import from_transformers
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +52,9 @@ NEVER_IMPORTED = {
 }
 
 
+EMPTY: dict[str, Any] = {"laws": {}, "static_steps": {}, "errors": {}, "speed": {}}
+
+
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -57,6 +65,7 @@ def test_every_part_runs_on_a_cpu_and_all_laws_hold(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     values: dict[str, Any] = json.loads(path.read_text())
     assert values["errors"] == {}
+    assert values["static_steps"] == {"tiny": True}
     assert len(values["laws"]) == 4
     for name, law in values["laws"].items():
         assert law["passed"], name
@@ -132,8 +141,38 @@ def test_goals_say_reached_only_for_what_was_measured(cost: float | None, reache
 def test_a_failure_of_the_lab_is_one_of_the_run_and_that_of_a_peer_is_not() -> None:
     def values(contender: str) -> dict[str, Any]:
         measurements = {"grid": {"contenders": {contender: {"error": "out of memory"}}, "ratios": {}}}
-        return {"laws": {}, "errors": {}, "speed": {"8B": {"measurements": measurements}}}
+        return EMPTY | {"speed": {"8B": {"measurements": measurements}}}
 
     assert failures(values("lab guided")) == ["8B, grid, lab guided"]
     assert failures(values("transformers guided")) == []
-    assert failures({"laws": {"law": {"passed": False}}, "errors": {}, "speed": {}}) == ["law"]
+    assert failures(EMPTY | {"laws": {"law": {"passed": False}}}) == ["law"]
+    assert failures(EMPTY | {"static_steps": {"135M": True, "8B": False}}) == ["8B, static steps"]
+
+
+def test_a_part_that_fails_is_told_and_the_next_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    values: dict[str, Any] = {name: {} for name in (*EMPTY, "seconds")}
+    report = Report(path, values)
+    with part_of(report, "laws", torch.device("cpu")):
+        raise ValueError("no kernel")
+    with part_of(report, "limits", torch.device("cpu")):
+        values["limits"] = {"copy_bytes_s": 1.0}
+    written = json.loads(path.read_text())
+    assert written["errors"] == {"laws": "ValueError: no kernel"}
+    assert written["limits"] == {"copy_bytes_s": 1.0}
+    assert failures(written) == ["laws"]
+
+
+def test_a_broken_static_step_breaks_its_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask_of = StaticKVBuffer.mask_of
+
+    def sees_other_texts(self: StaticKVBuffer, rows: int, columns: int) -> torch.Tensor:
+        return mask_of(self, rows, columns) | (torch.arange(columns) == 0)
+
+    model = from_transformers(build(SIZES["tiny"].law_model, torch.device("cpu"), torch.float32, spread=0.4))
+    assert static_is_eager(model)["passed"]
+    monkeypatch.setattr(StaticKVBuffer, "mask_of", sees_other_texts)
+    assert static_is_eager(model)["different"] > 0, "it was checked before, so it still runs"
+    other = from_transformers(model.module)
+    with pytest.warns(UserWarning, match="they give other logits"):
+        assert not static_is_eager(other)["passed"], "it does not run"
