@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from cfg_lab.decoding.step_graphs import StepGraphs
 
 _HOST_OPERATIONS = {
+    "aten.lift_fresh",  # torch.tensor(numbers): a copy from the host
     "aten.item",  # also int(tensor), float(tensor)
     "aten._local_scalar_dense",
     "aten.is_nonzero",  # bool(tensor)
@@ -43,11 +44,9 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = str(func).rpartition(".")[0]
-        # torch.tensor(numbers) is a copy from the host. A single number is no copy: x[0] = 1 fills x[0].
-        is_copy = name == "aten.lift_fresh" and args[0].dim() > 0
         indices = args[1] if name in ("aten.index", "aten.index_put_", "aten.index_put") else ()
         is_mask = any(index is not None and index.dtype == torch.bool for index in indices)
-        if name in _HOST_OPERATIONS or is_copy or is_mask:
+        if name in _HOST_OPERATIONS or is_mask:
             raise HostNeededError(f"{name} needs the host")
         result = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, result))
@@ -84,8 +83,8 @@ class RecordedGraphs(StepGraphs):
     Like a capture, recording itself must not count: here it changes the tensors, so they are set back.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        super().__init__(device)
+    def __init__(self, device: torch.device, direct_runs: int = 0) -> None:
+        super().__init__(device, 0)
         self._records = True
 
     def _capture(self, operations: Callable[[], None], changed: Sequence[Tensor]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from cfg_lab import BeamSearch, Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
 from cfg_lab.decoding import static_batch, static_check
@@ -22,7 +23,7 @@ from cfg_lab.decoding.step_graphs import StepGraphs
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import Interval, StopOnAgreement
 from cfg_lab.models import LanguageModel, from_transformers
-from tests.conftest import make_model, make_tokenizer
+from tests.conftest import VOCABULARY, make_model, make_tokenizer
 from tests.recorded_graphs import HostNeededError, RecordedGraphs
 from tests.test_decoder import REQUESTS, Forgetful, context, request
 from tests.test_rules_in_the_decoder import MORE_RULES, RULES, make_request
@@ -43,8 +44,8 @@ def graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
     made: list[StepGraphs] = []
     kind = RecordedGraphs if request.param == "recorded" else StepGraphs
 
-    def make(device: torch.device) -> StepGraphs:
-        made.append(kind(device))
+    def make(device: torch.device, direct_runs: int = 0) -> StepGraphs:
+        made.append(kind(device, direct_runs))
         return made[-1]
 
     monkeypatch.setattr(static_batch, "StepGraphs", make)
@@ -54,7 +55,12 @@ def graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def decode(
-    model: Any, requests: Sequence[Request], max_rows: int = 128, *, static: bool = True, **others: Any
+    model: Any,
+    requests: Sequence[Request],
+    max_rows: int = 128,
+    *,
+    static: bool = True,
+    others: dict[str, LanguageModel] | None = None,
 ) -> list[Completion]:
     """The completions in the order of the requests: exactly one for each."""
     decoder = Decoder(model, max_rows, others, static=static)
@@ -132,8 +138,8 @@ def test_branches_of_other_models_equal_ordinary_steps(graphs: list[StepGraphs])
         for seed, each in enumerate(REQUESTS[:12])
     ]
     models = {"second": second, "third": third}
-    expected = decode(first, requests, static=False, **models)
-    assert_equal_completions(decode(first, requests, max_rows=8, **models), expected)
+    expected = decode(first, requests, static=False, others=models)
+    assert_equal_completions(decode(first, requests, max_rows=8, others=models), expected)
     assert_all_was_recorded(graphs)
 
 
@@ -161,6 +167,31 @@ def test_models_without_full_attention_use_ordinary_steps() -> None:
     sliding = from_transformers(make_model("sliding"), make_tokenizer())
     assert sliding.static_length == 6
     assert_equal_completions(decode(sliding, REQUESTS), decode(sliding, REQUESTS, static=False))
+
+
+def test_a_window_that_counts_columns_instead_of_tokens_is_noticed() -> None:
+    """GPT-Neo computes the windows of its local layers from the number of columns, which is larger here."""
+    config = GPTNeoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_layers=2,
+        attention_types=[[["global", "local"], 1]],
+        num_heads=4,
+        window_size=30,
+        max_position_embeddings=256,
+        initializer_range=0.6,
+    )
+    torch.manual_seed(0)
+    neo = from_transformers(GPTNeoForCausalLM(config).eval(), make_tokenizer())
+    with pytest.warns(UserWarning, match="decodes without CUDA graphs"):
+        assert not has_static_steps(neo)
+
+
+def test_other_implementations_of_attention_use_ordinary_steps() -> None:
+    """They read a mask of four dimensions in another way."""
+    flex = from_transformers(make_model("rotary"), make_tokenizer())
+    flex.module.config._attn_implementation = "flex_attention"
+    assert flex.static_length == 0
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -292,10 +323,11 @@ def test_few_shapes_are_recorded_for_many_steps(
         return made[-1]
 
     monkeypatch.setattr(static_batch, "StepGraphs", make)
+    constant = ClassifierFreeGuidance()
     requests = [
-        make_request(ClassifierFreeGuidance(scale=scale, **schedule), max_new_tokens=20)
+        make_request(replace(rule, scale=scale), max_new_tokens=20)
         for scale in (1.1, 1.5, 2, 3)
-        for schedule in ({}, {"schedule": Interval(end=5)})
+        for rule in (constant, replace(constant, schedule=Interval(end=5)))
     ]
     decode(rotary, requests)
     (graphs,) = made

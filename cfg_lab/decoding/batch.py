@@ -122,9 +122,6 @@ class Batch:
         self.release()
         return new_tokens
 
-    def suspend(self) -> None:
-        """Make the running texts ready to wait again. Nothing is to be done: they have all their tokens."""
-
     def fork(self) -> None:
         """Copy each row whose sequences have chosen different tokens. Then each token has its own row."""
         copied = [rows.fork() for rows in self.model_rows.values()]
@@ -250,14 +247,6 @@ class Batch:
                 rows.free_unowned()
             self._regroup()
 
-    def widest(self) -> int:
-        """The smallest `max_rows` with which every unfinished request can run if it runs alone.
-
-        It is the largest number of rows of one model that an unfinished request can need.
-        """
-        states = [*self.running, *self.waiting]
-        return max((max(most_rows(state.request).values()) for state in states), default=1)
-
     def _contexts(self, state: RequestState, sequence: SequenceState) -> list[tuple[str | None, Context]]:
         """A pair (model name, context) for each branch that a sequence needs for its next token."""
         tokens = tuple(sequence.tokens)
@@ -321,6 +310,14 @@ class Batch:
 def most_rows(request: Request) -> Counter[str | None]:
     """The largest number of rows that a request can need, for each model: model name -> number of rows."""
     return Counter([name for name, _ in request.contexts] * request.beams)
+
+
+def widest_request(states: Iterable[RequestState]) -> int:
+    """The smallest `max_rows` with which each of these requests can run if it runs alone.
+
+    It is the largest number of rows of one model that a request can need.
+    """
+    return max((max(most_rows(state.request).values()) for state in states), default=1)
 
 
 def not_a_number(

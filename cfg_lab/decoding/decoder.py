@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import torch
 
-from cfg_lab.decoding.batch import Batch, most_rows
+from cfg_lab.decoding.batch import Batch, most_rows, widest_request
 from cfg_lab.decoding.beam_state import BeamState
 from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.continuation_scores import ContinuationScore, score_continuations
@@ -25,6 +25,7 @@ from cfg_lab.decoding.row_limit import MaxRows, automatic_rows, check_max_rows
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.static_batch import StaticBatch, runs_on_device
 from cfg_lab.decoding.static_check import has_static_steps
+from cfg_lab.decoding.step_graphs import is_out_of_memory
 from cfg_lab.decoding.teacher_forcing import trace_texts
 from cfg_lab.decoding.trace import Trace
 from cfg_lab.errors import InputError
@@ -95,22 +96,29 @@ class Decoder:
             NotANumberError: a model returned logits that are not numbers.
         """
         states = self._in_order_of_admission(requests)
-        on_device = [state for state in states if self._is_static(state.request)]
-        others = [state for state in states if not self._is_static(state.request)]
+        lengths = self._static_lengths(state.request for state in states)
+        on_device: list[RequestState] = []
+        others: list[RequestState] = []
+        for state in states:
+            request = state.request
+            fits = all(len(ids) + request.max_new_tokens <= lengths[name] for name, ids in request.contexts)
+            (on_device if fits and runs_on_device(request) else others).append(state)
         yield from self._decode(StaticBatch, on_device, on_step)
         yield from self._decode(Batch, others, on_step)
 
-    def _is_static(self, request: Request) -> bool:
-        """Whether a request is decoded by a `StaticBatch`."""
-        return (
-            self.static
-            and runs_on_device(request)
-            and all(
-                len(ids) + request.max_new_tokens <= self.models[name].static_length
-                and has_static_steps(self.models[name])
-                for name, ids in request.contexts
-            )
-        )
+    def _static_lengths(self, requests: Iterable[Request]) -> dict[str | None, int]:
+        """For each model the largest number of tokens in a row with which it can run static steps.
+
+        0 if it cannot, or if no request uses it. All rows of a `StaticBatch` are on one device.
+        """
+        used = {name for request in requests for name, _ in request.contexts}
+        device = self.models[None].device
+        return {
+            name: model.static_length
+            if name in used and self.static and model.device == device and has_static_steps(model)
+            else 0
+            for name, model in self.models.items()
+        }
 
     def _decode(
         self,
@@ -123,19 +131,23 @@ class Decoder:
             max_rows = self.max_rows
             if max_rows == "auto":
                 max_rows = automatic_rows(self.models, [state.request for state in waiting])
-            batch = kind(self.models, max_rows, waiting)
+            batch = None
             try:
+                batch = kind(self.models, max_rows, waiting)
                 yield from self._run(batch, on_step)
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or max_rows == batch.widest():
+                unfinished = waiting if batch is None else [*batch.running, *batch.waiting]
+                widest = widest_request(unfinished)
+                if not is_out_of_memory(error) or max_rows == widest:
                     raise
-                self.max_rows = max(max_rows // 2, batch.widest())
+                self.max_rows = max(max_rows // 2, widest)
                 warnings.warn(f"out of memory: going on with max_rows={self.max_rows}", stacklevel=2)
+            if batch is None:
+                continue
             if isinstance(batch, StaticBatch) and batch.graphs.failure:
                 reason = f"a step cannot be recorded: {batch.graphs.failure}"
                 warnings.warn(f"decoding runs without CUDA graphs, which is slower: {reason}", stacklevel=2)
             # After running out of memory no token is lost: running requests wait again with their tokens.
-            batch.suspend()
             unfinished = [state for state in batch.running if state.finish_reason is None]
             finished = [state for state in batch.running if state.finish_reason is not None]
             yield from (state.completion() for state in [*batch.finished, *finished])
@@ -263,12 +275,3 @@ class Decoder:
             return -request.max_new_tokens, -len(request.positive), first_use[request.positive]
 
         return sorted(states, key=order)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out.
-
-    On CUDA, torch raises an OutOfMemoryError. On the CPU, it raises a plain RuntimeError, which is recognised
-    by its message.
-    """
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -169,10 +169,10 @@ class KVBuffer:
         starts = torch.tensor(self._starts[rows.start :], dtype=torch.long)
         self.start[rows.start : rows.stop] = to_device(starts, self.start.device)
         first = rows.start
-        for _, equal in groupby(prefixes, key=id):  # neighbours with the same prefix are written together
-            prefix, *others = equal
-            self._fill(slice(first, first + 1 + len(others)), prefix)
-            first += 1 + len(others)
+        for _, run in groupby(prefixes, key=lambda prefix: prefix.length):
+            equally_long = list(run)
+            self._fill(slice(first, first + len(equally_long)), equally_long)
+            first += len(equally_long)
         self._memories += [prefix.memory for prefix in prefixes]
         self._padded_memory = None
         self.live = rows.stop
@@ -239,18 +239,18 @@ class KVBuffer:
             memory=self._memories[row],
         )
 
-    def _fill(self, rows: slice, prefix: Prefix) -> None:
-        """Copy a prefix to each of these rows, into the columns that end before the next one."""
-        columns = slice(self.now - prefix.length, self.now)
-        for layer, (keys, values) in prefix.layers.items():
-            self._allocate(layer, keys[None], values[None])
-            self.layers[layer][0][rows, :, columns] = keys
-            self.layers[layer][1][rows, :, columns] = values
-        for key, state in prefix.states.items():
+    def _fill(self, rows: slice, prefixes: list[Prefix]) -> None:
+        """Copy prefixes of equal length to these rows, into the columns that end before the next one."""
+        columns = slice(self.now - prefixes[0].length, self.now)
+        for layer, first in prefixes[0].layers.items():
+            self._allocate(layer, first[0][None], first[1][None])
+            for part, buffer in enumerate(self.layers[layer]):
+                buffer[rows, :, columns] = _stacked([prefix.layers[layer][part] for prefix in prefixes])
+        for key, first_state in prefixes[0].states.items():
             if key not in self.states:
-                self.allocate_state(key, tuple(state.shape), state)
-            self.states[key][rows] = state
-        if not prefix.states:
+                self.allocate_state(key, tuple(first_state.shape), first_state)
+            self.states[key][rows] = _stacked([prefix.states[key] for prefix in prefixes])
+        if not prefixes[0].states:
             for state in self.states.values():
                 state[rows] = 0  # as before the first token
 
@@ -293,6 +293,12 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
         .view(like.dtype)
         .view(shape)
     )
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors. Of one tensor that is repeated, only one is stacked, which can be broadcast."""
+    distinct = tensors[:1] if all(tensor is tensors[0] for tensor in tensors) else tensors
+    return torch.stack(distinct) if len(distinct) > 1 else distinct[0][None]
 
 
 def _padded(tensors: list[Tensor]) -> Tensor:

@@ -21,13 +21,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 
 from cfg_lab.decoding.batch import most_rows, not_a_number
-from cfg_lab.decoding.measurements import alternatives
 from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.model_rows import Owner
 from cfg_lab.decoding.request import Request
@@ -35,7 +33,7 @@ from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.sampling import Greedy, Sampling
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.static_buffer import row_bucket
-from cfg_lab.decoding.static_group import GOES_ON, StaticGroup, StepValues, static_key
+from cfg_lab.decoding.static_group import GOES_ON, StaticGroup, static_key
 from cfg_lab.decoding.static_rows import StaticRows
 from cfg_lab.decoding.step_graphs import StepGraphs
 from cfg_lab.decoding.trace import TRACE_FIELDS
@@ -44,7 +42,6 @@ from cfg_lab.guidance.rule import Rule
 from cfg_lab.guidance.stopping import NeverStop
 
 _GUIDED = TRACE_FIELDS.index("guided")
-_NEGATIVE = TRACE_FIELDS.index("negative")
 
 _STEPS_AHEAD = 1
 """Number of steps that are started before the host has read what the step before has chosen."""
@@ -73,12 +70,12 @@ class _Text:
 
     Attributes:
         first_step: number of the batch's step that has chosen its first token, or would have.
-        values: what the steps since its admission have computed for it, with its number in each.
+        key: the key of its group.
     """
 
     state: RequestState
     first_step: int
-    values: list[tuple[StepValues, int]] = field(default_factory=list[tuple[StepValues, int]])
+    key: tuple[object, ...]
 
     @property
     def sequence(self) -> SequenceState:
@@ -87,19 +84,6 @@ class _Text:
     @property
     def has_ended(self) -> bool:
         return self.state.finish_reason is not None
-
-    def store(self) -> None:
-        """Append the values to the sequence."""
-        top = self.sequence.request.top
-        for values, number in self.values:
-            trace = cast("list[float]", values.trace[number].tolist())
-            distributions = 2 if math.isnan(trace[_NEGATIVE]) else 3
-            tokens = cast("list[list[int]]", values.likeliest_tokens[number, :distributions].tolist())
-            log_probs = cast("list[list[float]]", values.likeliest_log_probs[number, :distributions].tolist())
-            self.sequence.append(
-                int(values.tokens[number]), trace, alternatives(tokens, log_probs) if top else None
-            )
-        self.values.clear()
 
 
 class StaticBatch:
@@ -153,7 +137,7 @@ class StaticBatch:
         vocab = max(self.models[name].vocab_size for name in counts)
         self._next_ids = torch.zeros(first_row + 1, dtype=torch.long, device=device)
         # A model with a smaller vocabulary than another leaves its last logits at -inf.
-        self._logits = torch.full((first_row + 1, vocab), -math.inf, device=device)
+        self._logits = torch.full((first_row + 1, vocab), -math.inf, dtype=torch.float32, device=device)
         self._logits[-1] = 0
         self._longest = max(request.max_new_tokens for request in requests)
         self._stop_count = max(len(request.stop_ids) for request in requests)
@@ -175,17 +159,6 @@ class StaticBatch:
         if not self._live:
             self._repack()
         return new_tokens
-
-    def suspend(self) -> None:
-        """Store what has been read of the running texts, so that they can wait again."""
-        for text in self._texts:
-            if not text.has_ended:
-                text.store()
-
-    def widest(self) -> int:
-        """See `Batch.widest`."""
-        states = [*self.running, *self.waiting]
-        return max((max(most_rows(state.request).values()) for state in states), default=1)
 
     def _contexts(self, state: RequestState) -> list[tuple[str | None, Context]]:
         """A pair (model name, context) for each branch of a request."""
@@ -217,13 +190,13 @@ class StaticBatch:
         self._texts = [text for text in self._texts if not text.has_ended]
         unfinished = {id(text.sequence) for text in self._texts}
         for rows in self.model_rows.values():
-            kept = [row for row, (sequence, _) in enumerate(rows.owners) if id(sequence) in unfinished]
+            kept = {row for row, (sequence, _) in enumerate(rows.owners) if id(sequence) in unfinished}
             rows.keep(kept, self._next_ids)
         self._admit()
         self._live = len(self._texts)
         by_key: dict[tuple[object, ...], list[_Text]] = defaultdict(list)
         for text in self._texts:
-            by_key[static_key(text.sequence.request, text.state.formula)].append(text)
+            by_key[text.key].append(text)
         for key, texts in by_key.items():
             if key not in self._groups:
                 self._groups[key] = self._new_group(texts[0].state), []
@@ -247,7 +220,8 @@ class StaticBatch:
             free.subtract(needed)
             self.waiting.popleft()
             (sequence,) = state.sequences
-            self._texts.append(_Text(state, self._steps - len(sequence.tokens)))
+            key = static_key(state.request, state.formula)
+            self._texts.append(_Text(state, self._steps - len(sequence.tokens), key))
             contexts = self._contexts(state)
             sequence.rows = [0] * len(contexts)
             for branch, (name, context) in enumerate(contexts):
@@ -290,19 +264,14 @@ class StaticBatch:
         new_tokens = 0
         for group, texts, copy in self._started.popleft():
             values = group.read(copy)
-            is_broken = bool(values.trace[:, _GUIDED].isnan().any())
-            states = cast("list[int]", values.states.tolist())
-            for number, (text, state) in enumerate(zip(texts, states, strict=True)):
+            for text, token, state, trace, likeliest in zip(texts, *values, strict=True):
                 if text.has_ended:
                     continue
-                if is_broken and math.isnan(values.trace[number, _GUIDED]):
-                    text.store()
-                    trace = cast("list[float]", values.trace[number].tolist())
+                if math.isnan(trace[_GUIDED]):
                     raise not_a_number(self.models, group.formula, text.sequence, trace)
-                text.values.append((values, number))
+                text.sequence.append(token, trace, likeliest)
                 new_tokens += 1
                 if state != GOES_ON:
-                    text.store()
                     text.state.update_finish_reason()
                     self.finished.append(text.state)
                     self._live -= 1

@@ -52,6 +52,7 @@ class StaticKVBuffer(KVBuffer):
         super().__init__(row_bucket(rows), column_bucket(columns), device)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.width = self.columns
+        self._end_unused_rows()
 
     @property
     def columns_before(self) -> int:
@@ -98,6 +99,9 @@ class StaticKVBuffer(KVBuffer):
         return is_past | (numbers == self.column)
 
     def admit(self, prefixes: list[Prefix]) -> range:
+        new = slice(self.live, self.live + len(prefixes))
+        for buffer in self._key_and_value_buffers():
+            buffer[new].zero_()  # what a row without a text has written may not be a number
         rows = super().admit(prefixes)
         self.column.fill_(self.now)
         return rows
@@ -132,3 +136,8 @@ class StaticKVBuffer(KVBuffer):
             for buffer in self._key_and_value_buffers():
                 buffer[new, :, columns] = buffer[old, :, columns]
             self.start[new] = self.start[old]
+        self._end_unused_rows()
+
+    def _end_unused_rows(self) -> None:
+        """Let rows without a text begin behind the last column: they attend to nothing but the new column."""
+        self.start[self.live :] = self.columns

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.distributions import guide
-from cfg_lab.decoding.measurements import likeliest, measure
+from cfg_lab.decoding.measurements import alternatives, likeliest, measure
 from cfg_lab.decoding.noise import position_keys
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.sampling import Sampling, SamplingSettings, draw_on_device
 from cfg_lab.decoding.static_buffer import row_bucket
 from cfg_lab.decoding.step_graphs import StepGraphs
-from cfg_lab.decoding.trace import TRACE_FIELDS
+from cfg_lab.decoding.trace import TRACE_FIELDS, Alternatives
 from cfg_lab.decoding.transfer import HostCopy, to_device
 from cfg_lab.guidance.rule import Guidance, is_off
 
@@ -29,13 +30,12 @@ GOES_ON, STOPPED, FULL = 0, 1, 2
 
 
 class StepValues(NamedTuple):
-    """What one step has computed for each sequence of a group, on the host."""
+    """What one step has computed, with one entry per sequence of a group."""
 
-    tokens: Tensor  # [sequences], int64
-    states: Tensor  # [sequences], int64: GOES_ON, STOPPED or FULL
-    trace: Tensor  # [sequences, fields], in the order of TRACE_FIELDS
-    likeliest_tokens: Tensor  # [sequences, distributions, top], int64; see `Likeliest`
-    likeliest_log_probs: Tensor  # [sequences, distributions, top]
+    tokens: list[int]
+    states: list[int]  # GOES_ON, STOPPED or FULL
+    trace: list[list[float]]  # in the order of TRACE_FIELDS
+    alternatives: list[Alternatives] | list[None]
 
 
 class StaticGroup:
@@ -84,7 +84,9 @@ class StaticGroup:
         self.rows = zeros(1 + branches)  # in `logits` and `next_ids`, the positive branch first
         self.weights = zeros(branches, dtype=torch.float32)
         # Planned for each token. Only one for all tokens if the schedule is constant.
-        self.scales = torch.ones(capacity, longest if _varies(request) else 1, device=self.device)
+        self.scales = torch.ones(
+            capacity, longest if _varies(request) else 1, dtype=torch.float32, device=self.device
+        )
         self.noise_keys = zeros()
         self.steps = zeros()  # number of new tokens so far
         self.limits = zeros()  # max_new_tokens
@@ -92,10 +94,10 @@ class StaticGroup:
         sampling = request.sampling if isinstance(request.sampling, Sampling) else None
         self.settings = None if sampling is None else SamplingSettings.of([sampling] * capacity, self.device)
         distributions = 3 if branches else 2
-        alternatives = distributions * self.top
+        likeliest_count = distributions * self.top
         self._likeliest_shape = distributions, self.top
-        self._ints = zeros(2 + alternatives)  # the token, how the text goes on, the likeliest tokens
-        self._floats = zeros(len(TRACE_FIELDS) + alternatives, dtype=torch.float32)
+        self._ints = zeros(2 + likeliest_count)  # the token, how the text goes on, the likeliest tokens
+        self._floats = zeros(len(TRACE_FIELDS) + likeliest_count, dtype=torch.float32)
 
     def set_requests(
         self, requests: Sequence[Request], steps: Sequence[int], rows: Sequence[Sequence[int]]
@@ -140,13 +142,24 @@ class StaticGroup:
     def read(self, copy: HostCopy) -> StepValues:
         """The values of a step, from the copies that `run` has started. Waits until they are there."""
         ints, floats = copy.read()
-        fields, shape = len(TRACE_FIELDS), (len(ints), *self._likeliest_shape)
+        fields = len(TRACE_FIELDS)
+        trace = cast("list[list[float]]", floats[:, :fields].tolist())
+        likeliest_tokens: list[Alternatives] | list[None] = [None] * len(ints)
+        if self.top:
+            shape = (len(ints), *self._likeliest_shape)
+            tokens = cast("list[list[list[int]]]", ints[:, 2:].reshape(shape).tolist())
+            log_probs = cast("list[list[list[float]]]", floats[:, fields:].reshape(shape).tolist())
+            # Where guidance is off, the negatives count as not run.
+            counts = [2 if math.isnan(numbers[_NEGATIVE]) else 3 for numbers in trace]
+            likeliest_tokens = [
+                alternatives(of_token[:count], of_log_prob[:count])
+                for of_token, of_log_prob, count in zip(tokens, log_probs, counts, strict=True)
+            ]
         return StepValues(
-            tokens=ints[:, 0],
-            states=ints[:, 1],
-            trace=floats[:, :fields],
-            likeliest_tokens=ints[:, 2:].reshape(shape),
-            likeliest_log_probs=floats[:, fields:].reshape(shape),
+            tokens=cast("list[int]", ints[:, 0].tolist()),
+            states=cast("list[int]", ints[:, 1].tolist()),
+            trace=trace,
+            alternatives=likeliest_tokens,
         )
 
     def _operations(self, size: int) -> None:
@@ -160,8 +173,9 @@ class StaticGroup:
             # Without guidance at this token, the negatives count as not run.
             step = step._replace(scales=torch.where(is_off(scales), 1, step.scales))
         keys = position_keys(self.noise_keys[:size], steps)
-        tokens = step.guided.argmax(-1)
-        if self.settings is not None:
+        if self.settings is None:
+            tokens = step.guided.argmax(-1)
+        else:
             tokens = draw_on_device(step.guided, keys, self.settings.first(size))
         trace = measure(step, tokens)
         for field in (_NEGATIVE, _DIVERGENCE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
@@ -59,7 +59,8 @@ class StaticRows:
         """
         if not new:
             return
-        new = sorted(new, key=lambda pair: pair[0])  # equal prefixes become neighbours, copied together
+        # Prefixes of equal length become neighbours, which are copied together.
+        new = sorted(new, key=lambda pair: (len(pair[0].ids), pair[0]))
         beginnings = {context.without_last_token for context, _ in new}
         self._prefixes |= prefill_contexts(self.model, beginnings - self._prefixes.keys())
         rows = self.buffer.admit([self._prefixes[context.without_last_token] for context, _ in new])
@@ -73,17 +74,19 @@ class StaticRows:
         new_rows = slice(self.first_row + rows.start, self.first_row + rows.stop)
         next_ids[new_rows] = to_device(last_ids, next_ids.device)
 
-    def keep(self, rows: Sequence[int], next_ids: Tensor) -> None:
-        """Keep only these live rows, and free all others. The kept rows are renumbered from 0.
+    def keep(self, kept: Set[int], next_ids: Tensor) -> None:
+        """Keep only these live rows, and free all others. The last kept rows fill the gaps.
 
         Args:
-            rows: numbers of live rows, in ascending order.
+            kept: numbers of live rows.
             next_ids: as for `admit`; those of the kept rows move with them.
         """
-        numbers = to_device(torch.tensor(rows, dtype=torch.long), next_ids.device)
-        next_ids[self.first_row : self.first_row + len(rows)] = next_ids[self.first_row + numbers]
-        self.buffer.keep(rows)
-        owners = [self.owners[row] for row in rows]
+        last = sorted(row for row in kept if row >= len(kept))
+        order = [row if row in kept else last.pop() for row in range(len(kept))]
+        numbers = to_device(torch.tensor(order, dtype=torch.long), next_ids.device)
+        next_ids[self.first_row : self.first_row + len(order)] = next_ids[self.first_row + numbers]
+        self.buffer.keep(order)
+        owners = [self.owners[row] for row in order]
         self.owners = []
         for row, owner in enumerate(owners):
             self._assign(row, owner)

@@ -138,7 +138,11 @@ class LanguageModel:
     @cached_property
     def static_length(self) -> int:
         """See `cfg_lab.decoding.model.CausalModel.static_length`."""
-        return 0 if is_spread(self.module) else full_attention_length(self._text_config)
+        # Other implementations of attention read a mask of four dimensions in another way.
+        takes_mask = self.module.config._attn_implementation in ("sdpa", "eager")
+        if is_spread(self.module) or not takes_mask:
+            return 0
+        return full_attention_length(self._text_config)
 
     @property
     def vocab_size(self) -> int:
