@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -107,8 +108,9 @@ class StepGraphs:
         except RuntimeError:
             # torch would go on allocating in the pool of the recording that was broken off.
             with suppress(Exception):
-                torch._C._cuda_endAllocateToPool(self.device.index or 0, self._pool)
-                torch._C._cuda_releasePool(self.device.index or 0, self._pool)
+                library = cast("Any", torch)._C
+                library._cuda_endAllocateToPool(self.device.index or 0, self._pool)
+                library._cuda_releasePool(self.device.index or 0, self._pool)
             raise
 
 

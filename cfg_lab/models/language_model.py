@@ -135,9 +135,13 @@ class LanguageModel:
         """See `cfg_lab.decoding.model.CausalModel.recurrent`."""
         return is_recurrent(self._text_config)
 
-    @cached_property
+    @property
     def static_length(self) -> int:
         """See `cfg_lab.decoding.model.CausalModel.static_length`."""
+        return self._static_length
+
+    @cached_property
+    def _static_length(self) -> int:
         # Other implementations of attention read a mask of four dimensions in another way.
         takes_mask = self.module.config._attn_implementation in ("sdpa", "eager")
         if is_spread(self.module) or not takes_mask:
