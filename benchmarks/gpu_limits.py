@@ -30,8 +30,8 @@ _SYNCHRONISATIONS = (
     "cudaMemcpy",  # waits for the GPU, as cudaMemcpyAsync does not
 )
 
-_STEPS_BEFORE = 3
-"""Number of the first steps of a text that are not counted: they follow the prefill."""
+_STEPS_BEFORE = 4
+"""Number of the first steps of a text that are not counted: they follow the prefill and capture graphs."""
 
 
 def synchronise(device: torch.device) -> None:
@@ -117,7 +117,7 @@ def calls_per_step(
 ) -> dict[str, float]:
     """What one decoding step asks of the host, as a mean over `steps` steps that follow each other.
 
-    The texts are decoded once before that, so that no graph is captured while calls are counted.
+    The texts are decoded once before that, so that libraries are loaded.
 
     Returns:
         operations: operations of torch, those inside of others included. On CUDA also kernel_launches and

@@ -13,7 +13,7 @@ Python starts every operation. This batch computes the same texts in another way
 
 What depends on the host at every token stays with `Batch`: beam search, stop strings, guidance that ends by a
 stopping condition, and rules and samplers that are not part of this package (`runs_on_device`). So do models
-whose steps cannot be static (`CausalModel.static_columns`).
+whose steps cannot be static (`CausalModel.static_length`).
 """
 
 from __future__ import annotations
