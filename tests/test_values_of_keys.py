@@ -143,6 +143,17 @@ def composed(group: str, option: str) -> DictConfig:
     return config
 
 
+@pytest.fixture
+def no_logging() -> Iterator[None]:
+    """Libraries log wrong paths and names. Processes of pytest cannot exchange those that are not UTF-8.
+
+    `logging.disable` also reaches loggers that have logged before, which keep in mind that they may.
+    """
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 class ObjectCache:
     """Builds the objects of a config, and those of groups that do not change only once."""
 
@@ -167,6 +178,7 @@ def check(config: DictConfig, objects: ObjectCache, model: LanguageModel) -> Non
     prepare_metrics(study.metrics)
 
 
+@pytest.mark.usefixtures("no_logging")
 @pytest.mark.parametrize(("group", "option"), KEYS, ids=[f"{group}={option}" for group, option in KEYS])
 def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
     group: str, option: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -174,8 +186,6 @@ def test_every_value_of_every_key_is_a_study_or_is_refused_in_a_sentence(
     """No value ends in a traceback, in a sentence without the key, or in several lines."""
     objects = ObjectCache(group)
     monkeypatch.chdir(folder)
-    # Hydra logs wrong paths of classes. Processes of pytest cannot exchange those that are not UTF-8.
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
     monkeypatch.setattr("cfg_lab.study.build.build", objects.build)
     config = composed(group, option)
