@@ -14,8 +14,9 @@ import torch
 from cfg_lab import BeamSearch, Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
 from cfg_lab.decoding.batch import Batch
 from cfg_lab.decoding.identity import canonical
-from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import NotANumberError
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.decoding.trace import NEGATIVE_FIELDS, TRACE_FIELDS, Trace
 from cfg_lab.errors import InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 import torch
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Completion, Decoder, Request, Sampling
-from cfg_lab.decoding.kv_buffer import Prefix
 from cfg_lab.decoding.model import Context
 from cfg_lab.decoding.model_rows import ModelRows
 from cfg_lab.decoding.prefill import prefill
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.guidance import ContrastiveDecoding, Interval, StopOnAgreement
 from cfg_lab.models import LanguageModel, from_transformers
@@ -128,7 +127,9 @@ def test_states_after_a_prefill_are_those_of_each_context_alone(name: str) -> No
     model = tiny(name)
     lengths = [1, 2, 2, 5, 5, 9]
     contexts = [Context((*ids(9, 3), *ids(seed, length))) for seed, length in enumerate(lengths)]
-    rows = ModelRows(model, 8, 32, Counter({context.without_last_token: 1 for context in contexts}))
+    rows = ModelRows(model, 8, 32)
+    for context in contexts:
+        rows.prefixes.expect(context)
     rows.admit({context: [] for context in contexts})
     for row, context in enumerate(contexts):
         alone = prefill(model, [context.without_last_token], 0, [Prefix()])[0]

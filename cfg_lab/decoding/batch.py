@@ -41,16 +41,15 @@ from torch import Tensor
 
 from cfg_lab.decoding.beam_state import BeamState
 from cfg_lab.decoding.group import Group, StepResult, group_key, make_group
-from cfg_lab.decoding.model import CausalModel, Context, NotANumberError, context_after
+from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.model_rows import ModelRows, Owner
-from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.not_a_number import not_a_number
 from cfg_lab.decoding.request_state import RequestState
+from cfg_lab.decoding.row_needs import row_needs
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.trace import TRACE_FIELDS
-from cfg_lab.errors import ModelError
-from cfg_lab.guidance.rule import Guidance
 
-_GUIDED, _POSITIVE, _NEGATIVE = map(TRACE_FIELDS.index, ("guided", "positive", "negative"))
+_GUIDED = TRACE_FIELDS.index("guided")
 
 _CACHED_NUMBERS = 400_000
 """Number of float32 values, about 1.5 MB, that several operations can read from the cache of a CPU core."""
@@ -84,29 +83,15 @@ class Batch:
         self.finished: deque[RequestState] = deque()
         self.groups: list[Group] = []
         self.live_rows = 0
-        row_counts: Counter[str | None] = Counter()
-        longest: Counter[str | None] = Counter()
-        pending_prefixes: dict[str | None, Counter[Context]] = defaultdict(Counter)
-        for state in self.waiting:
-            request = state.request
-            row_counts += most_rows(request)
-            for name, ids in request.contexts:
-                length = len(context_after(models[name], ids, ()).ids) + request.max_new_tokens
-                longest[name] = max(longest[name], length)
-            for sequence in state.sequences:
-                sequence.rows = []  # it may have run in an earlier batch
-                for name, context in self._contexts(state, sequence):
-                    pending_prefixes[name][context.without_last_token] += 1
         # The longest request fits. If others will follow it, 32 more columns make moves of the columns rare.
         self.model_rows = {
-            name: ModelRows(
-                models[name],
-                min(max_rows, count),
-                longest[name] + 32 * (count > max_rows),
-                pending_prefixes[name],
-            )
-            for name, count in row_counts.items()
+            name: ModelRows(models[name], min(max_rows, rows), length + 32 * (rows > max_rows))
+            for name, (rows, length) in row_needs(models, [s.request for s in self.waiting]).items()
         }
+        for state in self.waiting:
+            for sequence in state.sequences:
+                sequence.rows = []  # it may have run in an earlier batch
+            self._expect(state)
         # On a CPU the distributions of one group should fit the CPU's cache. A GPU needs large groups.
         on_cpu = models[None].device.type == "cpu"
         self._max_group_rows = max(1, _CACHED_NUMBERS // models[None].vocab_size) if on_cpu else max_rows
@@ -252,14 +237,18 @@ class Batch:
         tokens = tuple(sequence.tokens)
         return [(name, context_after(self.models[name], ids, tokens)) for name, ids in state.contexts]
 
+    def _expect(self, state: RequestState) -> None:
+        """Count the contexts that a waiting request will start with."""
+        for sequence in state.sequences:
+            for name, context in self._contexts(state, sequence):
+                self.model_rows[name].prefixes.expect(context)
+
     def _wait_for_rows(self, state: RequestState) -> None:
         """Make a running request wait, because its negatives now need rows.
 
         Its rows are freed, and the request is put first in the queue.
         """
-        for sequence in state.sequences:
-            for name, context in self._contexts(state, sequence):
-                self.model_rows[name].pending_prefixes[context.without_last_token] += 1
+        self._expect(state)
         self._release_rows(state, 0)
         self.waiting.appendleft(state)
 
@@ -305,48 +294,6 @@ class Batch:
             size = max(1, self._max_group_rows // states[0].running_branches)
             for first in range(0, len(states), size):
                 self.groups.append(make_group(states[first : first + size], self.model_rows, self.models))
-
-
-def most_rows(request: Request) -> Counter[str | None]:
-    """The largest number of rows that a request can need, for each model: model name -> number of rows."""
-    return Counter([name for name, _ in request.contexts] * request.beams)
-
-
-def widest_request(states: Iterable[RequestState]) -> int:
-    """The smallest `max_rows` with which each of these requests can run if it runs alone.
-
-    It is the largest number of rows of one model that a request can need.
-    """
-    return max((max(most_rows(state.request).values()) for state in states), default=1)
-
-
-def not_a_number(
-    models: Mapping[str | None, CausalModel],
-    formula: Guidance | None,
-    sequence: SequenceState,
-    trace: list[float],
-) -> ModelError:
-    """The error for a guided log-prob that is NaN.
-
-    It names the model of the positive branch, the models of the negatives, or the guidance rule, whichever
-    the NaN comes from.
-
-    Args:
-        formula: the formula of the guidance rule; None if no negative has run.
-        sequence: the text, without the token.
-        trace: the trace values of the token.
-    """
-    positive, negative = math.isnan(trace[_POSITIVE]), math.isnan(trace[_NEGATIVE])
-    if formula is not None and not positive and not negative:
-        return ModelError(
-            f"guidance {type(formula).__name__} gave log-probs that are not numbers at step "
-            f"{len(sequence.tokens)}; its `combine` must return numbers, and read its argument `scale`, not "
-            "`self.scale`"
-        )
-    contexts = sequence.request.contexts
-    broken = contexts[:1] if positive else contexts[1:]
-    names = dict.fromkeys(models[name].name for name, _ in broken)
-    return NotANumberError(" or ".join(names), sequence.request, len(sequence.tokens))
 
 
 def _needs_more_rows(state: RequestState) -> bool:

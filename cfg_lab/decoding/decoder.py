@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import torch
 
-from cfg_lab.decoding.batch import Batch, most_rows, widest_request
+from cfg_lab.decoding.batch import Batch
 from cfg_lab.decoding.beam_state import BeamState
 from cfg_lab.decoding.completion import Completion
 from cfg_lab.decoding.continuation_scores import ContinuationScore, score_continuations
@@ -22,6 +22,7 @@ from cfg_lab.decoding.model import CausalModel, check_length
 from cfg_lab.decoding.request import NamedContext, Request
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.decoding.row_limit import MaxRows, automatic_rows, check_max_rows
+from cfg_lab.decoding.row_needs import widest_request
 from cfg_lab.decoding.sampling import BeamSearch
 from cfg_lab.decoding.static_batch import StaticBatch, runs_on_device
 from cfg_lab.decoding.static_check import has_static_steps
@@ -77,8 +78,8 @@ class Decoder:
         self.models.update(other_models or {})
         check_cuda_graphs(cuda_graphs)
         self.max_rows: MaxRows = max_rows
-        self.static = model.device.type == "cuda" if static is None else static
-        self.static = self.static and cuda_graphs == "auto"
+        wanted = model.device.type == "cuda" if static is None else static
+        self.static = wanted and cuda_graphs == "auto"
         self.steps = self.rows = 0
 
     def decode(
@@ -137,7 +138,7 @@ class Decoder:
                 yield from self._run(batch, on_step)
             except RuntimeError as error:
                 unfinished = waiting if batch is None else [*batch.running, *batch.waiting]
-                widest = widest_request(unfinished)
+                widest = widest_request(state.request for state in unfinished)
                 if not is_out_of_memory(error) or max_rows == widest:
                     raise
                 self.max_rows = max(max_rows // 2, widest)
@@ -236,7 +237,7 @@ class Decoder:
         """Raise InputError if a request does not fit the context length of a model or `max_rows`."""
         new_tokens = request.max_new_tokens
         self._check_lengths(request.contexts, new_tokens, f"max_new_tokens={new_tokens}")
-        rows = max(most_rows(request).values())
+        rows = widest_request([request])
         if self.max_rows != "auto" and rows > self.max_rows:
             raise InputError(
                 f"max_rows must be at least {rows} for a request with {len(request.contexts)} branches "

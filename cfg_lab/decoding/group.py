@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ class Group:
         top: number of likeliest tokens that the traces keep for each step and distribution.
         vocab: size of the smallest vocabulary of all branches' models. Branches that do not run now count
             too, because they may read the chosen token later.
-        models: name of the model of each running branch, the positive branch first. None stands for the
-            model that runs the positive contexts.
     """
 
     states: list[RequestState]
@@ -49,7 +47,6 @@ class Group:
     beam: BeamState | None
     top: int
     vocab: int
-    models: list[str | None]
     positive_rows: Tensor  # [sequences], row numbers in the logits of `Batch.forward`
     negative_rows: Tensor  # [sequences, branches]
     weights: Tensor  # [sequences, branches], float32
@@ -135,6 +132,19 @@ def _kind_of(sampler: object) -> object:
     return Sampling if type(sampler) is Sampling else sampler
 
 
+class NumberedRows(Protocol):
+    """The rows of one model, which are counted after those of the models before it."""
+
+    @property
+    def first_row(self) -> int: ...
+
+
+def row_numbers(sequence: SequenceState, model_rows: Mapping[str | None, NumberedRows]) -> list[int]:
+    """The row of each running branch of a sequence, counted over the rows of all models."""
+    contexts = sequence.request.contexts[: len(sequence.rows)]
+    return [model_rows[name].first_row + row for (name, _), row in zip(contexts, sequence.rows, strict=True)]
+
+
 def make_group(
     states: list[RequestState],
     model_rows: Mapping[str | None, ModelRows],
@@ -152,12 +162,8 @@ def make_group(
     request = first.request
     names = [name for name, _ in request.contexts[: first.running_branches]]
     sequences = [sequence for state in states for sequence in state.sequences]
-    row_numbers = torch.tensor(
-        [
-            [model_rows[name].first_row + row for name, row in zip(names, sequence.rows, strict=True)]
-            for sequence in sequences
-        ],
-        device=device,
+    rows = torch.tensor(
+        [row_numbers(sequence, model_rows) for sequence in sequences], device=device
     )  # [sequences, 1 + branches]
     samplers = [sequence.request.sampling for sequence in sequences]
     settings = None
@@ -175,9 +181,8 @@ def make_group(
         beam=first if isinstance(first, BeamState) else None,
         top=request.top,
         vocab=min(models[name].vocab_size for name, _ in request.contexts),
-        models=names,
-        positive_rows=row_numbers[:, 0],
-        negative_rows=row_numbers[:, 1:],
+        positive_rows=rows[:, 0],
+        negative_rows=rows[:, 1:],
         weights=torch.tensor(weights, dtype=torch.float32, device=device),
         noise_keys=torch.tensor([sequence.request.noise_key for sequence in sequences], device=device),
         steps=torch.tensor([len(sequence.tokens) for sequence in sequences], device=device),

@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.kv_buffer import KVBuffer
+from cfg_lab.decoding.prefix import EncoderMemory
 from cfg_lab.decoding.request import Request
 from cfg_lab.errors import InputError, ModelError
 

@@ -7,16 +7,16 @@ the sequences on the row choose different tokens.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import CausalModel, Context
-from cfg_lab.decoding.prefill import prefill_contexts
+from cfg_lab.decoding.saved_prefixes import SavedPrefixes
 from cfg_lab.decoding.sequence_state import SequenceState
 
 Owner = tuple[SequenceState, int]
@@ -30,25 +30,21 @@ class ModelRows:
         model: the model.
         rows: largest number of live rows.
         columns: number of token positions of the KV buffer.
-        pending_prefixes: for each context that has to be prefilled, the number of waiting branches that start
-            with it. Its keys and values (a prefix) are computed once and freed when this number is 0.
 
     Attributes:
+        prefixes: the prefixes that waiting branches start with.
         owners: the owners of each live row. An owner is a branch of a sequence that runs on the row.
         first_row: number of this model's first row when the rows of all models are counted one after
             another, as in the logits of `Batch.forward`.
     """
 
-    def __init__(
-        self, model: CausalModel, rows: int, columns: int, pending_prefixes: Counter[Context]
-    ) -> None:
+    def __init__(self, model: CausalModel, rows: int, columns: int) -> None:
         self.model = model
         self.buffer = KVBuffer(rows, columns, model.device)
         self.owners: list[list[Owner]] = []
         self.first_row = 0
-        self.pending_prefixes = pending_prefixes
+        self.prefixes = SavedPrefixes(model)
         self._next_ids = torch.zeros(rows, 1, dtype=torch.long, device=model.device)  # [rows, 1]
-        self._prefixes: dict[Context, Prefix] = {}
 
     def admit(self, new_owners: Mapping[Context, list[Owner]]) -> None:
         """Make one row live for each context.
@@ -61,16 +57,11 @@ class ModelRows:
         """
         if not new_owners:
             return
-        beginnings = {context.without_last_token for context in new_owners}
-        self._prefixes |= prefill_contexts(self.model, beginnings - self._prefixes.keys())
-        rows = self.buffer.admit([self._prefixes[context.without_last_token] for context in new_owners])
+        rows = self.buffer.admit(self.prefixes.of(list(new_owners)))
         for row, (context, owners) in zip(rows, new_owners.items(), strict=True):
             self._assign(row, owners)
             self._next_ids[row] = context.ids[-1]
-            prefix = context.without_last_token
-            self.pending_prefixes[prefix] -= len(owners)
-            if not self.pending_prefixes[prefix]:
-                self._prefixes.pop(prefix, None)
+            self.prefixes.release(context, len(owners))
 
     def forward(self) -> Tensor:
         """Run the model on one token of every live row. Return logits [live, vocab], float32."""
@@ -137,11 +128,12 @@ class ModelRows:
             context: the context of the row. Its last token is the newest one, which the row has not read.
         """
         prefix = self.buffer.prefix(row, len(context.ids) - 1)
-        self._prefixes[context.without_last_token] = replace(
+        copied = replace(
             prefix,
             layers={layer: (keys.clone(), values.clone()) for layer, (keys, values) in prefix.layers.items()},
             states={key: state.clone() for key, state in prefix.states.items()},
         )
+        self.prefixes.save(context, copied)
 
     def _assign(self, row: int, owners: list[Owner]) -> None:
         """Record that the branches `owners` run on a row.

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import CausalModel, Context
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.transfer import to_device
 
 

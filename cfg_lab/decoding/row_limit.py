@@ -16,18 +16,18 @@ On other devices "auto" is 128. Texts do not depend on the number of rows.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.batch import most_rows
-from cfg_lab.decoding.kv_buffer import Prefix
 from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.prefill import max_forward_tokens, prefill_contexts
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.request import Request
+from cfg_lab.decoding.row_needs import row_needs, widest_request
 from cfg_lab.decoding.static_buffer import column_bucket
 from cfg_lab.errors import InputError
 
@@ -116,37 +116,34 @@ def automatic_rows(
         free_bytes: gives the free memory of a device.
         device_type: the type of the devices whose memory is asked for.
     """
-    widest = max(max(most_rows(request).values()) for request in requests)
+    widest = widest_request(requests)
     if models[None].device.type != device_type:
         return max(_ROWS, widest)
-    useful: Counter[str | None] = Counter()
+    needs = row_needs(models, requests)
     longest: dict[str | None, Context] = {}
-    columns: Counter[str | None] = Counter()
     for request in requests:
-        useful += most_rows(request)
         for name, ids in request.contexts:
             context = context_after(models[name], ids, ())
-            columns[name] = max(columns[name], len(context.ids) + request.max_new_tokens)
             if _length(context) > _length(longest.get(name, Context(()))):
                 longest[name] = context
     needed: dict[torch.device, int] = defaultdict(int)  # by one row of each model
     others: dict[torch.device, int] = defaultdict(int)
     for name, context in longest.items():
-        width = column_bucket(columns[name] + _SPARE_COLUMNS)
+        width = column_bucket(needs[name].length + _SPARE_COLUMNS)
         for device, kept in _kept_bytes(models[name], context).items():
             # Its prefix lies beside a row until all rows are filled.
             needed[device] += kept.per_row + kept.per_token * (width + len(context.ids))
             # The padded sources of all rows are one tensor more.
             needed[device] += 2 * kept.per_source_token * len(context.source)
             # The tokens of one forward of the prefill have keys and values of their own.
-            prefilled = min(max_forward_tokens(models[name]), useful[name] * len(context.ids))
+            prefilled = min(max_forward_tokens(models[name]), needs[name].rows * len(context.ids))
             others[device] += kept.per_token * prefilled
     return min(
         rows_that_fit(
             free_bytes(device),
             bytes_per_row,
             others[device],
-            useful_rows=max(useful.values()),
+            useful_rows=max(need.rows for need in needs.values()),
             widest_request=widest,
         )
         for device, bytes_per_row in needed.items()

@@ -25,11 +25,13 @@ from dataclasses import dataclass
 
 import torch
 
-from cfg_lab.decoding.batch import most_rows, not_a_number
+from cfg_lab.decoding.group import row_numbers
 from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.model_rows import Owner
+from cfg_lab.decoding.not_a_number import not_a_number
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.request_state import RequestState
+from cfg_lab.decoding.row_needs import most_rows, row_needs
 from cfg_lab.decoding.sampling import Greedy, Sampling
 from cfg_lab.decoding.sequence_state import SequenceState
 from cfg_lab.decoding.static_buffer import row_bucket
@@ -116,25 +118,20 @@ class StaticBatch:
     def _prepare(self, max_rows: int) -> None:
         """Allocate the rows of all models, and the tensors between models and groups."""
         requests = [state.request for state in self.waiting]
-        counts: Counter[str | None] = Counter()
-        longest: Counter[str | None] = Counter()
-        prefixes: dict[str | None, Counter[Context]] = defaultdict(Counter)
-        for state in self.waiting:
-            counts += most_rows(state.request)
-            for name, context in self._contexts(state):
-                length = len(context.ids) + state.request.max_new_tokens - len(state.sequences[0].tokens)
-                longest[name] = max(longest[name], length)
-                prefixes[name][context.without_last_token] += 1
+        needs = row_needs(self.models, requests)
         self.model_rows: dict[str | None, StaticRows] = {}
         first_row = 0
-        for name, count in counts.items():
+        for name, (count, length) in needs.items():
             # A text that has ended runs on for a step, and needs a column more.
-            columns = longest[name] + _STEPS_AHEAD + 32 * (count > max_rows)
-            rows = StaticRows(self.models[name], min(max_rows, count), columns + 1, prefixes[name], first_row)
+            columns = length + _STEPS_AHEAD + 32 * (count > max_rows)
+            rows = StaticRows(self.models[name], min(max_rows, count), columns + 1, first_row)
             self.model_rows[name] = rows
             first_row += rows.capacity
+        for state in self.waiting:
+            for name, context in self._contexts(state):
+                self.model_rows[name].prefixes.expect(context)
         device = self.models[None].device
-        vocab = max(self.models[name].vocab_size for name in counts)
+        vocab = max(self.models[name].vocab_size for name in needs)
         self._next_ids = torch.zeros(first_row + 1, dtype=torch.long, device=device)
         # A model with a smaller vocabulary than another leaves its last logits at -inf.
         self._logits = torch.full((first_row + 1, vocab), -math.inf, dtype=torch.float32, device=device)
@@ -205,7 +202,7 @@ class StaticBatch:
             group.set_requests(
                 [text.sequence.request for text in texts],
                 [self._steps - text.first_step for text in texts],
-                [self._row_numbers(text) for text in texts],
+                [row_numbers(text.sequence, self.model_rows) for text in texts],
             )
 
     def _admit(self) -> None:
@@ -241,13 +238,6 @@ class StaticBatch:
             logits=self._logits,
             next_ids=self._next_ids,
         )
-
-    def _row_numbers(self, text: _Text) -> list[int]:
-        """The row of each branch of a text, when the rows of all models are counted one after another."""
-        names = [name for name, _ in text.sequence.request.contexts]
-        return [
-            self.model_rows[name].first_row + row for name, row in zip(names, text.sequence.rows, strict=True)
-        ]
 
     def _start(self) -> None:
         """Start one step of all running texts. On CUDA this returns before the step is computed."""

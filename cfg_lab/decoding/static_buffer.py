@@ -15,7 +15,8 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.transfer import to_device
 
 _ROWS = 16

@@ -7,7 +7,6 @@ steps run on the same few rows and are compared. A model that does not pass runs
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor
 
 from cfg_lab.decoding.kv_buffer import KVBuffer
-from cfg_lab.decoding.logit_difference import EXACT_TOLERANCE, ROUGH_TOLERANCE, relative_difference
+from cfg_lab.decoding.logit_difference import largest_difference, relative_difference, tolerance
 from cfg_lab.decoding.model import CausalModel, Context
 from cfg_lab.decoding.prefill import prefill_contexts
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.static_buffer import StaticKVBuffer
 from cfg_lab.decoding.static_rows import step_logits
 from cfg_lab.decoding.step_graphs import StepGraphs, is_out_of_memory
@@ -61,8 +61,8 @@ def _passes(model: CausalModel) -> bool:
         for (expected, _), logits in steps
     ]
     is_exact = all(has_full_precision for (_, has_full_precision), _ in steps)
-    difference = max(map(max if is_exact else statistics.median, differences))
-    if difference > (EXACT_TOLERANCE if is_exact else ROUGH_TOLERANCE):
+    difference = largest_difference(differences, exact=is_exact)
+    if difference > tolerance(exact=is_exact):
         _warn(model, f"they give other logits; the relative difference is {difference:.2g}")
         return False
     return True
@@ -76,11 +76,14 @@ def _warn(model: CausalModel, reason: str) -> None:
     )
 
 
-def _contexts(ids: Tensor) -> list[Context]:
-    return [
-        Context(tuple(int(token) for token in row[:length]))
+def _prefixes(model: CausalModel, ids: Tensor) -> list[Prefix]:
+    """The prefix of each context: its tokens without the last one."""
+    beginnings = [
+        Context(tuple(int(token) for token in row[: length - 1]))
         for row, length in zip(ids, _LENGTHS, strict=True)
     ]
+    prefixes = prefill_contexts(model, beginnings)
+    return [prefixes[beginning] for beginning in beginnings]
 
 
 def _next_ids(ids: Tensor, step: int) -> Tensor:
@@ -92,9 +95,7 @@ def _next_ids(ids: Tensor, step: int) -> Tensor:
 def _ordinary_steps(model: CausalModel, ids: Tensor) -> Iterator[tuple[Tensor, bool]]:
     """Yield the logits [rows, vocab] of each ordinary step, and whether they have full precision."""
     buffer = KVBuffer(3, ids.shape[1] + 1, model.device)
-    prefixes = [context.without_last_token for context in _contexts(ids)]
-    prefilled = prefill_contexts(model, prefixes)
-    buffer.admit([prefilled[prefix] for prefix in prefixes])
+    buffer.admit(_prefixes(model, ids))
     for step in range(_STEPS):
         if step == _FEWER_ROWS_FROM:
             buffer.free(1)  # the last row gets its number
@@ -111,9 +112,7 @@ def _static_steps(model: CausalModel, ids: Tensor, graphs: StepGraphs) -> Iterat
     buffer = StaticKVBuffer(3, min(model.context_length, _COLUMNS), model.device)
     read = torch.zeros(buffer.rows, dtype=torch.long, device=model.device)
     logits = torch.zeros(buffer.rows, model.vocab_size, device=model.device)
-    prefixes = [context.without_last_token for context in _contexts(ids)]
-    prefilled = prefill_contexts(model, prefixes)
-    buffer.admit([prefilled[prefix] for prefix in prefixes])
+    buffer.admit(_prefixes(model, ids))
     for step in range(_STEPS):
         if step == _FEWER_ROWS_FROM:
             buffer.keep([0, 2])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import Prefix
 from cfg_lab.decoding.model import CausalModel, Context
 from cfg_lab.decoding.model_rows import Owner
-from cfg_lab.decoding.prefill import prefill_contexts
+from cfg_lab.decoding.saved_prefixes import SavedPrefixes
 from cfg_lab.decoding.static_buffer import StaticKVBuffer
 from cfg_lab.decoding.step_graphs import StepGraphs
 from cfg_lab.decoding.transfer import to_device
@@ -24,27 +22,19 @@ class StaticRows:
         model: the model.
         rows: largest number of live rows.
         columns: number of token positions of the KV buffer.
-        pending_prefixes: as for `ModelRows`.
         first_row: number of this model's first row when the rows of all models are counted one after another.
 
     Attributes:
+        prefixes: the prefixes that waiting branches start with.
         owners: the owner of each live row.
         capacity: number of rows of the buffer, a bucket of at least `rows`.
     """
 
-    def __init__(
-        self,
-        model: CausalModel,
-        rows: int,
-        columns: int,
-        pending_prefixes: Counter[Context],
-        first_row: int,
-    ) -> None:
+    def __init__(self, model: CausalModel, rows: int, columns: int, first_row: int) -> None:
         self.model, self.rows, self.first_row = model, rows, first_row
         self.buffer = StaticKVBuffer(rows, columns, model.device)
-        self.pending_prefixes = pending_prefixes
+        self.prefixes = SavedPrefixes(model)
         self.owners: list[Owner] = []
-        self._prefixes: dict[Context, Prefix] = {}
 
     @property
     def capacity(self) -> int:
@@ -61,15 +51,10 @@ class StaticRows:
             return
         # Prefixes of equal length become neighbours, which are copied together.
         new = sorted(new, key=lambda pair: (len(pair[0].ids), pair[0]))
-        beginnings = {context.without_last_token for context, _ in new}
-        self._prefixes |= prefill_contexts(self.model, beginnings - self._prefixes.keys())
-        rows = self.buffer.admit([self._prefixes[context.without_last_token] for context, _ in new])
+        rows = self.buffer.admit(self.prefixes.of([context for context, _ in new]))
         for row, (context, owner) in zip(rows, new, strict=True):
             self._assign(row, owner)
-            prefix = context.without_last_token
-            self.pending_prefixes[prefix] -= 1
-            if not self.pending_prefixes[prefix]:
-                self._prefixes.pop(prefix, None)
+            self.prefixes.release(context)
         last_ids = torch.tensor([context.ids[-1] for context, _ in new])
         new_rows = slice(self.first_row + rows.start, self.first_row + rows.stop)
         next_ids[new_rows] = to_device(last_ids, next_ids.device)

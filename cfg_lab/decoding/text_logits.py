@@ -21,9 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.kv_buffer import KVBuffer, Prefix
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import CausalModel, Context, context_after
 from cfg_lab.decoding.prefill import common_length, forward_overhead, max_forward_tokens, prefill_contexts
+from cfg_lab.decoding.prefix import Prefix
 from cfg_lab.decoding.request import NamedContext
 from cfg_lab.errors import InputError
 

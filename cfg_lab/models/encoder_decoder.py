@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import Context
+from cfg_lab.decoding.prefix import EncoderMemory
 from cfg_lab.errors import InputError
 from cfg_lab.models.context_limit import ContextLimit, context_limit
 from cfg_lab.models.kv_cache import AttentionLayer, KVBufferCache

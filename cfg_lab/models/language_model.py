@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.kv_buffer import KVBuffer
 from cfg_lab.decoding.model import Context
+from cfg_lab.decoding.prefix import EncoderMemory
 from cfg_lab.errors import InputError
 from cfg_lab.models.checkpoint.placement import is_spread
 from cfg_lab.models.context_limit import ContextLimit, context_limit
