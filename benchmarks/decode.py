@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,11 @@ from rich.table import Table
 
 import cfg_lab
 from benchmarks.machine import processor
+from benchmarks.timing import alternating
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.batch import Batch
-from cfg_lab.decoding.kv_buffer import EncoderMemory, KVBuffer
+from cfg_lab.decoding.kv_buffer import KVBuffer
+from cfg_lab.decoding.prefix import EncoderMemory
 from cfg_lab.decoding.request_state import RequestState
 from cfg_lab.negatives import PhraseNegative
 from cfg_lab.options import CONFIG
@@ -41,22 +42,10 @@ SCALES = [1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0]
 Numbers = dict[str, Any]
 
 
-def interleaved(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function. They run alternately, and the first run of each is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(repeats + 1):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            if repeat:
-                taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
 def limits() -> Numbers:
     """The machine's speed of reading memory (GB/s) and of a matrix product (GFLOP/s)."""
     numbers, matrix = torch.ones(100_000_000), torch.ones(2048, 2048)
-    taken = interleaved({"read": numbers.sum, "gemm": lambda: matrix @ matrix}, 7)
+    taken = alternating({"read": numbers.sum, "gemm": lambda: matrix @ matrix}, 7)
     return {"read_gb_s": 0.4 / taken["read"], "gemm_gflop_s": 2 * 2.048**3 / taken["gemm"]}
 
 
@@ -118,7 +107,7 @@ def single(both: Contenders, repeats: int) -> Numbers:
     """A single prompt, guidance off and on: tokens per second."""
     lab = {scale: (lambda scale=scale: both.by_lab([both.request(0, scale)])) for scale in (1, 1.5)}
     plain = {scale: (lambda scale=scale: both.by_transformers([0], scale)) for scale in (1, 1.5)}
-    taken = interleaved(
+    taken = alternating(
         {
             "transformers_off": plain[1],
             "lab_off": lab[1],
@@ -149,7 +138,7 @@ def grid(both: Contenders, repeats: int) -> Numbers:
             tokens for scale in SCALES for tokens in both.by_transformers(list(range(8)), scale)
         ]
 
-    taken = interleaved({"transformers": plain, "lab": lab}, max(1, repeats - 1))
+    taken = alternating({"transformers": plain, "lab": lab}, max(1, repeats - 1))
     total = len(requests) * NEW_TOKENS
     return {
         "transformers_tokens_s": total / taken["transformers"],
@@ -162,17 +151,7 @@ def grid(both: Contenders, repeats: int) -> Numbers:
 
 def step(both: Contenders, repeats: int) -> Numbers:
     """One step of 128 rows with guidance, sampling and trace, compared with its matrix products alone."""
-    generator = random.Random(0)  # all contexts differ, so no two branches share a row
-    requests = [
-        Request(
-            positive=tuple(generator.choices(range(both.lab.vocab_size), k=36)),
-            negatives=(Branch(tuple(generator.choices(range(both.lab.vocab_size), k=44))),),
-            guidance=ClassifierFreeGuidance(scale=generator.choice(SCALES)),
-            max_new_tokens=40 * (repeats + 2),
-        )
-        for _ in range(64)
-    ]
-    batch = Batch({None: both.lab}, 128, [RequestState(request) for request in requests])
+    batch = _full_batch(both, random.Random(1).choices(SCALES, k=64), 40 * (repeats + 2))
     stages: dict[str, list[float]] = {"forward": [], "guide and sample": [], "record, release and part": []}
     gemm: list[float] = []
     matrix = torch.ones(2048, 2048)
@@ -203,6 +182,21 @@ def step(both: Contenders, repeats: int) -> Numbers:
         "limit_ms": flop / gflop_s / 1e6,
         "share_of_limit": flop / gflop_s / 1e6 / sum(ms.values()),
     }
+
+
+def _full_batch(both: Contenders, scales: list[float], new_tokens: int) -> Batch:
+    """A batch of one guided text for each scale. All contexts differ, so no two branches share a row."""
+    generator = random.Random(0)
+    requests = [
+        Request(
+            positive=tuple(generator.choices(range(both.lab.vocab_size), k=36)),
+            negatives=(Branch(tuple(generator.choices(range(both.lab.vocab_size), k=44))),),
+            guidance=ClassifierFreeGuidance(scale=scale),
+            max_new_tokens=new_tokens,
+        )
+        for scale in scales
+    ]
+    return Batch({None: both.lab}, 2 * len(scales), [RequestState(request) for request in requests])
 
 
 def mixed(both: Contenders, repeats: int) -> Numbers:
@@ -382,7 +376,7 @@ def start(both: Contenders, repeats: int) -> Numbers:
             """Run a sweep that ends with an error after all its cells have been made."""
             subprocess.run([*sweep, *grid, "max_rows=0"], capture_output=True, check=False)
 
-        taken = interleaved(
+        taken = alternating(
             {
                 "help": lambda: subprocess.run([*sweep, "--help"], capture_output=True, check=True),
                 "first progress": first_progress,
@@ -406,19 +400,7 @@ def _left_padded(contexts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.T
 def scales(both: Contenders, repeats: int) -> Numbers:
     """One step of 64 guided texts: 64 scales against one scale, in alternation."""
     grids = {"one_scale": [1.5] * 64, "64_scales": [1 + number / 40 for number in range(1, 65)]}
-    batches: dict[str, Batch] = {}
-    for name, values in grids.items():
-        generator = random.Random(0)
-        requests = [
-            Request(
-                positive=tuple(generator.choices(range(both.lab.vocab_size), k=36)),
-                negatives=(Branch(tuple(generator.choices(range(both.lab.vocab_size), k=44))),),
-                guidance=ClassifierFreeGuidance(scale=scale),
-                max_new_tokens=40 * (repeats + 2),
-            )
-            for scale in values
-        ]
-        batches[name] = Batch({None: both.lab}, 128, [RequestState(request) for request in requests])
+    batches = {name: _full_batch(both, values, 40 * (repeats + 2)) for name, values in grids.items()}
     taken: dict[str, list[float]] = {name: [] for name in grids}
     with torch.inference_mode():
         for number in range(8 * (repeats + 1)):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -31,6 +30,7 @@ from rich.table import Table
 
 import cfg_lab
 from benchmarks.machine import processor
+from benchmarks.timing import alternating
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Request
 from cfg_lab.decoding.continuation_scores import ContinuationScore
 from cfg_lab.guidance import (
@@ -129,7 +129,7 @@ def measure(name: str, items: int, repeats: int) -> dict[str, Any]:
         of_peer[scale] = one_run_per_scale(plain, pairs, scale)
 
     grid: list[Guidance] = [ClassifierFreeGuidance(scale=scale) for scale in SCALES]
-    taken = _alternating(
+    taken = alternating(
         {
             "branches": by_lab([]),
             "one": by_lab([ClassifierFreeGuidance(scale=1.5)]),
@@ -138,6 +138,7 @@ def measure(name: str, items: int, repeats: int) -> dict[str, Any]:
             "peer": by_peer,
         },
         repeats,
+        time.process_time,
     )
     differences = [
         abs(score.guided[SCALES.index(scale)] - likelihood)
@@ -157,18 +158,6 @@ def measure(name: str, items: int, repeats: int) -> dict[str, Any]:
         "runs_for_each_scale_by_grid": len(SCALES) * taken["peer"] / taken["grid"],
         "largest_difference_nats": max(differences),
     }
-
-
-def _alternating(contenders: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each function. The first run of each is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(repeats + 1):
-        for name, run in contenders.items():
-            started = time.process_time()
-            run()
-            if repeat:
-                taken[name].append(time.process_time() - started)
-    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def main() -> None:

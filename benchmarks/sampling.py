@@ -31,6 +31,7 @@ from torch import Tensor
 
 import cfg_lab
 from benchmarks.machine import processor
+from benchmarks.timing import alternating
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Greedy, Request, Sampling
 from cfg_lab.decoding.noise import gumbel, position_keys
 from cfg_lab.decoding.sampling import Sampler
@@ -111,7 +112,7 @@ def choices(spread: float, repeats: int) -> dict[str, Any]:
     }
     return {
         "entropy_nats": float(-(log_probs.exp() * log_probs).sum(-1).mean()),
-        "microseconds_per_token": _alternating(calls, repeats, ROWS),
+        "microseconds_per_token": _microseconds_per_token(calls, repeats, ROWS),
         "equal_tokens": all(calls[setting]().equal(calls[f"{setting}, peer"]()) for setting in SAMPLINGS),
     }
 
@@ -152,7 +153,7 @@ def whole_decoding(name: str, repeats: int) -> dict[str, Any]:
             entropy for completion in completions for entropy in completion.trace.entropy
         )
 
-    times = _alternating(
+    times = _microseconds_per_token(
         {setting: (lambda s=setting: decode(s)) for setting in samplers}, repeats, TEXTS * NEW_TOKENS
     )
     return {
@@ -164,16 +165,12 @@ def whole_decoding(name: str, repeats: int) -> dict[str, Any]:
     }
 
 
-def _alternating(calls: dict[str, Callable[[], Any]], repeats: int, tokens: int) -> dict[str, float]:
-    """Median CPU time of each function in microseconds per token. The first call of each is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            started = time.process_time()
-            call()
-            if repeat:
-                taken[name].append((time.process_time() - started) / tokens * 1e6)
-    return {name: statistics.median(times) for name, times in taken.items()}
+def _microseconds_per_token(
+    calls: dict[str, Callable[[], Any]], repeats: int, tokens: int
+) -> dict[str, float]:
+    """Median CPU time of each function, divided by a number of tokens."""
+    seconds = alternating(calls, repeats, time.process_time)
+    return {name: taken / tokens * 1e6 for name, taken in seconds.items()}
 
 
 def main() -> None:
