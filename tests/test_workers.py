@@ -152,6 +152,29 @@ def test_local_workers_give_the_results_of_one_process(sweeps: Sweeps, whole: Pa
     assert_equal_results(root, whole)
 
 
+def test_the_last_job_that_a_killed_command_did_not_submit_is_submitted_by_the_next(
+    sweeps: Sweeps, whole: Path
+) -> None:
+    """The command is killed after it has submitted all jobs but the one that comes after them."""
+    root = sweeps.root("cut short")
+    with sweeps.held("cut short", *LONG, *LOCAL) as first:
+        submission = only_submission(root)
+        wait_until(submission.has_last_job, "the last job", first)
+        first.kill()
+        first.wait()
+        for state in submission.states():
+            if state.name.endswith("next"):
+                psutil.Process(int(state.id)).kill()
+        for task in submission.folder.glob("*-next/**/*_submitted.pkl"):
+            task.unlink()
+        second = sweeps.start("cut short", *LONG, *LOCAL)
+        wait_until(submission.has_last_job, "the last job of the second command", second)
+    output, errors = second.communicate()
+    assert second.returncode == 0, f"{output}\n{errors}"
+    assert only_submission(root).end() == {"failed": []}
+    assert_equal_results(root, whole)
+
+
 def test_what_fails_is_named_and_the_rest_is_scored(sweeps: Sweeps) -> None:
     broken = [*GRID, "guidance._target_=slow_rule.Broken", *LOCAL, "hydra.launcher.retries=0"]
     _, errors = sweeps.run("broken", *broken, "hydra.launcher.shards=12", status=1)

@@ -172,6 +172,14 @@ class Submission:
         """The jobs that wait or run."""
         return self.engine.states(self.folder, self.prefix)
 
+    def has_last_job(self) -> bool:
+        """Whether a job that comes after the others is submitted completely.
+
+        If the command is killed while it submits this job, the job may run, but does not find its task:
+        submitit gives the file of the task its name at the end.
+        """
+        return any(self.folder.glob("*-next/**/*_submitted.pkl"))
+
     def stop_command(self) -> str:
         """The shell command that ends all jobs of the submission."""
         return self.engine.stop_command(self.folder, self.prefix)

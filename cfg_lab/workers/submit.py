@@ -58,6 +58,9 @@ def submit(
                     f"hydra/launcher is {engine.name}, but jobs of hydra/launcher={present} work on "
                     f"{str(store.root)!r}; wait for them, or end them: {other.stop_command()}"
                 )
+            if not other.has_last_job():  # the command that submitted it was killed meanwhile
+                # Attempt 0, because not all jobs before it may be submitted.
+                submit_array(other, other.work().engine, "next", [NextStage(other, "texts", 0)])
         decoded = store.completion_ids()
         undecoded = {text for texts in prepared.missing.values() for text in texts} - decoded
         unfinished = undecoded | _unscored(study, prepared)
