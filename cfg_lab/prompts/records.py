@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, cast
 
 from cfg_lab.errors import InputError
+from cfg_lab.prompts.halves import Half, check_half, half_of
 from cfg_lab.prompts.phrases import join_phrases, parse_phrases
 from cfg_lab.prompts.prompt import Prompt
 
@@ -30,6 +31,8 @@ def make_prompts(
     system: str | None,
     limit: int | None,
     column: str = "text",
+    *,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Make one prompt per record.
 
@@ -37,8 +40,9 @@ def make_prompts(
         records: the records. A value that is None or NaN is missing.
         source: where the records come from, for error messages.
         system: system message of prompts that have none of their own.
-        limit: number of records to take, from the first on. None means all records.
+        limit: number of prompts to take, from the first on. None means all prompts.
         column: the name that the field `text` has at its source, for error messages.
+        half: take only the prompts of this half, see `cfg_lab.prompts.halves`. None means all prompts.
 
     Raises:
         InputError: there is no record, a record has no text, two prompts have the same id, a field is unknown
@@ -47,13 +51,15 @@ def make_prompts(
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"prompts.limit must be a whole number of at least 1, got {limit!r}")
+    check_half(half)
     system = _text(system, "prompts.system")
-    prompts = [
-        _prompt(record, number, source, system, column)
-        for number, record in enumerate(islice(records, limit), 1)
-    ]
+    all_prompts = (
+        _prompt(record, number, source, system, column) for number, record in enumerate(records, 1)
+    )
+    prompts = list(islice((p for p in all_prompts if half is None or half_of(p) == half), limit))
     if not prompts:
-        raise InputError(f"{source} has no prompts; it needs at least one")
+        of_half = "" if half is None else f" in the half {half}"
+        raise InputError(f"{source} has no prompts{of_half}; it needs at least one")
     seen_ids: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen_ids:

@@ -10,12 +10,17 @@ from typing import Any
 
 from cfg_lab.errors import InputError, reason_of
 from cfg_lab.prompts.files import read_records
+from cfg_lab.prompts.halves import Half
 from cfg_lab.prompts.prompt import Prompt
 from cfg_lab.prompts.records import make_prompts, select_fields
 
 
 def inline(
-    prompts: Sequence[Mapping[str, Any]], *, system: str | None = None, limit: int | None = None
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    system: str | None = None,
+    limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Prompts that are written out in a config.
 
@@ -26,6 +31,8 @@ def inline(
             as `reference` (or `references`) is several good answers.
         system: system message for chat models, for prompts that have no system message of their own.
         limit: number of prompts to take, from the first on. None means all prompts.
+        half: take the prompts of one half only, see `cfg_lab.prompts.halves`: "selection", to choose a
+            setting with, or "held_out", to report on what was chosen. None means both.
 
     Raises:
         InputError: there is no prompt, a prompt has no text, two prompts have the same id, a field is unknown
@@ -33,11 +40,16 @@ def inline(
     """
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
         raise InputError(f"prompts.prompts must be a list of mappings with the key text, got {prompts!r}")
-    return make_prompts(prompts, "prompts.prompts", system, limit)
+    return make_prompts(prompts, "prompts.prompts", system, limit, half=half)
 
 
 def from_file(
-    path: str, *, column: str = "text", system: str | None = None, limit: int | None = None
+    path: str,
+    *,
+    column: str = "text",
+    system: str | None = None,
+    limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Prompts from a .jsonl, .csv or .parquet file (one record per prompt) or a .txt file (one per line).
 
@@ -47,12 +59,14 @@ def from_file(
     Args:
         path: the file.
         column: name of the field that holds the text.
-        system, limit: as in `inline`.
+        system, limit, half: as in `inline`.
 
     Raises:
         InputError: the file cannot be read, or one of the reasons given at `inline`.
     """
-    return make_prompts(select_fields(read_records(path), column, path), path, system, limit, column)
+    return make_prompts(
+        select_fields(read_records(path), column, path), path, system, limit, column, half=half
+    )
 
 
 def from_dataset(
@@ -64,6 +78,7 @@ def from_dataset(
     config: str | None = None,
     system: str | None = None,
     limit: int | None = None,
+    half: Half | None = None,
 ) -> list[Prompt]:
     """Prompts from a column of a dataset, read with the datasets library.
 
@@ -73,7 +88,7 @@ def from_dataset(
             split to paths. Paths without a split are in the split "train".
         split: which records to read, in the slicing syntax of the datasets library, such as "test[:100]".
         config: name of the dataset's configuration, if the dataset has several.
-        column, system, limit: as in `from_file`.
+        column, system, limit, half: as in `from_file`.
 
     Raises:
         InputError: the dataset cannot be loaded, or one of the reasons given at `inline`.
@@ -99,7 +114,7 @@ def from_dataset(
         raise InputError(
             f"prompts.name is {name!r} with split {split!r}{others}, which could not be loaded: {reason}"
         ) from error
-    return make_prompts(select_fields(records, column, name), name, system, limit, column)
+    return make_prompts(select_fields(records, column, name), name, system, limit, column, half=half)
 
 
 @contextmanager
