@@ -31,6 +31,7 @@ DOORS = {
     "evaluate": ["cfg_lab.metrics"],
     "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
+    "optuna": ["cfg_lab.search.proposals"],
     "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
 """Libraries, and the only modules that may import them."""

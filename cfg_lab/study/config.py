@@ -26,6 +26,9 @@ from cfg_lab.study.arguments import check_arguments
 _LISTS = ("metrics",)
 """Config groups of which several options can be chosen."""
 
+_SEARCH_KEYS = ("objective", "trials")
+"""Config keys that only hydra/sweeper=optuna has."""
+
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Check that every override can be read, and that none uses a config key that has been renamed.
@@ -98,6 +101,8 @@ def _composition_error(error: Exception) -> str:
         options = f"; {group}=… chooses its options" if option_names(group) else ""
         return f"{override!r} is wrong: {key} is a {kind}{options}"
     if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
+        if key in _SEARCH_KEYS:
+            return f"{key} belongs to a search, and the grid has none; add hydra/sweeper=optuna, or leave out {key}"
         prefix = key.rpartition(".")[0]
         siblings = [str(name) for name in parent if not str(name).startswith(("_", "hydra"))]
         if not siblings:
