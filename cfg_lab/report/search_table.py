@@ -29,12 +29,12 @@ def search_table(result: Mapping[str, Any], width: int) -> Table:
         for title in (f"{column}\nselection", "held-out", "optimism"):
             table.add_column(title, justify="right", no_wrap=True)
     for row in result["finalists"]:
-        cells = [f"{ROLES[row['role']]}\n{escape(row['label'])}" if row["role"] != "plain" else row["label"]]
+        cells = [f"{ROLES[row['role']]}\n{row['label']}" if row["role"] != "plain" else row["label"]]
         for column in columns:
             numbers = row["numbers"][column]
             cells += [mean_text(numbers[half]) for half in ("selection", "held_out")]
             cells.append(difference_text(numbers["optimism"]))
-        table.add_row(*(cell.replace("[", "\\\\[") for cell in cells))
+        table.add_row(*map(escape, cells))
     table.caption = _caption(result)
     return table
 
