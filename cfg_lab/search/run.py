@@ -165,8 +165,11 @@ def _evaluation(
             if not math.isfinite(row[column]) or 2 * scored < texts:
                 failure = f"{name}{column} has a score for {scored} of {count(texts, 'text')}"
                 return Evaluation(failure=failure, cell=cell, seconds=seconds)
-    means = {column: float(rows[cell][column]) for column in columns}
-    of_plain = {column: float(rows[plain][column]) for column in columns}
+    means, of_plain = (
+        # Scores differ in their last digits with the texts that are scored beside them.
+        {column: float(f"{rows[one][column]:.6g}") for column in columns}
+        for one in (cell, plain)
+    )
     violations = chosen.problem.objectives.violations(means, of_plain)
     return Evaluation(means=means, violations=violations, cell=cell, seconds=seconds)
 
