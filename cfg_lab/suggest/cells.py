@@ -25,7 +25,7 @@ from cfg_lab.prompts.phrases import write_phrases
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
 from cfg_lab.study.build import build_study
 from cfg_lab.study.cell import Cell, Study
-from cfg_lab.study.config import build, compose_group
+from cfg_lab.study.config import build
 from cfg_lab.study.joined_results import joined_results
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.results_folder import results_folder, study_name
@@ -243,9 +243,11 @@ class Bench:
                 config.negatives[key] = value
             config.hydra.runtime.choices.negatives = plan.negatives
             if plan.instruction:
-                config.guidance = compose_group("guidance", ["guidance=cfg"], "suggest").guidance
-                for part in ("schedule", "adaptive", "stopping"):
-                    config.hydra.runtime.choices[f"guidance/{part}"] = _PLAIN_PARTS[part]
+                config.guidance = OmegaConf.load(CONFIG / "guidance" / "cfg.yaml")
+                del config.guidance["defaults"]
+                for part, option in _PLAIN_PARTS.items():
+                    config.guidance[part] = OmegaConf.load(CONFIG / "guidance" / part / f"{option}.yaml")
+                    config.hydra.runtime.choices[f"guidance/{part}"] = option
                 config.hydra.runtime.choices.guidance = "cfg"
             config.guidance.scale = 0 if plan.instruction else plan.scale
             config.prompts.half = half
@@ -255,6 +257,7 @@ class Bench:
 
 
 _PLAIN_PARTS = {"schedule": "constant", "adaptive": "none", "stopping": "never"}
+"""The parts in the defaults of conf/guidance/cfg.yaml."""
 
 
 def values_by_cell(
