@@ -1,0 +1,159 @@
+"""The command: choose a negative, gather the evidence, write the file, and show all of it."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+import sys
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cfg_lab.commands import command_console, show_results
+from cfg_lab.study.config import build, plain_config
+from cfg_lab.study.console import print_paths
+from cfg_lab.study.costs import total
+from cfg_lab.study.formats import count, p_value, three_digits
+from cfg_lab.study.provenance import command_line
+from cfg_lab.study.scoring import main_columns
+from cfg_lab.study.store import Store
+from cfg_lab.suggest.cells import Bench
+from cfg_lab.suggest.choice import Choice, choose_negative
+from cfg_lab.suggest.evidence import Evidence, difference_in_words, gather, methods
+from cfg_lab.suggest.negatives_file import negatives_file
+from cfg_lab.suggest.settings import GROUPED, PLAIN_KEYS, settings_of
+
+OWN_KEYS = ("aim", *PLAIN_KEYS, *GROUPED)
+"""Keys of conf/suggest.yaml that conf/sweep.yaml does not have."""
+
+_KEPT_OVERRIDES = ("model", "prompts", "sampling", "guidance", "max_new_tokens", "samples", "seed", "stop")
+"""Keys whose overrides the command that uses the found negative needs, too."""
+
+
+def run(config: DictConfig) -> tuple[Choice, Evidence]:
+    """Choose a negative prompt and write it to negatives.yaml.
+
+    Args:
+        config: the composed config, with the names of the chosen options in hydra.runtime.choices.
+
+    Raises:
+        InputError: something is wrong; nothing was written.
+    """
+    console = command_console()
+    values = plain_config_without_negatives(config)
+    settings = settings_of(values, seed=values["seed"])
+    bench = Bench(
+        config=cell_config(config),
+        aim=str(values["aim"]) if isinstance(values["aim"], str) else values["aim"],
+        command=command_line("cfg_lab.suggest"),
+        console=console,
+    )
+    check(bench)
+    tracker = build(bench.config, "tracking")
+    console.print(
+        f"[bold]{escape(bench.name)}[/]: a negative for {escape(bench.aim)}, chosen on "
+        f"{count(len(bench.prompts('selection', settings.most_prompts)), 'prompt')}, reported on "
+        f"{count(len(bench.prompts('held_out')), 'other prompt')}",
+        highlight=False,
+    )
+    choice = choose_negative(bench, settings)
+    evidence = gather(bench, settings, choice, methods(bench, settings, choice))
+    columns = list(dict.fromkeys([bench.reward.column, *main_columns(bench.metrics)]))
+    path = Store(bench.root).write_text("negatives.yaml", negatives_file(bench, choice, evidence))
+    show_results(evidence.study, columns, tracker, console, page=bench.config.report)
+    _show(bench, choice, evidence, console)
+    print_paths(console, {"negatives": path})
+    return choice, evidence
+
+
+def plain_config_without_negatives(config: DictConfig) -> dict[str, object]:
+    """The values of a config. The phrases of its negatives have no value yet."""
+    rest = copy.deepcopy(config)
+    with open_dict(rest):
+        del rest["negatives"]
+    return plain_config(rest)
+
+
+def cell_config(config: DictConfig) -> DictConfig:
+    """The part of the config that a cell of a sweep has, too."""
+    rest = copy.deepcopy(config)
+    with open_dict(rest):
+        for key in OWN_KEYS:
+            del rest[key]
+        if OmegaConf.is_missing(rest.negatives, "phrases"):
+            rest.negatives.phrases = None
+    return rest
+
+
+def check(bench: Bench) -> None:
+    """Check what can be checked before anything is decoded or written.
+
+    Raises:
+        InputError: something is wrong.
+    """
+    _ = bench.reward
+    store = Store(bench.root)
+    store.check_version()
+    for half in ("selection", "held_out"):
+        bench.prompts(half)
+    study = bench.study([bench.away_from(["bad"], 1.5)], "held_out")  # all values of the config
+    study.store.check_version()
+
+
+def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) -> None:
+    """Print the found phrases, the evidence, what the choice cost, and the command that uses the phrases."""
+    console.print(_table(evidence))
+
+    def say(line: str, style: str = "") -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+
+    for phrase in choice.phrases:
+        weight = "" if phrase.weight == 1 else f", weight {phrase.weight:g}"
+        say(f'found: "{phrase.text}"{weight} (from: {", ".join(choice.origins[phrase.text])})', "bold")
+    for sentence in evidence.sentences():
+        say(sentence)
+    texts, tokens = choice.sampled
+    costs = [Store(bench.root / folder).costs() for folder in ("selection", "questions")]
+    seconds = sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
+    cost = choice.cost
+    say(
+        f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings of "
+        f"a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
+        f"{seconds + cost.seconds:,.0f} s together with the comparison on the selection half."
+    )
+    kept = [argument for argument in sys.argv[1:] if argument.startswith(_KEPT_OVERRIDES)]
+    path = bench.root / "negatives.yaml"
+    command = shlex.join(
+        [
+            *("python", "-m", "cfg_lab.sweep", "negatives=file", f"negatives.path={path}"),
+            *(f"guidance.scale=1,{choice.rank.scale:g}", *kept, f"name={bench.name}_used"),
+        ]
+    )
+    say(f"use it: {command}")
+
+
+def _table(evidence: Evidence) -> Table:
+    """One row per method: strength, the column of the aim on both halves, and the comparison."""
+    table = Table(header_style="bold", caption_justify="left")
+    for name in ("method", "phrases"):
+        table.add_column(name, overflow="fold")
+    for name in ("scale", "KL", evidence.column, "change: choice", "change: held out", "found − this", "p"):
+        table.add_column(name, justify="right")
+    for row in evidence.rows:
+        table.add_row(
+            *map(escape, (row.method, row.phrases)),
+            *(three_digits(value) for value in (row.scale, row.divergence.mean, row.reward.mean)),
+            *(
+                escape(difference_in_words(difference))
+                for difference in (row.selection, row.held_out, row.found_minus)
+            ),
+            "" if row.found_minus is None else p_value(row.p).removeprefix("p = "),
+        )
+    table.caption = (
+        f"{evidence.column}: mean on {evidence.prompts[1]} held-out prompts; changes from plain decoding on "
+        f"{evidence.prompts[0]} prompts of the choice and on held-out prompts, [95 % interval]; p after Holm's "
+        "correction; KL: nats per token from plain decoding"
+    )
+    return table
