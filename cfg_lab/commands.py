@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cfg_lab.errors import TrackingError
 from cfg_lab.options import CONFIG
+from cfg_lab.prompts.files import FILE_ENDINGS
 from cfg_lab.study.config import check_overrides, composition_errors_in_a_sentence
 from cfg_lab.study.console import (
     errors_in_a_sentence,
@@ -41,9 +42,28 @@ def run_command(config_name: str, main: Callable[[], None]) -> None:
     """
     if any(argument.startswith("-") for argument in sys.argv[1:]) and hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
+    sys.argv[1:] = with_prompt_file(sys.argv[1:])
     with errors_in_a_sentence():
         check_command_line(sys.argv[1:], config_name)
     main()
+
+
+def with_prompt_file(arguments: Sequence[str]) -> list[str]:
+    """Write `prompts=mine.jsonl` as `prompts=file prompts.path=mine.jsonl`, for one file or several.
+
+    Args:
+        arguments: the arguments of a command.
+    """
+    written: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        files = [file.strip("\"'") for file in value.split(",")]
+        if key == "prompts" and all(file.lower().endswith(FILE_ENDINGS) for file in files):
+            quoted = ['"' + file.replace('"', r"\"") + '"' for file in files]
+            written += ["prompts=file", f"prompts.path={','.join(quoted)}"]
+        else:
+            written.append(argument)
+    return written
 
 
 def check_command_line(arguments: Sequence[str], config_name: str) -> None:

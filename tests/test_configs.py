@@ -12,12 +12,14 @@ from typing import Any, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 import cfg_lab
 from cfg_lab import Prompt, Request, analysis
-from cfg_lab.commands import check_command_line
+from cfg_lab.commands import check_command_line, with_prompt_file
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
@@ -269,3 +271,26 @@ def test_every_column_of_a_metric_lies_within_its_bounds(name: str) -> None:
         assert bounded, f"{column} is NaN for every text"
         least, greatest = analysis.bounds(column)
         assert all(least - 1e-6 <= value <= greatest + 1e-6 for value in bounded), column
+
+
+@pytest.mark.parametrize(
+    ("value", "paths"),
+    [
+        ("mine.jsonl", ["mine.jsonl"]),
+        ("a.csv,b/c.TXT", ["a.csv", "b/c.TXT"]),
+        ("my prompts (new).jsonl", ["my prompts (new).jsonl"]),
+        ("'quoted file.txt'", ["quoted file.txt"]),
+        ("C:\\data\\mine.parquet", ["C:\\data\\mine.parquet"]),
+    ],
+)
+def test_a_prompt_file_can_stand_in_the_place_of_the_option(value: str, paths: list[str]) -> None:
+    arguments = with_prompt_file(["guidance.scale=2", f"prompts={value}", "name=mine"])
+    assert [arguments[0], arguments[1], arguments[3]] == ["guidance.scale=2", "prompts=file", "name=mine"]
+    jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)[0]
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        assert [compose("sweep", overrides=job).prompts.path for job in jobs] == paths
+
+
+def test_options_of_prompts_are_left_as_they_are() -> None:
+    arguments = ["prompts=openers,design", "prompts.path=a.jsonl", "prompts=a.jsonl,openers", "--help"]
+    assert with_prompt_file(arguments) == arguments

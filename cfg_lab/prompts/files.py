@@ -14,6 +14,9 @@ from typing import Any, cast
 
 from cfg_lab.errors import InputError
 
+FILE_ENDINGS = (".jsonl", ".csv", ".parquet", ".txt")
+"""Endings of the names of prompt files."""
+
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -27,10 +30,11 @@ def read_records(path: str) -> list[dict[str, Any]]:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"prompts.path is {path!r}, which is not a file")
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet, ".txt": _read_lines}
+    all_readers = (_read_jsonl, _read_csv, _read_parquet, _read_lines)
+    readers: dict[str, Any] = dict(zip(FILE_ENDINGS, all_readers, strict=True))
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise InputError(f"prompts.path must end in {', '.join(readers)}, got {path!r}")
+        raise InputError(f"prompts.path must end in {', '.join(FILE_ENDINGS)}, got {path!r}")
     try:
         return reader(file)
     except InputError as error:
