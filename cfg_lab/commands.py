@@ -112,7 +112,13 @@ def command_console() -> Console:
 
 
 def show_results(
-    study: StoredStudy, columns: Sequence[str], tracker: Tracker, console: Console, *, page: bool
+    study: StoredStudy,
+    columns: Sequence[str],
+    tracker: Tracker,
+    console: Console,
+    *,
+    page: bool,
+    conclude: bool = True,
 ) -> list[dict[str, Any]]:
     """Write the summary and print its table and the conclusion. Log the results, and print all paths.
 
@@ -122,6 +128,7 @@ def show_results(
         tracker: where results are logged.
         console: where to print.
         page: whether to write the page (report.html).
+        conclude: whether to print the conclusion. A command that has a conclusion of its own does not.
 
     Returns:
         The rows of the summary, one per cell.
@@ -134,7 +141,8 @@ def show_results(
     console.print(fitting_table([cell.label for cell in study.cells], rows, columns, console))
     root = study.store.root
     analysed = read_study(root)
-    _print_conclusion(analysed, len(rows), console)
+    if conclude:
+        _print_conclusion(analysed, len(rows), console)
     path_of_page = write_page(analysed, study.store, root / "report.html") if page else None
     try:
         mirror(study.store, tracker, console, path_of_page)

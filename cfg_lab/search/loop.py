@@ -29,7 +29,18 @@ class Problem:
     settings: SearchSettings
 
 
-def search(problem: Problem, folder: TrialFolder, count: int, evaluate: Evaluate) -> list[Trial]:
+def never() -> bool:
+    """A budget that never ends."""
+    return False
+
+
+def search(
+    problem: Problem,
+    folder: TrialFolder,
+    count: int,
+    evaluate: Evaluate,
+    stop: Callable[[], bool] = never,
+) -> list[Trial]:
     """Make the trials of a search that are missing, and return its first `count` trials.
 
     1. Read the finished trials. They end anywhere in a batch if the search was killed, or if its last
@@ -45,9 +56,10 @@ def search(problem: Problem, folder: TrialFolder, count: int, evaluate: Evaluate
         folder: keeps the trials.
         count: number of trials.
         evaluate: evaluates a batch.
+        stop: asked before each batch, unless there is no trial yet; True ends the search with fewer trials.
     """
     batch = problem.settings.batch
-    while len(trials := folder.read()) < count:
+    while len(trials := folder.read()) < count and not (trials and stop()):
         begin = len(trials) // batch * batch
         size = min(batch, count - begin)
         proposals = propose(problem.space, problem.objectives, problem.settings, trials[:begin], size)
@@ -56,7 +68,5 @@ def search(problem: Problem, folder: TrialFolder, count: int, evaluate: Evaluate
         rows = zip(proposals, points, evaluations, strict=True)
         for number, (proposal, point, evaluation) in enumerate(rows, begin):
             if number >= len(trials):
-                folder.write(
-                    Trial(number=number, proposal=proposal, texts=point, evaluation=evaluation)
-                )
+                folder.write(Trial(number=number, proposal=proposal, texts=point, evaluation=evaluation))
     return trials[:count]

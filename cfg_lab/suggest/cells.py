@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from cfg_lab.prompts.phrases import write_phrases
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
 from cfg_lab.study.build import build_study
 from cfg_lab.study.cell import Cell, Study
-from cfg_lab.study.config import build
+from cfg_lab.study.config import build, compose_config
 from cfg_lab.study.joined_results import joined_results
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.study.results_folder import results_folder, study_name
@@ -47,6 +47,7 @@ class CellPlan:
         scale: the guidance scale.
         instruction: whether only the negative context is decoded, as a prompt: plain classifier-free guidance
             at scale 0, whatever the rule of the study is.
+        guidance: option of conf/guidance; "" is the rule of the study.
     """
 
     name: str
@@ -54,6 +55,7 @@ class CellPlan:
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     scale: float = 1.0
     instruction: bool = False
+    guidance: str = ""
 
 
 PLAIN = CellPlan(name="plain", negatives="none")
@@ -194,20 +196,28 @@ class Bench:
         score_missing(study.store, study.metrics, self.console, {cell.id for cell in study.cells})
 
     def selection(
-        self, plans: Sequence[CellPlan], *, limit: int, samples: int | None = None
+        self,
+        plans: Sequence[CellPlan],
+        *,
+        limit: int,
+        samples: int | None = None,
+        columns: Sequence[str] = (),
     ) -> tuple[pd.DataFrame, list[str]]:
         """The texts of some cells on the first prompts of the selection half, with their rewards.
+
+        Args:
+            limit, samples: as in `study`.
+            columns: further columns of metrics to score and to return.
 
         Returns:
             One row per text, as `cfg_lab.load_results` gives it, with the columns that a choice needs, and
             `reward`; and the ids of the cells in the order of the plans.
         """
         study = self.study(plans, "selection", limit=limit, samples=samples, folder="selection")
-        wanted = [self.reward.metric]
-        wanted += [m for m in self.metrics if DIVERGENCE in columns_of(m) and m is not wanted[0]]
-        study = replace(study, metrics=wanted)
+        needed = {self.reward.column, DIVERGENCE, *columns}
+        study = replace(study, metrics=[m for m in self.metrics if needed & set(columns_of(m))])
         self.run(study)
-        return self.results(study), [cell.id for cell in study.cells]
+        return self.results(study, columns), [cell.id for cell in study.cells]
 
     def answers(self, questions: Sequence[str], *, max_new_tokens: int, samples: int) -> pd.DataFrame:
         """What the model answers to some questions, without guidance: one row per text."""
@@ -227,11 +237,11 @@ class Bench:
         self.run(study)
         return joined_results(study.store, ["text", "tokens"], cell_ids(study))
 
-    def results(self, study: Study) -> pd.DataFrame:
-        """The texts of a study's cells with the scores of the aim and the divergence, and `reward`."""
+    def results(self, study: Study, columns: Sequence[str] = ()) -> pd.DataFrame:
+        """The texts of a study's cells with the scores of the aim, the divergence and `columns`, and `reward`."""
         column = self.reward.column
-        columns = list(dict.fromkeys([column, DIVERGENCE, "tokens", "text", "prompt_negative"]))
-        frame = joined_results(study.store, columns, list(dict.fromkeys(cell.id for cell in study.cells)))
+        names = list(dict.fromkeys([column, DIVERGENCE, "tokens", "text", "prompt_negative", *columns]))
+        frame = joined_results(study.store, names, list(dict.fromkeys(cell.id for cell in study.cells)))
         return frame.assign(reward=self.reward.sign * frame[column])
 
     def _config(self, plan: CellPlan, half: Half, limit: int | None) -> DictConfig:
@@ -242,13 +252,13 @@ class Bench:
             for key, value in plan.values.items():
                 config.negatives[key] = value
             config.hydra.runtime.choices.negatives = plan.negatives
-            if plan.instruction:
-                config.guidance = OmegaConf.load(CONFIG / "guidance" / "cfg.yaml")
-                del config.guidance["defaults"]
-                for part, option in _PLAIN_PARTS.items():
-                    config.guidance[part] = OmegaConf.load(CONFIG / "guidance" / part / f"{option}.yaml")
-                    config.hydra.runtime.choices[f"guidance/{part}"] = option
-                config.hydra.runtime.choices.guidance = "cfg"
+            choices = config.hydra.runtime.choices
+            rule = "cfg" if plan.instruction else plan.guidance
+            if plan.instruction or rule not in ("", choices.guidance):
+                config.guidance, parts = guidance_option(rule)
+                for name in [name for name in choices if name.startswith("guidance/")]:
+                    del choices[name]
+                choices.update({"guidance": rule, **parts})
             config.guidance.scale = 0 if plan.instruction else plan.scale
             config.prompts.half = half
             limits = [number for number in (limit, config.prompts.limit) if number is not None]
@@ -256,8 +266,21 @@ class Bench:
         return config
 
 
-_PLAIN_PARTS = {"schedule": "constant", "adaptive": "none", "stopping": "never"}
-"""The parts in the defaults of conf/guidance/cfg.yaml."""
+@lru_cache
+def _guidance_option(option: str) -> tuple[Any, dict[str, str]]:
+    config = compose_config("sweep", [f"guidance={option}"])
+    choices = cast("dict[str, str]", OmegaConf.to_container(config.hydra.runtime.choices))
+    return config.guidance, {name: choice for name, choice in choices.items() if name.startswith("guidance/")}
+
+
+def guidance_option(option: str) -> tuple[Any, dict[str, str]]:
+    """The config node of an option of conf/guidance, and the options of its parts, such as guidance/schedule.
+
+    Raises:
+        InputError: there is no such option.
+    """
+    node, parts = _guidance_option(option)
+    return copy.deepcopy(node), parts
 
 
 def values_by_cell(

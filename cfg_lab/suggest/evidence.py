@@ -15,6 +15,7 @@ from cfg_lab.study.formats import interval, joined, p_value, signed
 from cfg_lab.suggest.candidates import random_phrases
 from cfg_lab.suggest.cells import DIVERGENCE, PLAIN, Bench, CellPlan, cell_ids, values_by_cell
 from cfg_lab.suggest.choice import Choice, in_words, rank_plans
+from cfg_lab.suggest.opposites import AimInWords
 from cfg_lab.suggest.settings import Settings
 
 FOUND = "found"
@@ -131,15 +132,30 @@ def methods(bench: Bench, settings: Settings, choice: Choice) -> list[CellPlan]:
         guided.append(bench.away_from(random_phrases(texts, draw), name=f"{RANDOM} {draw + 1}"))
     ranks = rank_plans(bench, settings, choice.texts, {plan.name: plan for plan in guided}, choice.cost)
     plans = [PLAIN, *(replace(plan, scale=ranks[plan.name].scale) for plan in guided)]
-    instructions: dict[str, tuple[str, str]] = {}
-    if words and words.wanted:
-        instructions["instruction"] = "{prompt} It should be {negative}.", words.wanted
-    if words and words.opposites:
-        instructions["instruction not"] = "{prompt} It must not be {negative}.", words.opposites[0]
-    for name, (template, text) in instructions.items():
-        values = {"phrases": text, "template": template}
-        plans.append(CellPlan(name=name, negatives="custom", values=values, instruction=True))
+    plans += instructions(words)
     return plans
+
+
+def instructions(words: AimInWords | None) -> list[CellPlan]:
+    """Prompts with an instruction: what texts should be, and what they must not be.
+
+    Args:
+        words: the aim in words; None if nobody knows words for it.
+    """
+    texts: dict[str, tuple[str, str]] = {}
+    if words and words.wanted:
+        texts["instruction"] = "{prompt} It should be {negative}.", words.wanted
+    if words and words.opposites:
+        texts["instruction not"] = "{prompt} It must not be {negative}.", words.opposites[0]
+    return [
+        CellPlan(
+            name=name,
+            negatives="custom",
+            values={"phrases": text, "template": template},
+            instruction=True,
+        )
+        for name, (template, text) in texts.items()
+    ]
 
 
 def gather(bench: Bench, settings: Settings, choice: Choice, plans: Sequence[CellPlan]) -> Evidence:
@@ -153,7 +169,7 @@ def gather(bench: Bench, settings: Settings, choice: Choice, plans: Sequence[Cel
     bench.run(study)
     held_out = bench.results(study)
     reported = {plan.name: cell for plan, cell in zip(plans, cell_ids(study), strict=True)}
-    rows = compare(plans, _values(frame, chosen, bench), _values(held_out, reported, bench))
+    rows = compare(plans, half_values(frame, chosen, bench), half_values(held_out, reported, bench))
     return Evidence(
         column=bench.reward.column,
         better=bench.reward.sign,
@@ -178,7 +194,7 @@ class HalfValues:
     prompts: Sequence[str]
 
 
-def _values(frame: pd.DataFrame, cells: Mapping[str, str], bench: Bench) -> HalfValues:
+def half_values(frame: pd.DataFrame, cells: Mapping[str, str], bench: Bench) -> HalfValues:
     rewards, prompts = values_by_cell(frame, [*cells.values()], bench.reward.column)
     divergences, _ = values_by_cell(frame, [*cells.values()], DIVERGENCE)
     return HalfValues(
@@ -188,8 +204,16 @@ def _values(frame: pd.DataFrame, cells: Mapping[str, str], bench: Bench) -> Half
     )
 
 
-def compare(plans: Sequence[CellPlan], selection: HalfValues, held_out: HalfValues) -> list[Comparison]:
-    """One row per method. The random draws are one method: the mean of their texts is compared."""
+def compare(
+    plans: Sequence[CellPlan], selection: HalfValues, held_out: HalfValues, subject: str = FOUND
+) -> list[Comparison]:
+    """One row per method. The random draws are one method: the mean of their texts is compared.
+
+    Args:
+        plans: the methods; one of them has the name "plain".
+        selection, held_out: the values of all methods on both halves of the prompts.
+        subject: name of the method that all others are compared with.
+    """
     draws = [plan.name for plan in plans if plan.name.startswith(f"{RANDOM} ")]
     shown = [plan for plan in plans if plan.name not in draws[1:]]
 
@@ -204,8 +228,8 @@ def compare(plans: Sequence[CellPlan], selection: HalfValues, held_out: HalfValu
     def estimate(values: Mapping[str, Floats], name: str) -> Estimate:
         return mean_interval(of(values, name).tolist(), held_out.prompts)
 
-    against = [plan.name for plan in shown if plan.name != FOUND]
-    found_minus = {name: difference(held_out, FOUND, name) for name in against}
+    against = [plan.name for plan in shown if plan.name != subject]
+    found_minus = {name: difference(held_out, subject, name) for name in against}
     corrected = dict(zip(against, holm([found_minus[name].p for name in against]), strict=True))
     rows: list[Comparison] = []
     for plan in shown:
@@ -232,7 +256,11 @@ def compare(plans: Sequence[CellPlan], selection: HalfValues, held_out: HalfValu
 def _phrases(plan: CellPlan) -> str:
     """The phrases of a method for tables."""
     if plan.instruction:
-        return str(plan.values["template"]).replace("{prompt} ", "").replace("{negative}", plan.values["phrases"])
+        return (
+            str(plan.values["template"])
+            .replace("{prompt} ", "")
+            .replace("{negative}", plan.values["phrases"])
+        )
     return str(plan.values.get("phrases", ""))
 
 
@@ -241,4 +269,3 @@ def difference_in_words(difference: Difference | None) -> str:
     if difference is None:
         return ""
     return f"{signed(difference.mean)} {interval(difference.low, difference.high)}"
-
