@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from cfg_lab.prompts.halves import Half
 from cfg_lab.prompts.phrases import write_phrases
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
 from cfg_lab.study.build import build_study
-from cfg_lab.study.cell import Cell, Study
+from cfg_lab.study.cell import Study
 from cfg_lab.study.config import build
 from cfg_lab.study.joined_results import joined_results
 from cfg_lab.study.progress import ProgressBar
@@ -151,7 +152,6 @@ class Bench:
         limit: int | None = None,
         samples: int | None = None,
         folder: str = "",
-        changes: Mapping[str, Any] | None = None,
     ) -> Study:
         """A study with one cell per plan.
 
@@ -160,7 +160,6 @@ class Bench:
             limit: largest number of prompts; None takes all that prompts.limit of the config allows.
             samples: texts per prompt; None takes those of the config.
             folder: subfolder of the results folder.
-            changes: further values of the config, as dotted key -> value.
         """
         configs = [self._config(plan, half, limit) for plan in plans]
         for config in configs:
@@ -168,8 +167,6 @@ class Bench:
                 config.results_root, config.name = str(self.root), folder
             if samples is not None:
                 config.samples = samples
-            for key, value in (changes or {}).items():
-                OmegaConf.update(config, key, value, merge=False)
         study = build_study(configs, [{"method": plan.name} for plan in plans], self.command)
         model = self.model
         cells = [replace(cell, model=lambda: model) for cell in study.cells]
@@ -238,18 +235,18 @@ class Bench:
         """The config of a cell, as a sweep would compose it."""
         config = copy.deepcopy(self.config)
         with open_dict(config):
-            config.negatives = OmegaConf.load(CONFIG / "negatives" / f"{plan.negatives}.yaml")
-            for key, value in plan.values.items():
-                config.negatives[key] = value
+            config.negatives = {**_option("negatives", plan.negatives), **plan.values}
             config.hydra.runtime.choices.negatives = plan.negatives
             if plan.instruction:
-                config.guidance = OmegaConf.load(CONFIG / "guidance" / "cfg.yaml")
-                del config.guidance["defaults"]
+                node = _option("guidance", "cfg")
+                del node["defaults"]
                 for part, option in _PLAIN_PARTS.items():
-                    config.guidance[part] = OmegaConf.load(CONFIG / "guidance" / part / f"{option}.yaml")
+                    node[part] = _option(f"guidance/{part}", option)
                     config.hydra.runtime.choices[f"guidance/{part}"] = option
+                config.guidance = node | {"scale": 0}
                 config.hydra.runtime.choices.guidance = "cfg"
-            config.guidance.scale = 0 if plan.instruction else plan.scale
+            else:
+                config.guidance["scale"] = plan.scale
             config.prompts.half = half
             limits = [number for number in (limit, config.prompts.limit) if number is not None]
             config.prompts.limit = min(limits) if limits else None
@@ -258,6 +255,11 @@ class Bench:
 
 _PLAIN_PARTS = {"schedule": "constant", "adaptive": "none", "stopping": "never"}
 """The parts in the defaults of conf/guidance/cfg.yaml."""
+
+
+def _option(group: str, name: str) -> dict[str, Any]:
+    """The YAML of an option of a config group."""
+    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def values_by_cell(
@@ -283,4 +285,4 @@ def text_count(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
 
 def cell_ids(study: Study) -> list[str]:
     """The ids of a study's cells."""
-    return [cast("Cell", cell).id for cell in study.cells]
+    return [cell.id for cell in study.cells]

@@ -154,9 +154,7 @@ class _Choosing:
         self.bench, self.settings, self.stop = bench, settings, stop
         self.cost = RankingCost()
         self.frames: list[pd.DataFrame] = []
-        frame, _ = bench.selection(
-            [PLAIN], limit=settings.ranking_prompts, samples=settings.ranking_samples
-        )
+        frame, _ = bench.selection([PLAIN], limit=settings.ranking_prompts, samples=settings.ranking_samples)
         self.frames.append(frame)
         self.texts = scored_texts(bench, frame, settings.ranking_prompts)
         self.plain_texts = frame["text"].tolist()

@@ -90,7 +90,8 @@ class Evidence:
             if row.found_minus is None:
                 continue
             difference = row.found_minus
-            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {interval(difference.low, difference.high)})"
+            ends = interval(difference.low, difference.high)
+            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {ends})"
             if row.p < 0.05:
                 groups["better" if difference.mean * self.better > 0 else "worse"].append(text)
             else:
@@ -127,8 +128,10 @@ def methods(bench: Bench, settings: Settings, choice: Choice) -> list[CellPlan]:
     if words and words.opposites:
         guided.append(bench.away_from(words.opposites[:1], name="opposite"))
     texts = [phrase.text for phrase in choice.phrases]
-    for draw in range(settings.draws):
-        guided.append(bench.away_from(random_phrases(texts, draw), name=f"{RANDOM} {draw + 1}"))
+    guided += [
+        bench.away_from(random_phrases(texts, draw), name=f"{RANDOM} {draw + 1}")
+        for draw in range(settings.draws)
+    ]
     ranks = rank_plans(bench, settings, choice.texts, {plan.name: plan for plan in guided}, choice.cost)
     plans = [PLAIN, *(replace(plan, scale=ranks[plan.name].scale) for plan in guided)]
     instructions: dict[str, tuple[str, str]] = {}
@@ -232,13 +235,9 @@ def compare(plans: Sequence[CellPlan], selection: HalfValues, held_out: HalfValu
 def _phrases(plan: CellPlan) -> str:
     """The phrases of a method for tables."""
     if plan.instruction:
-        return str(plan.values["template"]).replace("{prompt} ", "").replace("{negative}", plan.values["phrases"])
+        return (
+            str(plan.values["template"])
+            .replace("{prompt} ", "")
+            .replace("{negative}", plan.values["phrases"])
+        )
     return str(plan.values.get("phrases", ""))
-
-
-def difference_in_words(difference: Difference | None) -> str:
-    """A difference for a table: "+0.05 [0.01, 0.09]"; empty for None."""
-    if difference is None:
-        return ""
-    return f"{signed(difference.mean)} {interval(difference.low, difference.high)}"
-

@@ -5,23 +5,28 @@ from __future__ import annotations
 import copy
 import shlex
 import sys
+from collections import deque
+from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cfg_lab.analysis.stats import Difference
 from cfg_lab.commands import command_console, show_results
+from cfg_lab.prompts.halves import Half
 from cfg_lab.study.config import build, plain_config
 from cfg_lab.study.console import print_paths
 from cfg_lab.study.costs import total
-from cfg_lab.study.formats import count, p_value, three_digits
+from cfg_lab.study.formats import count, interval, signed, three_digits
+from cfg_lab.study.plan import plan
 from cfg_lab.study.provenance import command_line
 from cfg_lab.study.scoring import main_columns
 from cfg_lab.study.store import Store
-from cfg_lab.suggest.cells import Bench
+from cfg_lab.suggest.cells import PLAIN, Bench
 from cfg_lab.suggest.choice import Choice, choose_negative
-from cfg_lab.suggest.evidence import Evidence, difference_in_words, gather, methods
+from cfg_lab.suggest.evidence import Evidence, gather, methods
 from cfg_lab.suggest.negatives_file import negatives_file
 from cfg_lab.suggest.settings import GROUPED, PLAIN_KEYS, settings_of
 
@@ -43,10 +48,10 @@ def run(config: DictConfig) -> tuple[Choice, Evidence]:
     """
     console = command_console()
     values = plain_config_without_negatives(config)
-    settings = settings_of(values, seed=values["seed"])
+    settings = settings_of(values, seed=values.get("seed", 0))
     bench = Bench(
         config=cell_config(config),
-        aim=str(values["aim"]) if isinstance(values["aim"], str) else values["aim"],
+        aim=cast("str", values["aim"]),  # which is checked when it is read
         command=command_line("cfg_lab.suggest"),
         console=console,
     )
@@ -68,7 +73,7 @@ def run(config: DictConfig) -> tuple[Choice, Evidence]:
     return choice, evidence
 
 
-def plain_config_without_negatives(config: DictConfig) -> dict[str, object]:
+def plain_config_without_negatives(config: DictConfig) -> dict[str, Any]:
     """The values of a config. The phrases of its negatives have no value yet."""
     rest = copy.deepcopy(config)
     with open_dict(rest):
@@ -94,12 +99,12 @@ def check(bench: Bench) -> None:
         InputError: something is wrong.
     """
     _ = bench.reward
-    store = Store(bench.root)
-    store.check_version()
-    for half in ("selection", "held_out"):
-        bench.prompts(half)
-    study = bench.study([bench.away_from(["bad"], 1.5)], "held_out")  # all values of the config
-    study.store.check_version()
+    Store(bench.root).check_version()
+    for half in get_args(Half):
+        # All values of the config, and whether all prompts fit into the model.
+        study = bench.study([PLAIN, bench.away_from(["bad"], 1.5)], half)
+        for cell in study.cells:
+            deque(plan(cell, bench.model, study.max_rows), maxlen=0)
 
 
 def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) -> None:
@@ -119,8 +124,8 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
     seconds = sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
     cost = choice.cost
     say(
-        f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings of "
-        f"a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
+        f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings "
+        f"of a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
         f"{seconds + cost.seconds:,.0f} s together with the comparison on the selection half."
     )
     kept = [argument for argument in sys.argv[1:] if argument.startswith(_KEPT_OVERRIDES)]
@@ -135,25 +140,28 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
 
 
 def _table(evidence: Evidence) -> Table:
-    """One row per method: strength, the column of the aim on both halves, and the comparison."""
-    table = Table(header_style="bold", caption_justify="left")
-    for name in ("method", "phrases"):
-        table.add_column(name, overflow="fold")
-    for name in ("scale", "KL", evidence.column, "change: choice", "change: held out", "found − this", "p"):
+    """One row per method: its strength, and the column of the aim on both halves."""
+    table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
+    table.add_column("method")
+    for name in ("scale", "KL", evidence.column, "change: choice", "change: held out"):
         table.add_column(name, justify="right")
     for row in evidence.rows:
         table.add_row(
-            *map(escape, (row.method, row.phrases)),
+            escape(row.method),
             *(three_digits(value) for value in (row.scale, row.divergence.mean, row.reward.mean)),
-            *(
-                escape(difference_in_words(difference))
-                for difference in (row.selection, row.held_out, row.found_minus)
-            ),
-            "" if row.found_minus is None else p_value(row.p).removeprefix("p = "),
+            *(_difference_in_lines(difference) for difference in (row.selection, row.held_out)),
         )
     table.caption = (
-        f"{evidence.column}: mean on {evidence.prompts[1]} held-out prompts; changes from plain decoding on "
-        f"{evidence.prompts[0]} prompts of the choice and on held-out prompts, [95 % interval]; p after Holm's "
-        "correction; KL: nats per token from plain decoding"
+        f"{evidence.column}: mean on {evidence.prompts[1]} held-out prompts\n"
+        "change: from plain decoding, \\[95 % interval], on "
+        f"{evidence.prompts[0]} prompts of the choice, and held out\n"
+        "KL: nats per token from plain decoding"
     )
     return table
+
+
+def _difference_in_lines(difference: Difference | None) -> str:
+    """A difference with its interval in the next line; empty for None."""
+    if difference is None:
+        return ""
+    return f"{signed(difference.mean)}\n[dim]{escape(interval(difference.low, difference.high))}[/]"
