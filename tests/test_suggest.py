@@ -29,6 +29,7 @@ from cfg_lab.prompts import Phrase
 from cfg_lab.prompts.halves import half_of
 from cfg_lab.study.build import build_study
 from cfg_lab.study.store import Store
+from cfg_lab.suggest.__main__ import check_arguments
 from cfg_lab.suggest.candidates import merge_candidates, random_phrases
 from cfg_lab.suggest.cells import PLAIN, Bench
 from cfg_lab.suggest.choice import Choice
@@ -388,8 +389,25 @@ def test_cells_have_the_ids_of_a_sweep(tmp_path: Path, tiny_folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("guidance.scale=2", "'guidance.scale=2' has no effect here: .* set divergence=… instead"),
+        ("aim=sentiment,toxicity", "'aim=sentiment,toxicity' names several values"),
+        ("candidates=[sad,", "cannot be read"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(argument: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_arguments([argument])
+    check_arguments(["candidates=[sad,bleak]", "aim=-toxicity"])
+
+
+@pytest.mark.parametrize(
     ("override", "sentence"),
     [
+        ("negatives.phrases=sad", "negatives.phrases is 'sad', which has no effect here"),
+        ("negatives=own_heaviest", "negatives.heaviest is 1, which has no effect here"),
+        ("negatives=opposite", "negatives=opposite has no phrases"),
         ("aim=7", "aim must be the name of a column"),
         ("aim=sadness", "aim is 'sadness', but no metric"),
         ("aim=entropy", r"write \+entropy or -entropy"),

@@ -91,6 +91,20 @@ class Bench:
                 "into those to choose with and those to report on"
             )
 
+        choice = self.config.hydra.runtime.choices.negatives
+        if not {"template", "mode", "system"} <= {*self.config.negatives}:
+            raise InputError(
+                f"negatives={choice} has no phrases; leave it custom, and set negatives.template, "
+                "negatives.mode and negatives.system as the found phrases are to be written"
+            )
+        for key in ("phrases", "heaviest"):
+            value = self.config.negatives.get(key)
+            if value is not None:
+                raise InputError(
+                    f"negatives.{key} is {value!r}, which has no effect here: phrases are what is looked "
+                    "for; 'candidates=[…]' adds your own"
+                )
+
     @cached_property
     def name(self) -> str:
         """Name of the study."""

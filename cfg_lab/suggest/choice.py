@@ -44,7 +44,7 @@ class Choice:
 
     Attributes:
         phrases: the chosen phrases, the heaviest first.
-        origins: phrase -> where it comes from.
+        origins: candidate -> where it comes from.
         rank: scale, gain and divergence of the chosen phrases together.
         ranks: candidate -> its rank, the best first.
         rounds: the rounds of halving.
@@ -122,7 +122,7 @@ def choose_negative(bench: Bench, settings: Settings, stop: Callable[[], bool] =
     origins = {c.phrase: c.origins for c in candidates}
     return Choice(
         phrases=chosen,
-        origins={phrase.text: origins[phrase.text] for phrase in chosen},
+        origins={name: origins[name] for name in names},
         rank=choosing.rank({"": bench.away_from(chosen)})[""],
         ranks={name: ranks[name] for name in names},
         rounds=rounds,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cfg_lab.analysis.stats import Difference, Estimate, holm, mean_interval, paired_difference
 from cfg_lab.analysis.stats.clustered_means import Floats
+from cfg_lab.prompts.halves import Half
 from cfg_lab.study.cell import Study
 from cfg_lab.study.formats import interval, joined, p_value, signed
 from cfg_lab.suggest.candidates import random_phrases
@@ -68,7 +69,7 @@ class Evidence:
         rows: the methods, plain decoding first and the found negative second.
         study: the held-out cells.
         prompts: number of prompts on the selection and on the held-out half.
-        frames: the texts of the comparison on the selection half.
+        cells: half -> method -> id of its cell. Each random draw is a method of its own here.
     """
 
     column: str
@@ -76,7 +77,7 @@ class Evidence:
     rows: Sequence[Comparison]
     study: Study
     prompts: tuple[int, int]
-    frames: Sequence[pd.DataFrame]
+    cells: Mapping[Half, Mapping[str, str]]
 
     @property
     def found(self) -> Comparison:
@@ -163,7 +164,7 @@ def gather(bench: Bench, settings: Settings, choice: Choice, plans: Sequence[Cel
         rows=rows,
         study=study,
         prompts=(int(frame["prompt"].nunique()), int(held_out["prompt"].nunique())),
-        frames=[frame],
+        cells={"selection": chosen, "held_out": reported},
     )
 
 

@@ -27,7 +27,7 @@ from cfg_lab.study.store import Store
 from cfg_lab.suggest.cells import PLAIN, Bench
 from cfg_lab.suggest.choice import Choice, choose_negative
 from cfg_lab.suggest.evidence import Evidence, gather, methods
-from cfg_lab.suggest.negatives_file import negatives_file
+from cfg_lab.suggest.negatives_file import choice_file, negatives_file
 from cfg_lab.suggest.settings import GROUPED, PLAIN_KEYS, settings_of
 
 OWN_KEYS = ("aim", *PLAIN_KEYS, *GROUPED)
@@ -66,7 +66,9 @@ def run(config: DictConfig) -> tuple[Choice, Evidence]:
     choice = choose_negative(bench, settings)
     evidence = gather(bench, settings, choice, methods(bench, settings, choice))
     columns = list(dict.fromkeys([bench.reward.column, *main_columns(bench.metrics)]))
-    path = Store(bench.root).write_text("negatives.yaml", negatives_file(bench, choice, evidence))
+    store = Store(bench.root)
+    store.write_text("choice.json", choice_file(choice, evidence, _sampling_seconds(bench)))
+    path = store.write_text("negatives.yaml", negatives_file(bench, choice, evidence))
     show_results(evidence.study, columns, tracker, console, page=bench.config.report)
     _show(bench, choice, evidence, console)
     print_paths(console, {"negatives": path})
@@ -120,9 +122,7 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
     for sentence in evidence.sentences():
         say(sentence)
     texts, tokens = choice.sampled
-    costs = [Store(bench.root / folder).costs() for folder in ("selection", "questions")]
-    seconds = sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
-    cost = choice.cost
+    seconds, cost = _sampling_seconds(bench), choice.cost
     say(
         f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings "
         f"of a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
@@ -137,6 +137,12 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
         ]
     )
     say(f"use it: {command}")
+
+
+def _sampling_seconds(bench: Bench) -> float:
+    """Time that sampling took for the choice, and for the comparison on the same prompts."""
+    costs = [Store(bench.root / folder).costs() for folder in ("selection", "questions")]
+    return sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
 
 
 def _table(evidence: Evidence) -> Table:
