@@ -22,6 +22,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from rich.console import Console
 
 import cfg_lab.report.__main__ as report_command
 import cfg_lab.track.__main__ as track_command
@@ -32,6 +33,10 @@ from cfg_lab.report.document import TOKEN_BUDGET
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
+from cfg_lab.suggest.__main__ import check_arguments
+from cfg_lab.suggest.cells import Bench
+from cfg_lab.suggest.run import cell_config, plain_config_without_negatives
+from cfg_lab.suggest.settings import settings_of
 from cfg_lab.tasks.benchmark import build_benchmark
 from tests.options import REQUIRED
 
@@ -104,7 +109,7 @@ def commands_in(path: Path) -> Iterator[Documented]:
 
 HELP = {
     name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
-    for name in ("sweep", "benchmark")
+    for name in ("sweep", "benchmark", "suggest")
 }
 COMMANDS = [
     *(command for path in [*DOCUMENTS, *MODULES] for command in commands_in(path)),
@@ -149,7 +154,7 @@ def test_the_commands_are_found() -> None:
         source: [c for c in COMMANDS if c.source == source] for source in {c.source for c in COMMANDS}
     }
     least = {"README.md": 11, "CONTRIBUTING.md": 15, "conf/sweep.yaml": 3, "cfg_lab/score.py": 3}
-    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1}
+    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1, "conf/suggest.yaml": 2}
     least |= {"cfg_lab/track/__main__.py": 4, "experiments/rules/README.md": 1}
     assert {
         source: len(by_source.get(source, [])) >= count for source, count in least.items()
@@ -179,7 +184,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of the commands, with the file of prompts that README names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
-    prompts = '{"text": "Hi", "negative": "bad"}\n' * 2
+    prompts = "".join(f'{{"text": "Hi{n}", "negative": "bad"}}\n' for n in range(6))
     (tmp_path / "mine.jsonl").write_text(prompts)
     toy = tmp_path / "results" / "toy_translation"  # what a command of experiments/domains writes
     toy.mkdir(parents=True)
@@ -281,6 +286,15 @@ def test_every_other_command_is_read_by_its_program(
         if rest:  # the name of the command alone stands in a docstring
             track_command.main([word.replace("RESULTS", "results/default") for word in rest])
             assert build(compose_group("tracking", calls[0], "track"), "tracking")
+    elif module == "cfg_lab.suggest":
+        check_arguments(rest)
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            config = compose("suggest", overrides=rest, return_hydra_config=True)
+        assert settings_of(plain_config_without_negatives(config), seed=0)
+        bench = Bench(config=cell_config(config), aim=config.aim, command="", console=Console())
+        assert bench.reward.metric
+        assert bench.prompts("selection")
+        assert bench.prompts("held_out")
     elif module == "cfg_lab.report":
         monkeypatch.setattr(report_command, "report", lambda *_, **__: "report.html")
         assert report_command.main(rest) == 0

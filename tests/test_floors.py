@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfg_lab"
 HYDRA = [
+    "cfg_lab.suggest.__main__",
     "cfg_lab.sweep",
     "cfg_lab.benchmark",
     "cfg_lab.learn",
@@ -27,7 +28,14 @@ DOORS = {
     "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "torch.utils.tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "hydra": [*HYDRA, "cfg_lab.study.build"],
-    "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark"],
+    "omegaconf": [
+        *HYDRA,
+        "cfg_lab.study.build",
+        "cfg_lab.tasks.benchmark",
+        "cfg_lab.suggest.cells",
+        "cfg_lab.suggest.run",
+    ],
+    "optuna": ["cfg_lab.suggest.subsets"],
     "evaluate": ["cfg_lab.metrics"],
     "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],

@@ -27,7 +27,15 @@ from cfg_lab.choose.budget import Budget, in_words, parse_budget
 from cfg_lab.choose.search import Tried, try_settings
 from cfg_lab.choose.settings import KEYS, ChooseSettings
 from cfg_lab.choose.settings import settings_of as choose_settings_of
-from cfg_lab.choose.verdict import BEST, HAND_MADE, INSTRUCTIONS, RUNNER_UP, Verdict, decide
+from cfg_lab.choose.verdict import (
+    BEST,
+    HAND_MADE,
+    INSTRUCTIONS,
+    RUNNER_UP,
+    Verdict,
+    decide,
+    difference_in_words,
+)
 from cfg_lab.commands import command_console, show_results
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import columns_of
@@ -44,7 +52,7 @@ from cfg_lab.study.store import Store
 from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan, cell_ids, values_by_cell
 from cfg_lab.suggest.choice import Choice, choose_negative
 from cfg_lab.suggest.choice import in_words as aim_in_words
-from cfg_lab.suggest.evidence import Comparison, compare, difference_in_words, half_values, instructions
+from cfg_lab.suggest.evidence import Comparison, compare, half_values, instructions
 from cfg_lab.suggest.run import plain_config_without_negatives
 from cfg_lab.suggest.settings import Settings
 
@@ -325,7 +333,10 @@ def _table(bench: Bench, answer: Answer) -> Table:
     for row in answer.rows:
         table.add_row(
             *map(escape, (row.method, three_digits(row.reward.mean))),
-            *(escape(difference_in_words(one)) for one in (row.selection, row.held_out, row.found_minus)),
+            *(
+                escape(difference_in_words(one)) if one else ""
+                for one in (row.selection, row.held_out, row.found_minus)
+            ),
             "" if row.found_minus is None else p_value(row.p).removeprefix("p = "),
         )
     table.caption = (

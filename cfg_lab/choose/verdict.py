@@ -106,18 +106,18 @@ def _details(
     sentences: list[str] = []
     if best.selection is not None and best.held_out is not None:
         sentences.append(
-            f"Over plain decoding, guidance changes {column} by {_words(best.selection)} on the "
-            f"{prompts[0]} prompts of the choice and by {_words(best.held_out)} on held-out prompts. Only "
+            f"Over plain decoding, guidance changes {column} by {difference_in_words(best.selection)} on the "
+            f"{prompts[0]} prompts of the choice and by {difference_in_words(best.held_out)} on held-out prompts. Only "
             "the second number is evidence."
         )
     if prices:
-        listed = joined(f"{name} {_words(difference)}" for name, difference in prices.items())
+        listed = joined(f"{name} {difference_in_words(difference)}" for name, difference in prices.items())
         sentences.append(f"Price of guidance on held-out prompts: {listed}, and two contexts instead of one.")
     for method in (*INSTRUCTIONS, RUNNER_UP, HAND_MADE):
         if method in rows and (gain := rows[method].held_out) is not None:
             name = _IN_SENTENCES[method]
             sentences.append(
-                f"{name[0].upper()}{name[1:]} changes {column} by {_words(gain)} over plain decoding "
+                f"{name[0].upper()}{name[1:]} changes {column} by {difference_in_words(gain)} over plain decoding "
                 f"({p_value(gain.p)})."
             )
     if broken:
@@ -136,8 +136,9 @@ def _is_better(row: Comparison, sign: int) -> bool:
 def _against(row: Comparison) -> str:
     """A method with the difference of the best guided setting from it."""
     assert row.found_minus is not None
-    return f"{_IN_SENTENCES[row.method]} ({_words(row.found_minus)}, {p_value(row.p)})"
+    return f"{_IN_SENTENCES[row.method]} ({difference_in_words(row.found_minus)}, {p_value(row.p)})"
 
 
-def _words(difference: Difference) -> str:
+def difference_in_words(difference: Difference) -> str:
+    """A difference with its interval: "+0.05 [0.01, 0.09]"."""
     return f"{signed(difference.mean)} {interval(difference.low, difference.high)}"

@@ -122,7 +122,7 @@ def _read(path: object) -> dict[str, Any]:
         raise InputError(f"negatives.path is {path!r}, which is not a file")
     try:
         # _StrictLoader is a SafeLoader.
-        loaded: Any = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
+        loaded: Any = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"negatives.path: {path} could not be read: {reason_of(error)}") from error
     if not isinstance(loaded, dict):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from cfg_lab.prompts import parse_phrases
 from cfg_lab.suggest.opposites import ORDINARY_WORDS
 
 QUESTION = (
-    "Think of a bad answer to the request below. List ten adjectives that describe a bad answer, separated by "
-    "commas.\n\nRequest: {prompt}"
+    "Think of a bad answer to the request below. List ten adjectives that describe a bad answer, separated "
+    "by commas.\n\nRequest: {prompt}"
 )
 """What the model itself is asked for each prompt. {prompt} is the prompt."""
 
@@ -89,19 +90,20 @@ def user_phrases(values: object, key: str = "candidates") -> list[str]:
     if not isinstance(values, list | tuple):
         raise InputError(f"{key} must be a list of phrases, such as '{key}=[sad,bleak]', got {values!r}")
     phrases: list[str] = []
-    for value in values:  # pyright: ignore[reportUnknownVariableType]
+    for value in cast("Sequence[object]", values):
         if not isinstance(value, str):
             raise InputError(f"{key} must be a list of texts, got {value!r}; write it in quotes")
         try:
             parsed = parse_phrases(value)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
-        if len(parsed) > 1 or parsed[0].weight != 1:
+        phrase, *others = parsed
+        if others or phrase.weight != 1:
             raise InputError(
                 f"{key} must be single phrases without weights, got {value!r}; each phrase is a candidate "
                 "of its own, and weights are searched"
             )
-        phrases.append(parsed[0].text)
+        phrases.append(phrase.text)
     return phrases
 
 

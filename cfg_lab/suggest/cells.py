@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from cfg_lab.prompts.halves import Half
 from cfg_lab.prompts.phrases import write_phrases
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
 from cfg_lab.study.build import build_study
-from cfg_lab.study.cell import Cell, Study
+from cfg_lab.study.cell import Study
 from cfg_lab.study.config import build, compose_config
 from cfg_lab.study.joined_results import joined_results
 from cfg_lab.study.progress import ProgressBar
@@ -92,6 +93,20 @@ class Bench:
                 "into those to choose with and those to report on"
             )
 
+        choice = self.config.hydra.runtime.choices.negatives
+        if not {"template", "mode", "system"} <= {*self.config.negatives}:
+            raise InputError(
+                f"negatives={choice} has no phrases; leave it custom, and set negatives.template, "
+                "negatives.mode and negatives.system as the found phrases are to be written"
+            )
+        for key in ("phrases", "heaviest"):
+            value = self.config.negatives.get(key)
+            if value is not None:
+                raise InputError(
+                    f"negatives.{key} is {value!r}, which has no effect here: phrases are what is looked "
+                    "for; 'candidates=[…]' adds your own"
+                )
+
     @cached_property
     def name(self) -> str:
         """Name of the study."""
@@ -153,7 +168,6 @@ class Bench:
         limit: int | None = None,
         samples: int | None = None,
         folder: str = "",
-        changes: Mapping[str, Any] | None = None,
     ) -> Study:
         """A study with one cell per plan.
 
@@ -162,7 +176,6 @@ class Bench:
             limit: largest number of prompts; None takes all that prompts.limit of the config allows.
             samples: texts per prompt; None takes those of the config.
             folder: subfolder of the results folder.
-            changes: further values of the config, as dotted key -> value.
         """
         configs = [self._config(plan, half, limit) for plan in plans]
         for config in configs:
@@ -170,8 +183,6 @@ class Bench:
                 config.results_root, config.name = str(self.root), folder
             if samples is not None:
                 config.samples = samples
-            for key, value in (changes or {}).items():
-                OmegaConf.update(config, key, value, merge=False)
         study = build_study(configs, [{"method": plan.name} for plan in plans], self.command)
         model = self.model
         cells = [replace(cell, model=lambda: model) for cell in study.cells]
@@ -238,7 +249,7 @@ class Bench:
         return joined_results(study.store, ["text", "tokens"], cell_ids(study))
 
     def results(self, study: Study, columns: Sequence[str] = ()) -> pd.DataFrame:
-        """The texts of a study's cells with the scores of the aim, the divergence and `columns`, and `reward`."""
+        """The texts of a study's cells: the scores of aim, divergence and `columns`, and `reward`."""
         column = self.reward.column
         names = list(dict.fromkeys([column, DIVERGENCE, "tokens", "text", "prompt_negative", *columns]))
         frame = joined_results(study.store, names, list(dict.fromkeys(cell.id for cell in study.cells)))
@@ -248,9 +259,7 @@ class Bench:
         """The config of a cell, as a sweep would compose it."""
         config = copy.deepcopy(self.config)
         with open_dict(config):
-            config.negatives = OmegaConf.load(CONFIG / "negatives" / f"{plan.negatives}.yaml")
-            for key, value in plan.values.items():
-                config.negatives[key] = value
+            config.negatives = {**_option("negatives", plan.negatives), **plan.values}
             config.hydra.runtime.choices.negatives = plan.negatives
             choices = config.hydra.runtime.choices
             rule = "cfg" if plan.instruction else plan.guidance
@@ -259,7 +268,7 @@ class Bench:
                 for name in [name for name in choices if name.startswith("guidance/")]:
                     del choices[name]
                 choices.update({"guidance": rule, **parts})
-            config.guidance.scale = 0 if plan.instruction else plan.scale
+            config.guidance["scale"] = 0 if plan.instruction else plan.scale
             config.prompts.half = half
             limits = [number for number in (limit, config.prompts.limit) if number is not None]
             config.prompts.limit = min(limits) if limits else None
@@ -281,6 +290,11 @@ def guidance_option(option: str) -> tuple[Any, dict[str, str]]:
     """
     node, parts = _guidance_option(option)
     return copy.deepcopy(node), parts
+
+
+def _option(group: str, name: str) -> dict[str, Any]:
+    """The YAML of an option of a config group."""
+    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def values_by_cell(
@@ -306,4 +320,4 @@ def text_count(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
 
 def cell_ids(study: Study) -> list[str]:
     """The ids of a study's cells."""
-    return [cast("Cell", cell).id for cell in study.cells]
+    return [cell.id for cell in study.cells]

@@ -44,7 +44,7 @@ class Choice:
 
     Attributes:
         phrases: the chosen phrases, the heaviest first.
-        origins: phrase -> where it comes from.
+        origins: candidate -> where it comes from.
         rank: scale, gain and divergence of the chosen phrases together.
         ranks: candidate -> its rank, the best first.
         rounds: the rounds of halving.
@@ -122,7 +122,7 @@ def choose_negative(bench: Bench, settings: Settings, stop: Callable[[], bool] =
     origins = {c.phrase: c.origins for c in candidates}
     return Choice(
         phrases=chosen,
-        origins={phrase.text: origins[phrase.text] for phrase in chosen},
+        origins={name: origins[name] for name in names},
         rank=choosing.rank({"": bench.away_from(chosen)})[""],
         ranks={name: ranks[name] for name in names},
         rounds=rounds,
@@ -154,9 +154,7 @@ class _Choosing:
         self.bench, self.settings, self.stop = bench, settings, stop
         self.cost = RankingCost()
         self.frames: list[pd.DataFrame] = []
-        frame, _ = bench.selection(
-            [PLAIN], limit=settings.ranking_prompts, samples=settings.ranking_samples
-        )
+        frame, _ = bench.selection([PLAIN], limit=settings.ranking_prompts, samples=settings.ranking_samples)
         self.frames.append(frame)
         self.texts = scored_texts(bench, frame, settings.ranking_prompts)
         self.plain_texts = frame["text"].tolist()

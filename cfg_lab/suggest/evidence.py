@@ -10,6 +10,7 @@ import pandas as pd
 
 from cfg_lab.analysis.stats import Difference, Estimate, holm, mean_interval, paired_difference
 from cfg_lab.analysis.stats.clustered_means import Floats
+from cfg_lab.prompts.halves import Half
 from cfg_lab.study.cell import Study
 from cfg_lab.study.formats import interval, joined, p_value, signed
 from cfg_lab.suggest.candidates import random_phrases
@@ -69,7 +70,7 @@ class Evidence:
         rows: the methods, plain decoding first and the found negative second.
         study: the held-out cells.
         prompts: number of prompts on the selection and on the held-out half.
-        frames: the texts of the comparison on the selection half.
+        cells: half -> method -> id of its cell. Each random draw is a method of its own here.
     """
 
     column: str
@@ -77,7 +78,7 @@ class Evidence:
     rows: Sequence[Comparison]
     study: Study
     prompts: tuple[int, int]
-    frames: Sequence[pd.DataFrame]
+    cells: Mapping[Half, Mapping[str, str]]
 
     @property
     def found(self) -> Comparison:
@@ -91,7 +92,8 @@ class Evidence:
             if row.found_minus is None:
                 continue
             difference = row.found_minus
-            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {interval(difference.low, difference.high)})"
+            ends = interval(difference.low, difference.high)
+            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {ends})"
             if row.p < 0.05:
                 groups["better" if difference.mean * self.better > 0 else "worse"].append(text)
             else:
@@ -128,8 +130,10 @@ def methods(bench: Bench, settings: Settings, choice: Choice) -> list[CellPlan]:
     if words and words.opposites:
         guided.append(bench.away_from(words.opposites[:1], name="opposite"))
     texts = [phrase.text for phrase in choice.phrases]
-    for draw in range(settings.draws):
-        guided.append(bench.away_from(random_phrases(texts, draw), name=f"{RANDOM} {draw + 1}"))
+    guided += [
+        bench.away_from(random_phrases(texts, draw), name=f"{RANDOM} {draw + 1}")
+        for draw in range(settings.draws)
+    ]
     ranks = rank_plans(bench, settings, choice.texts, {plan.name: plan for plan in guided}, choice.cost)
     plans = [PLAIN, *(replace(plan, scale=ranks[plan.name].scale) for plan in guided)]
     plans += instructions(words)
@@ -176,7 +180,7 @@ def gather(bench: Bench, settings: Settings, choice: Choice, plans: Sequence[Cel
         rows=rows,
         study=study,
         prompts=(int(frame["prompt"].nunique()), int(held_out["prompt"].nunique())),
-        frames=[frame],
+        cells={"selection": chosen, "held_out": reported},
     )
 
 
@@ -262,10 +266,3 @@ def _phrases(plan: CellPlan) -> str:
             .replace("{negative}", plan.values["phrases"])
         )
     return str(plan.values.get("phrases", ""))
-
-
-def difference_in_words(difference: Difference | None) -> str:
-    """A difference for a table: "+0.05 [0.01, 0.09]"; empty for None."""
-    if difference is None:
-        return ""
-    return f"{signed(difference.mean)} {interval(difference.low, difference.high)}"

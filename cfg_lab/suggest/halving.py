@@ -66,11 +66,11 @@ def halve(
         prompts: number of prompts of the first round, at least 1.
         most_prompts: largest number of prompts.
         survivors: number of candidates that halving ends with, at least 1.
-        stop: asked before each round; True ends halving, and the candidates that remain are cut off.
+        stop: asked before each round; True ends halving.
 
     Returns:
-        The rounds. `kept` of the last one has at most `survivors` candidates. No rounds if there is nothing to
-        halve, or if `stop` says so at once.
+        The rounds. `kept` of the last one has at most `survivors` candidates, unless `stop` ended halving.
+        There are no rounds if there is nothing to halve, or if `stop` says so at once.
     """
     remaining, rounds = list(candidates), list[Round]()
     while len(remaining) > survivors and not stop():

@@ -1,16 +1,19 @@
-"""Writes negatives.yaml: the found phrases for `negatives=file`, with their origins and the evidence."""
+"""The files of a suggestion: negatives.yaml for `negatives=file`, and choice.json with all of the choice."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import yaml
 
 from cfg_lab.analysis.stats import Difference
+from cfg_lab.prompts.phrases import write_phrases
 from cfg_lab.suggest.cells import Bench
 from cfg_lab.suggest.choice import Choice
 from cfg_lab.suggest.evidence import Evidence
+from cfg_lab.suggest.ranking import Rank
 
 
 def negatives_file(bench: Bench, choice: Choice, evidence: Evidence) -> str:
@@ -52,6 +55,41 @@ def negatives_file(bench: Bench, choice: Choice, evidence: Evidence) -> str:
     }
     head = f"# Found by: {bench.command}\n# Use: negatives=file negatives.path=<this file>\n"
     return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
+def choice_file(choice: Choice, evidence: Evidence, seconds: float) -> str:
+    """The content of choice.json: candidates, rounds, sets, cost, and which cell is which method.
+
+    Args:
+        seconds: time that sampling took on the selection half.
+    """
+    texts, tokens = choice.sampled
+    content = {
+        "candidates": [
+            {"phrase": phrase, "origins": choice.origins[phrase], **_rank(rank)}
+            for phrase, rank in choice.ranks.items()
+        ],
+        "rounds": [{"prompts": of.prompts, "means": dict(of.means), "kept": of.kept} for of in choice.rounds],
+        "sets": [
+            {"phrases": write_phrases(subset.phrases), "change": _rounded(subset.reward)}
+            for subset in choice.subsets
+        ],
+        "chosen": {"phrases": write_phrases(choice.phrases), **_rank(choice.rank)},
+        "cells": {half: dict(cells) for half, cells in evidence.cells.items()},
+        "cost": {
+            "sampled_texts": texts,
+            "sampled_tokens": tokens,
+            "sampling_seconds": round(seconds, 1),
+            "readings": choice.cost.forwards,
+            "read_tokens": choice.cost.tokens,
+            "reading_seconds": round(choice.cost.seconds, 1),
+        },
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def _rank(rank: Rank) -> dict[str, float | None]:
+    return {name: _rounded(value) for name, value in vars(rank).items()}
 
 
 def _difference(difference: Difference | None) -> list[float | None] | None:

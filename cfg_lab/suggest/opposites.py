@@ -39,15 +39,15 @@ IN_WORDS: Mapping[tuple[str, Direction], AimInWords] = MappingProxyType(
 )
 """Column of a metric and its good direction -> the aim in words."""
 
-ORDINARY_WORDS: tuple[str, ...] = tuple(
-    """
-    window paper river chair lamp road bread stone garden table bottle cloud basket button curtain ladder
-    engine carpet pencil bridge mirror pocket blanket wheel hammer island kettle letter market needle orange
-    pillow rabbit saddle tunnel velvet wallet yellow zipper anchor barrel candle drawer feather glove hanger
-    jacket kitchen lemon meadow notebook oven parcel quilt ribbon shelf teapot umbrella valley wagon yard
-    acorn bucket copper daily eastern fabric granite hourly inland jar knitted lower metal northern outdoor
-    plastic quarterly round seasonal tall upper vertical wooden annual blue central diagonal early flat green
-    horizontal indoor local medium narrow official parallel quiet regional square tiny urban weekly
-    """.split()
-)
+_WORDS = """
+window paper river chair lamp road bread stone garden table bottle cloud basket button curtain ladder
+engine carpet pencil bridge mirror pocket blanket wheel hammer island kettle letter market needle orange
+pillow rabbit saddle tunnel velvet wallet yellow zipper anchor barrel candle drawer feather glove hanger
+jacket kitchen lemon meadow notebook oven parcel quilt ribbon shelf teapot umbrella valley wagon yard
+acorn bucket copper daily eastern fabric granite hourly inland jar knitted lower metal northern outdoor
+plastic quarterly round seasonal tall upper vertical wooden annual blue central diagonal early flat green
+horizontal indoor local medium narrow official parallel quiet regional square tiny urban weekly
+"""
+
+ORDINARY_WORDS = tuple(_WORDS.split())
 """Ordinary words that name no quality of a text: random phrases for comparisons are drawn from them."""

@@ -1,7 +1,7 @@
 """Ranks negatives without sampling: how much more likely does guidance make good texts than bad ones?
 
-1. Plain texts of each prompt are scored. Those above the median reward of their prompt are good, those below it
-   bad. So the prompt, which moves rewards more than anything else, is the same on both sides.
+1. Plain texts of each prompt are scored. Those above the median reward of their prompt are good, those below
+   it bad. So the prompt, which moves rewards more than anything else, is the same on both sides.
 2. Every text is read once after each negative context (teacher forcing). This gives log π_γ of the text under
    each scale γ of a grid.
 3. The gain of a negative is
@@ -9,10 +9,10 @@
        mean over prompts of  mean_good(v) - mean_bad(v),   v = (log π_γ(text) - log π_1(text)) / tokens
 
    where π_1 is plain decoding. It is 0 for a negative whose context equals the prompt's.
-4. The divergence of a negative is the mean of -v over all texts: an estimate of KL(plain || guided) per token,
-   unbiased if the texts were drawn from the model's distribution itself.
-5. Negatives push differently far at the same scale. So each has its own scale, at which its divergence has the
-   wanted level, and its gain is that at this scale.
+4. The divergence of a negative is the mean of -v over all texts. It estimates KL(plain || guided) per token,
+   without bias if the texts were drawn from the model's distribution itself.
+5. Negatives push differently far at the same scale. So each has its own scale, at which its divergence has
+   the wanted level, and its gain is that at this scale.
 
 Values are per token. The log-likelihood of a whole text grows with its length, and a negative that makes
 everything less likely would seem to prefer short texts.
@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -106,10 +106,11 @@ def check_scales(scales: object, key: str = "scales") -> tuple[float, ...]:
     """Check a grid of scales: at least one number, all above 1. The result is sorted."""
     if not isinstance(scales, list | tuple) or not scales:
         raise InputError(f"{key} must be a list of scales above 1, such as [1.5,2,3], got {scales!r}")
-    for scale in scales:  # pyright: ignore[reportUnknownVariableType]
+    numbers = cast("Sequence[Any]", scales)
+    for scale in numbers:
         if not isinstance(scale, int | float) or isinstance(scale, bool) or not 1 < scale <= 100:
             raise InputError(f"{key} must be numbers above 1 and at most 100, got {scale!r}")
-    return tuple(sorted({float(scale) for scale in scales}))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return tuple(sorted({float(scale) for scale in numbers}))
 
 
 def read_likelihoods(
@@ -251,8 +252,7 @@ def rank(likelihoods: Likelihoods, texts: Sequence[ScoredText], divergence: floa
     Args:
         divergence: the level, nats per token, above 0.
     """
-    with np.errstate(invalid="ignore"):
-        estimates = [-float(np.nanmean(row)) if (~np.isnan(row)).any() else 0.0 for row in likelihoods.changes]
+    estimates = [-_mean(row) for row in likelihoods.changes]
     # The true divergence grows with the scale; an estimate need not.
     roots = np.maximum.accumulate(np.sqrt(np.maximum([0.0, *estimates], 0)))
     scales = np.array([1.0, *likelihoods.scales])
@@ -271,3 +271,9 @@ def rank(likelihoods: Likelihoods, texts: Sequence[ScoredText], divergence: floa
         gain=float(np.interp(scale, scales, gains)),
         divergence=float(np.interp(scale, scales, roots)) ** 2,
     )
+
+
+def _mean(values: Floats) -> float:
+    """The mean without NaN; 0 if there is nothing else."""
+    scored = values[~np.isnan(values)]
+    return float(scored.mean()) if len(scored) else 0.0

@@ -5,24 +5,29 @@ from __future__ import annotations
 import copy
 import shlex
 import sys
+from collections import deque
+from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cfg_lab.analysis.stats import Difference
 from cfg_lab.commands import command_console, show_results
+from cfg_lab.prompts.halves import Half
 from cfg_lab.study.config import build, plain_config
 from cfg_lab.study.console import print_paths
 from cfg_lab.study.costs import total
-from cfg_lab.study.formats import count, p_value, three_digits
+from cfg_lab.study.formats import count, interval, signed, three_digits
+from cfg_lab.study.plan import plan
 from cfg_lab.study.provenance import command_line
 from cfg_lab.study.scoring import main_columns
 from cfg_lab.study.store import Store
-from cfg_lab.suggest.cells import Bench
+from cfg_lab.suggest.cells import PLAIN, Bench
 from cfg_lab.suggest.choice import Choice, choose_negative
-from cfg_lab.suggest.evidence import Evidence, difference_in_words, gather, methods
-from cfg_lab.suggest.negatives_file import negatives_file
+from cfg_lab.suggest.evidence import Evidence, gather, methods
+from cfg_lab.suggest.negatives_file import choice_file, negatives_file
 from cfg_lab.suggest.settings import GROUPED, PLAIN_KEYS, settings_of
 
 OWN_KEYS = ("aim", *PLAIN_KEYS, *GROUPED)
@@ -43,10 +48,10 @@ def run(config: DictConfig) -> tuple[Choice, Evidence]:
     """
     console = command_console()
     values = plain_config_without_negatives(config)
-    settings = settings_of(values, seed=values["seed"])
+    settings = settings_of(values, seed=values.get("seed", 0))
     bench = Bench(
         config=cell_config(config),
-        aim=str(values["aim"]) if isinstance(values["aim"], str) else values["aim"],
+        aim=cast("str", values["aim"]),  # which is checked when it is read
         command=command_line("cfg_lab.suggest"),
         console=console,
     )
@@ -61,14 +66,16 @@ def run(config: DictConfig) -> tuple[Choice, Evidence]:
     choice = choose_negative(bench, settings)
     evidence = gather(bench, settings, choice, methods(bench, settings, choice))
     columns = list(dict.fromkeys([bench.reward.column, *main_columns(bench.metrics)]))
-    path = Store(bench.root).write_text("negatives.yaml", negatives_file(bench, choice, evidence))
+    store = Store(bench.root)
+    store.write_text("choice.json", choice_file(choice, evidence, _sampling_seconds(bench)))
+    path = store.write_text("negatives.yaml", negatives_file(bench, choice, evidence))
     show_results(evidence.study, columns, tracker, console, page=bench.config.report)
     _show(bench, choice, evidence, console)
     print_paths(console, {"negatives": path})
     return choice, evidence
 
 
-def plain_config_without_negatives(config: DictConfig) -> dict[str, object]:
+def plain_config_without_negatives(config: DictConfig) -> dict[str, Any]:
     """The values of a config. The phrases of its negatives have no value yet."""
     rest = copy.deepcopy(config)
     with open_dict(rest):
@@ -94,12 +101,12 @@ def check(bench: Bench) -> None:
         InputError: something is wrong.
     """
     _ = bench.reward
-    store = Store(bench.root)
-    store.check_version()
-    for half in ("selection", "held_out"):
-        bench.prompts(half)
-    study = bench.study([bench.away_from(["bad"], 1.5)], "held_out")  # all values of the config
-    study.store.check_version()
+    Store(bench.root).check_version()
+    for half in get_args(Half):
+        # All values of the config, and whether all prompts fit into the model.
+        study = bench.study([PLAIN, bench.away_from(["bad"], 1.5)], half)
+        for cell in study.cells:
+            deque(plan(cell, bench.model, study.max_rows), maxlen=0)
 
 
 def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) -> None:
@@ -115,12 +122,10 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
     for sentence in evidence.sentences():
         say(sentence)
     texts, tokens = choice.sampled
-    costs = [Store(bench.root / folder).costs() for folder in ("selection", "questions")]
-    seconds = sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
-    cost = choice.cost
+    seconds, cost = _sampling_seconds(bench), choice.cost
     say(
-        f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings of "
-        f"a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
+        f"The choice cost {count(texts, 'sampled text')} ({tokens:,} tokens) and {cost.forwards:,} readings "
+        f"of a text ({cost.tokens:,} tokens, {three_digits(cost.forwards_per_second)} per second); "
         f"{seconds + cost.seconds:,.0f} s together with the comparison on the selection half."
     )
     kept = [argument for argument in sys.argv[1:] if argument.startswith(_KEPT_OVERRIDES)]
@@ -134,26 +139,35 @@ def _show(bench: Bench, choice: Choice, evidence: Evidence, console: Console) ->
     say(f"use it: {command}")
 
 
+def _sampling_seconds(bench: Bench) -> float:
+    """Time that sampling took for the choice, and for the comparison on the same prompts."""
+    costs = [Store(bench.root / folder).costs() for folder in ("selection", "questions")]
+    return sum(total(of_folder).get("seconds", 0.0) for of_folder in costs)
+
+
 def _table(evidence: Evidence) -> Table:
-    """One row per method: strength, the column of the aim on both halves, and the comparison."""
-    table = Table(header_style="bold", caption_justify="left")
-    for name in ("method", "phrases"):
-        table.add_column(name, overflow="fold")
-    for name in ("scale", "KL", evidence.column, "change: choice", "change: held out", "found − this", "p"):
+    """One row per method: its strength, and the column of the aim on both halves."""
+    table = Table(header_style="bold", row_styles=["", "on grey11"], caption_justify="left")
+    table.add_column("method")
+    for name in ("scale", "KL", evidence.column, "change: choice", "change: held out"):
         table.add_column(name, justify="right")
     for row in evidence.rows:
         table.add_row(
-            *map(escape, (row.method, row.phrases)),
+            escape(row.method),
             *(three_digits(value) for value in (row.scale, row.divergence.mean, row.reward.mean)),
-            *(
-                escape(difference_in_words(difference))
-                for difference in (row.selection, row.held_out, row.found_minus)
-            ),
-            "" if row.found_minus is None else p_value(row.p).removeprefix("p = "),
+            *(_difference_in_lines(difference) for difference in (row.selection, row.held_out)),
         )
     table.caption = (
-        f"{evidence.column}: mean on {evidence.prompts[1]} held-out prompts; changes from plain decoding on "
-        f"{evidence.prompts[0]} prompts of the choice and on held-out prompts, [95 % interval]; p after Holm's "
-        "correction; KL: nats per token from plain decoding"
+        f"{evidence.column}: mean on {evidence.prompts[1]} held-out prompts\n"
+        "change: from plain decoding, \\[95 % interval], on "
+        f"{evidence.prompts[0]} prompts of the choice, and held out\n"
+        "KL: nats per token from plain decoding"
     )
     return table
+
+
+def _difference_in_lines(difference: Difference | None) -> str:
+    """A difference with its interval in the next line; empty for None."""
+    if difference is None:
+        return ""
+    return f"{signed(difference.mean)}\n[dim]{escape(interval(difference.low, difference.high))}[/]"

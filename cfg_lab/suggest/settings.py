@@ -64,9 +64,7 @@ class Settings:
         object.__setattr__(self, "candidates", tuple(user_phrases(self.candidates)))
         object.__setattr__(self, "scales", check_scales(self.scales))
         if not isinstance(self.origins, list | tuple) or not {*self.origins} <= {*get_args(Origin)}:
-            raise InputError(
-                f"origins must be a list of {', '.join(get_args(Origin))}, got {self.origins!r}"
-            )
+            raise InputError(f"origins must be a list of {', '.join(get_args(Origin))}, got {self.origins!r}")
         object.__setattr__(self, "origins", tuple(self.origins))
         divergence: Any = self.divergence
         if not isinstance(divergence, int | float) or not 0 < divergence < 100 or divergence is True:

@@ -89,4 +89,3 @@ def _weighted(phrases: Sequence[str], weights: Sequence[float]) -> tuple[Phrase,
     heaviest = max((phrase.weight for phrase in chosen), default=1.0)
     scaled = [Phrase(phrase.text, phrase.weight / heaviest) for phrase in chosen]
     return tuple(sorted(scaled, key=lambda phrase: -phrase.weight))
-

@@ -12,7 +12,14 @@ from omegaconf import DictConfig
 from cfg_lab.analysis.frame import TASK
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import MultipleChoice
-from cfg_lab.study.build import add_content, build_shared, check_keys, check_shared_keys, config_file, settings_and_keys
+from cfg_lab.study.build import (
+    add_content,
+    build_shared,
+    check_keys,
+    check_shared_keys,
+    config_file,
+    settings_and_keys,
+)
 from cfg_lab.study.cell import StoredCell, StoredStudy
 from cfg_lab.study.config import check_option, plain_config
 from cfg_lab.study.provenance import command_line, environment_file
