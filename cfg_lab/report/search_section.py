@@ -23,7 +23,9 @@ def search_section(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return ""
     articles = "".join(_article(result) for result in results)
-    return f"<section id='search' aria-labelledby='h-search'><h2 id='h-search'>Search</h2>{articles}</section>"
+    return (
+        f"<section id='search' aria-labelledby='h-search'><h2 id='h-search'>Search</h2>{articles}</section>"
+    )
 
 
 def _article(result: Mapping[str, Any]) -> str:
@@ -146,7 +148,9 @@ def _trials(result: Mapping[str, Any]) -> str:
 
 
 def _trial(trial: Mapping[str, Any], columns: Sequence[str]) -> str:
-    means = "".join(f"<td class='n'>{three_digits(number(trial['means'], column))}</td>" for column in columns)
+    means = "".join(
+        f"<td class='n'>{three_digits(number(trial['means'], column))}</td>" for column in columns
+    )
     state = trial["failure"] or ("kept" if trial["feasible"] else "beyond a limit")
     return (
         f"<tr><th scope='row'>{trial['number'] + 1}</th><td>{escape(trial['label'])}</td>{means}"

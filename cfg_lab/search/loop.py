@@ -56,7 +56,5 @@ def search(problem: Problem, folder: TrialFolder, count: int, evaluate: Evaluate
         rows = zip(proposals, points, evaluations, strict=True)
         for number, (proposal, point, evaluation) in enumerate(rows, begin):
             if number >= len(trials):
-                folder.write(
-                    Trial(number=number, proposal=proposal, texts=point, evaluation=evaluation)
-                )
+                folder.write(Trial(number=number, proposal=proposal, texts=point, evaluation=evaluation))
     return trials[:count]

@@ -88,7 +88,7 @@ def propose(
         count: number of proposals, at most `settings.batch`.
     """
     batch = len(trials) // settings.batch
-    (seed,) = np.random.SeedSequence([settings.seed, batch]).generate_state(1)
+    seed = np.random.SeedSequence([settings.seed, batch]).generate_state(1)[0]
     study = _study(space, objectives, trials, _sampler(settings, int(seed)))
     distributions = {parameter.key: _distribution(parameter) for parameter in space}
     asked = [study.ask(distributions) for _ in range(count)]
