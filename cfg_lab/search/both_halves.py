@@ -114,7 +114,7 @@ def _differences(
     half: str,
     columns: Sequence[str],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Paired differences from one of the finalists in one half: (cell, column) -> difference, low, high, p."""
+    """Paired differences from a finalist in one half: (cell, column) -> difference, low, high, p."""
     of_half = results[results["cell"].isin({one.cells[half] for one in finalists})]
     table = comparisons(of_half, columns, baseline=reference.cells[half])
     return {

@@ -1,4 +1,4 @@
-"""Running a search: trials on the selection half of the prompts, then the best of them on the held-out half."""
+"""Running a search: trials on the selection half of the prompts, then the best of them on the other half."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def _prompts(results: pd.DataFrame, cells: set[str]) -> int:
 
 
 def _cost(store: Store, trials: Sequence[Trial]) -> dict[str, float]:
-    """What choosing cost: texts and tokens of all trials, each cell once, and the seconds of their batches."""
+    """What choosing cost: texts and tokens of all trials, each once, and the seconds of their batches."""
     cells = {trial.evaluation.cell for trial in trials}
     results = load_results(store.root, columns=["tokens"], cells=cells)
     return {
