@@ -1,4 +1,4 @@
-"""The page's section about searches: chosen cells on both halves of the prompts, and the history of the trials."""
+"""The page's section about searches: chosen cells on both halves of the prompts, and all trials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def search_section(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return ""
     articles = "".join(_article(result) for result in results)
-    return f"<section id='search' aria-labelledby='h-search'><h2 id='h-search'>Search</h2>{articles}</section>"
+    return (
+        f"<section id='search' aria-labelledby='h-search'><h2 id='h-search'>Search</h2>{articles}</section>"
+    )
 
 
 def _article(result: Mapping[str, Any]) -> str:
@@ -56,9 +58,9 @@ def _table(result: Mapping[str, Any]) -> str:
     )
     return (
         "<div class='box' tabindex='0' role='region' aria-label='Chosen cells on both halves of the prompts'>"
-        f"<table class='forest'><caption>Means with 95 % intervals on the {prompts['selection']} prompts that "
-        f"chose, and on {prompts['held_out']} others. Optimism is the gain over plain decoding on the selection "
-        "half, minus that on the held-out half, in the direction that is good.</caption>"
+        f"<table class='forest'><caption>Means with 95 % intervals on the {prompts['selection']} prompts "
+        f"that chose, and on {prompts['held_out']} others. Optimism is the gain over plain decoding on the "
+        "selection half, minus that on the held-out half, in the direction that is good.</caption>"
         f"<thead><tr><th scope='col'>cell</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -88,7 +90,7 @@ def _ends(values: Mapping[str, Any]) -> str:
 
 
 def _history(result: Mapping[str, Any], column: str) -> str:
-    """The mean of an aim over the trials: dots, hollow if a limit is broken, and a line of the best so far."""
+    """The mean of an aim over the trials: a dot each, hollow beyond a limit, and a line of the best."""
     trials = [trial for trial in result["trials"] if trial["means"]]
     values = [float(trial["means"][column]) for trial in trials]
     if len(values) < 2:
@@ -103,6 +105,13 @@ def _history(result: Mapping[str, Any], column: str) -> str:
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / span
 
+    def dot(trial: Mapping[str, Any], value: float) -> str:
+        kind, title = "kept" if trial["feasible"] else "broken", f"{trial['label']}: {three_digits(value)}"
+        return (
+            f"<circle class='{kind}' cx='{x(trial):.1f}' cy='{y(value):.1f}' r='3.5'>"
+            f"<title>trial {trial['number'] + 1}: {escape(title)}</title></circle>"
+        )
+
     sign = 1 if result["aims"][column] == "higher" else -1
     best, path = -math.inf, ""
     for trial, value in zip(trials, values, strict=True):
@@ -110,26 +119,22 @@ def _history(result: Mapping[str, Any], column: str) -> str:
             before = f"H{x(trial):.1f}V{y(value):.1f}" if path else f"M{x(trial):.1f} {y(value):.1f}"
             best, path = sign * value, path + before
     path += f"H{WIDTH - RIGHT}" if path else ""
-    dots = "".join(
-        f"<circle class='{'kept' if trial['feasible'] else 'broken'}' cx='{x(trial):.1f}' cy='{y(value):.1f}' "
-        f"r='3.5'><title>trial {trial['number'] + 1}: {escape(trial['label'])}: {three_digits(value)}</title>"
-        "</circle>"
-        for trial, value in zip(trials, values, strict=True)
-    )
+    dots = "".join(map(dot, trials, values))
     name = escape(column)
     better = "higher" if sign == 1 else "lower"
     return (
         "<figure class='plate'>"
         f"<svg class='history' viewBox='0 0 {WIDTH} {HEIGHT}' role='img' "
         f"aria-label='{name} of every trial on the selection half, in the order of the trials'>"
-        f"<line class='axis' x1='{LEFT}' y1='{HEIGHT - BOTTOM}' x2='{WIDTH - RIGHT}' y2='{HEIGHT - BOTTOM}'/>"
+        f"<line class='axis' x1='{LEFT}' y1='{HEIGHT - BOTTOM}' x2='{WIDTH - RIGHT}' "
+        f"y2='{HEIGHT - BOTTOM}'/>"
         f"<text x='{LEFT - 8}' y='{y(high) + 4:.1f}' text-anchor='end'>{three_digits(high)}</text>"
         f"<text x='{LEFT - 8}' y='{y(low):.1f}' text-anchor='end'>{three_digits(low)}</text>"
         f"<text x='{LEFT}' y='{HEIGHT - 8}'>trial 1</text>"
         f"<text x='{WIDTH - RIGHT}' y='{HEIGHT - 8}' text-anchor='end'>{last + 1}</text>"
         f"<path class='best' d='{path}'/>{dots}</svg>"
-        f"<figcaption>{name} of every trial on the selection half ({better} is better); the line is the best so "
-        "far. Hollow dots are beyond a limit.</figcaption></figure>"
+        f"<figcaption>{name} of every trial on the selection half ({better} is better); the line is the "
+        "best so far. Hollow dots are beyond a limit.</figcaption></figure>"
     )
 
 
@@ -146,7 +151,9 @@ def _trials(result: Mapping[str, Any]) -> str:
 
 
 def _trial(trial: Mapping[str, Any], columns: Sequence[str]) -> str:
-    means = "".join(f"<td class='n'>{three_digits(number(trial['means'], column))}</td>" for column in columns)
+    means = "".join(
+        f"<td class='n'>{three_digits(number(trial['means'], column))}</td>" for column in columns
+    )
     state = trial["failure"] or ("kept" if trial["feasible"] else "beyond a limit")
     return (
         f"<tr><th scope='row'>{trial['number'] + 1}</th><td>{escape(trial['label'])}</td>{means}"

@@ -1,4 +1,4 @@
-"""The result of a search in words, for the console: the table of both halves of the prompts, and the verdict."""
+"""The result of a search in words: the table of both halves of the prompts, and the verdict."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ def search_table(result: Mapping[str, Any], width: int) -> Table:
 def _caption(result: Mapping[str, Any]) -> str:
     prompts = result["prompts"]
     return (
-        f"means with 95 % intervals over {prompts['selection']} and {prompts['held_out']} prompts; optimism: the "
-        "gain over plain decoding on the selection half minus that on the held-out half"
+        f"means with 95 % intervals over {prompts['selection']} and {prompts['held_out']} prompts; "
+        "optimism: the gain over plain decoding on the selection half minus that on the held-out half"
     )
 
 
 def mean_text(numbers: Mapping[str, Any]) -> str:
     """A mean with its interval, on two lines."""
-    return f"{three_digits(number(numbers, 'mean'))}\n{interval(number(numbers, 'low'), number(numbers, 'high'))}"
+    ends = interval(number(numbers, "low"), number(numbers, "high"))
+    return f"{three_digits(number(numbers, 'mean'))}\n{ends}"
 
 
 def difference_text(numbers: Mapping[str, Any]) -> str:
@@ -67,7 +68,7 @@ def number(numbers: Mapping[str, Any], name: str) -> float:
 
 
 def search_verdict(result: Mapping[str, Any]) -> list[str]:
-    """Sentences: what was found, whether it beats the hand-made setting, how much choosing promised too much."""
+    """Sentences: what was tried, whether the best beats the hand-made setting, and the optimism."""
     chosen = [row for row in result["finalists"] if row["role"] == "chosen"]
     lines = [_counts(result)]
     if not chosen:
@@ -78,9 +79,8 @@ def search_verdict(result: Mapping[str, Any]) -> list[str]:
     broken = [row for row in chosen if row["broken"]]
     if broken:
         lines.append(
-            f"On the held-out half {count(len(broken), 'chosen cell')} of {len(chosen)} did not keep a limit: "
-            + "; ".join(f"{row['label']} ({', '.join(row['broken'])})" for row in broken)
-            + "."
+            f"On the held-out half {count(len(broken), 'chosen cell')} of {len(chosen)} did not keep a "
+            "limit: " + "; ".join(f"{row['label']} ({', '.join(row['broken'])})" for row in broken) + "."
         )
     return [*lines, cost_in_words(result)]
 
@@ -121,8 +121,8 @@ def _optimism(best: Mapping[str, Any], column: str) -> str:
     ]
     optimism = numbers["optimism"]
     return (
-        f"Its gain over plain decoding: {gains[0]} on the half that it was chosen on, {gains[1]} on the held-out "
-        f"half. Optimism of choosing: {signed(number(optimism, 'difference'))} "
+        f"Its gain over plain decoding: {gains[0]} on the half that it was chosen on, {gains[1]} on the "
+        f"held-out half. Optimism of choosing: {signed(number(optimism, 'difference'))} "
         f"{interval(number(optimism, 'low'), number(optimism, 'high'))}."
     )
 

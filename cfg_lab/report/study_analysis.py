@@ -127,7 +127,9 @@ def analyse_study(
 
 def _reported(results: pd.DataFrame) -> pd.DataFrame:
     """Return the texts that findings are about: those of the held-out half, if there are both halves."""
-    if "prompts.half" not in results or not {"selection", "held_out"} <= set(results["prompts.half"].unique()):
+    if "prompts.half" not in results or not {"selection", "held_out"} <= set(
+        results["prompts.half"].unique()
+    ):
         return results
     return results[results["prompts.half"] == "held_out"]
 

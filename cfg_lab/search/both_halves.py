@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -63,7 +63,10 @@ def both_halves(
         A number that cannot be known is None.
     """
     columns = objectives.columns
-    means = {str(row["cell"]): row for row in summary(results, columns, []).to_dict("records")}
+    means: dict[str, dict[str, Any]] = {
+        str(row["cell"]): cast("dict[str, Any]", row)
+        for row in summary(results, columns, []).to_dict("records")
+    }
     (plain,) = [one for one in finalists if one.role == "plain"]
     default = next((one for one in finalists if one.role == "default"), None)
     over_plain = {half: _differences(results, finalists, plain, half, columns) for half in HALVES}
@@ -111,7 +114,7 @@ def _differences(
     half: str,
     columns: Sequence[str],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Paired differences from one of the finalists in one half: (cell, column) -> difference, low, high, p."""
+    """Paired differences from a finalist in one half: (cell, column) -> difference, low, high, p."""
     of_half = results[results["cell"].isin({one.cells[half] for one in finalists})]
     table = comparisons(of_half, columns, baseline=reference.cells[half])
     return {
@@ -143,7 +146,7 @@ def _directed(gain: Mapping[str, float], sign: int) -> tuple[float, float, float
     return sign * gain["difference"], ends[0], ends[1]
 
 
-def _estimate(row: Mapping[Any, Any], column: str) -> Numbers:
+def _estimate(row: Mapping[str, Any], column: str) -> Numbers:
     return _rounded({"mean": row[column], "low": row[f"{column}_low"], "high": row[f"{column}_high"]}) | {
         "n": int(row[f"{column}_n"])
     }

@@ -132,5 +132,9 @@ def _limit(text: str, metrics: Sequence[Metric]) -> Limit:
             f"values and a factor above 0; write {column}{match[2]} and a number"
         )
     return Limit(
-        text=text.replace(" ", ""), column=column, is_upper=match[2] == "<=", bound=bound, is_relative=relative
+        text=text.replace(" ", ""),
+        column=column,
+        is_upper=match[2] == "<=",
+        bound=bound,
+        is_relative=relative,
     )

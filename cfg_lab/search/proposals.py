@@ -56,7 +56,8 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if self.sampler not in get_args(SamplerName):
             raise InputError(
-                f"hydra.sweeper.sampler must be one of {', '.join(get_args(SamplerName))}, got {self.sampler!r}"
+                f"hydra.sweeper.sampler must be one of {', '.join(get_args(SamplerName))}, "
+                f"got {self.sampler!r}"
             )
         check_whole("hydra.sweeper.seed", self.seed, 0)
         check_whole("hydra.sweeper.batch", self.batch, 1)
@@ -88,8 +89,8 @@ def propose(
         count: number of proposals, at most `settings.batch`.
     """
     batch = len(trials) // settings.batch
-    (seed,) = np.random.SeedSequence([settings.seed, batch]).generate_state(1)
-    study = _study(space, objectives, trials, _sampler(settings, int(seed)))
+    seed = int(np.random.default_rng([settings.seed, batch]).integers(2**32))
+    study = _study(space, objectives, trials, _sampler(settings, seed))
     distributions = {parameter.key: _distribution(parameter) for parameter in space}
     asked = [study.ask(distributions) for _ in range(count)]
     stored = study.get_trials(deepcopy=False)

@@ -1,4 +1,4 @@
-"""Running a search: trials on the selection half of the prompts, then the best of them on the held-out half."""
+"""Running a search: trials on the selection half of the prompts, then the best of them on the other half."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -181,7 +181,8 @@ def _means(store: Store, columns: Sequence[str], cells: set[str]) -> dict[str, M
     for column in columns:
         if column not in results:
             results[column] = math.nan
-    return {str(row["cell"]): row for row in summary(results, columns, []).to_dict("records")}
+    rows = cast("list[dict[str, Any]]", summary(results, columns, []).to_dict("records"))
+    return {str(row["cell"]): row for row in rows}
 
 
 def _spread(best: list[Trial], chosen: Search) -> list[Trial]:
@@ -263,9 +264,7 @@ def _result(
         "aims": {aim.column: aim.better for aim in objectives.aims},
         "space": _space_in_words(chosen),
         "settings": vars(chosen.problem.settings),
-        "prompts": {
-            half: _prompts(results, {one.cells[half] for one in finalists}) for half in HALVES
-        },
+        "prompts": {half: _prompts(results, {one.cells[half] for one in finalists}) for half in HALVES},
         "finalists": both_halves(results, finalists, objectives),
         "trials": [
             {
@@ -297,7 +296,7 @@ def _prompts(results: pd.DataFrame, cells: set[str]) -> int:
 
 
 def _cost(store: Store, trials: Sequence[Trial]) -> dict[str, float]:
-    """What choosing cost: texts and tokens of all trials, each cell once, and the seconds of their batches."""
+    """What choosing cost: texts and tokens of all trials, each once, and the seconds of their batches."""
     cells = {trial.evaluation.cell for trial in trials}
     results = load_results(store.root, columns=["tokens"], cells=cells)
     return {

@@ -103,8 +103,8 @@ class Interval:
     def text(self, value: Value) -> str:
         """A number as an override writes it.
 
-        It is rounded to a hundredth of the width's power of ten (interval(1,5): 2.37), or to three significant
-        digits on a log scale. So labels can be read, and nearly equal cells are equal.
+        It is rounded to a hundredth of the width's power of ten (interval(1,5): 2.37), or to three
+        significant digits on a log scale. So labels can be read, and nearly equal cells are equal.
         """
         number = float(value)
         if self.whole:

@@ -103,7 +103,7 @@ def _composition_error(error: Exception) -> str:
         return f"{override!r} is wrong: {key} is a {kind}{options}"
     if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
         if key in _SEARCH_KEYS:
-            return f"{key} belongs to a search, and the grid has none; add hydra/sweeper=optuna, or leave out {key}"
+            return f"{key} belongs to a search; add hydra/sweeper=optuna, or leave {key} out"
         prefix = key.rpartition(".")[0]
         siblings = [str(name) for name in parent if not str(name).startswith(("_", "hydra"))]
         if not siblings:

@@ -109,7 +109,9 @@ class OptunaSweeper(GridSweeper):
         from cfg_lab.errors import InputError
 
         if self._config.hydra.job.config_name != "sweep":
-            raise InputError("hydra/sweeper=optuna is for cfg_lab.sweep; a benchmark evaluates a whole grid at once")
+            raise InputError(
+                "hydra/sweeper=optuna is for cfg_lab.sweep; a benchmark evaluates a whole grid at once"
+            )
         if type(self.launcher) is BatchLauncher:
             return
         name = self._config.hydra.runtime.choices["hydra/launcher"]
@@ -120,8 +122,8 @@ class OptunaSweeper(GridSweeper):
             )
         if not self.launcher.wait:
             raise InputError(
-                "hydra.launcher.wait is false, but a search waits for each batch before it proposes the next; "
-                "leave hydra.launcher.wait=true"
+                "hydra.launcher.wait is false, but a search waits for each batch before it proposes the "
+                "next; leave hydra.launcher.wait=true"
             )
 
     def _space(self, arguments: list[str]) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
@@ -145,20 +147,19 @@ class OptunaSweeper(GridSweeper):
     def _checked_settings(self) -> tuple[SearchSettings, tuple[str, ...]]:
         from cfg_lab.errors import InputError
         from cfg_lab.search.proposals import SearchSettings, check_whole
-        from cfg_lab.search.run import group_of
 
         check_whole("hydra.sweeper.finalists", self.finalists, 1)
-        default: Any = [] if self.default is None else self.default
-        lines = list(default) if isinstance(default, Sequence) and not isinstance(default, str) else None
-        if lines is None or not all(
-            isinstance(line, str) and "=" in line and group_of(line) in ("guidance", "negatives")
-            for line in lines
+        lines: Any = [] if self.default is None else self.default
+        if (
+            not isinstance(lines, Sequence)
+            or isinstance(lines, str)
+            or not all(map(_is_setting, cast("Any", lines)))
         ):
             raise InputError(
                 "hydra.sweeper.default must be a list of overrides of guidance and negatives, such as "
-                f'["guidance.scale=3","negatives=own"], got {default!r}'
+                f'["guidance.scale=3","negatives=own"], got {cast("Any", lines)!r}'
             )
-        return SearchSettings(**self.settings), tuple(lines)
+        return SearchSettings(**self.settings), tuple(cast("Sequence[str]", lines))
 
     def _problem(
         self,
@@ -234,8 +235,8 @@ class OptunaSweeper(GridSweeper):
         configured = self._configs_half
         if configured is not None:
             raise InputError(
-                f"prompts.half is {configured!r}, but a search chooses on the half selection and reports on the "
-                "half held_out; leave prompts.half=null"
+                f"prompts.half is {configured!r}, but a search chooses on the half selection and reports on "
+                "the half held_out; leave prompts.half=null"
             )
         return parse_objectives(value, study.metrics)
 
@@ -278,3 +279,10 @@ class OptunaSweeper(GridSweeper):
             decode_on_workers(study, self._engine, self.launcher.retries, console)
         else:
             run_study(study, console)
+
+
+def _is_setting(line: Any) -> bool:
+    """Whether a line is an override of guidance or negatives."""
+    from cfg_lab.search.run import group_of
+
+    return isinstance(line, str) and "=" in line and group_of(line) in ("guidance", "negatives")

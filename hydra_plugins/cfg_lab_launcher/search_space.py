@@ -46,7 +46,11 @@ def read_space(overrides: Sequence[Override]) -> tuple[tuple[Parameter, ...], tu
                 )
             by_key[key] = _parameter(key, override)
         elif override.key_or_group not in SEARCH_KEYS:
-            by_key[key] = str(override.input_line) if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
+            by_key[key] = (
+                str(override.input_line)
+                if override.is_delete()
+                else f"{key}={override.get_value_element_as_str()}"
+            )
     space = tuple(value for value in by_key.values() if not isinstance(value, str))
     return space, tuple(value for value in by_key.values() if isinstance(value, str))
 
