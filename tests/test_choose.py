@@ -14,7 +14,9 @@ import yaml
 
 from cfg_lab.analysis.stats import paired_difference
 from cfg_lab.choose.budget import Budget, in_words, parse_budget
-from cfg_lab.choose.run import Answer, overrides_of, run
+from cfg_lab.choose.evidence import Answer
+from cfg_lab.choose.output import overrides_of
+from cfg_lab.choose.run import run
 from cfg_lab.choose.settings import ChooseSettings
 from cfg_lab.choose.verdict import BEST, PLAIN, decide
 from cfg_lab.errors import InputError

@@ -105,19 +105,19 @@ def _details(
     best = rows[BEST]
     sentences: list[str] = []
     if best.selection is not None and best.held_out is not None:
+        chosen, held_out = difference_in_words(best.selection), difference_in_words(best.held_out)
         sentences.append(
-            f"Over plain decoding, guidance changes {column} by {difference_in_words(best.selection)} on the "
-            f"{prompts[0]} prompts of the choice and by {difference_in_words(best.held_out)} on held-out prompts. Only "
-            "the second number is evidence."
+            f"Over plain decoding, guidance changes {column} by {chosen} on the {prompts[0]} prompts of the "
+            f"choice and by {held_out} on held-out prompts. Only the second number is evidence."
         )
     if prices:
         listed = joined(f"{name} {difference_in_words(difference)}" for name, difference in prices.items())
         sentences.append(f"Price of guidance on held-out prompts: {listed}, and two contexts instead of one.")
     for method in (*INSTRUCTIONS, RUNNER_UP, HAND_MADE):
         if method in rows and (gain := rows[method].held_out) is not None:
-            name = _IN_SENTENCES[method]
+            name, words = _IN_SENTENCES[method], difference_in_words(gain)
             sentences.append(
-                f"{name[0].upper()}{name[1:]} changes {column} by {difference_in_words(gain)} over plain decoding "
+                f"{name[0].upper()}{name[1:]} changes {column} by {words} over plain decoding "
                 f"({p_value(gain.p)})."
             )
     if broken:

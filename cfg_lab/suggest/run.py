@@ -6,6 +6,7 @@ import copy
 import shlex
 import sys
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -83,11 +84,15 @@ def plain_config_without_negatives(config: DictConfig) -> dict[str, Any]:
     return plain_config(rest)
 
 
-def cell_config(config: DictConfig) -> DictConfig:
-    """The part of the config that a cell of a sweep has, too."""
+def cell_config(config: DictConfig, own_keys: Sequence[str] = OWN_KEYS) -> DictConfig:
+    """The part of the config that a cell of a sweep has, too.
+
+    Args:
+        own_keys: the keys of the command that a sweep does not have.
+    """
     rest = copy.deepcopy(config)
     with open_dict(rest):
-        for key in OWN_KEYS:
+        for key in own_keys:
             del rest[key]
         if OmegaConf.is_missing(rest.negatives, "phrases"):
             rest.negatives.phrases = None
