@@ -369,6 +369,19 @@ def test_a_killed_suggestion_goes_on_to_the_same_file(
     assert (tmp_path / "interrupted/suggest/negatives.yaml").read_text() == expected.read_text()
 
 
+def test_the_found_negative_can_be_the_opposite_of_the_aim(tmp_path: Path, tiny_folder: Path) -> None:
+    """Both are then the same cell, and do not differ."""
+    prompts = write_prompts(tmp_path / "prompts.jsonl")
+    words = ["candidates=[wet]", "opposite=wet", "wanted=kind"]
+    choice, evidence = run(composed(*small(tmp_path, tiny_folder, prompts, *words)))
+    assert choice.phrases == (Phrase("wet"),)
+    rows = {row.method: row for row in evidence.rows}
+    assert rows["opposite"].found_minus is not None
+    assert rows["opposite"].found_minus.mean == 0
+    assert rows["opposite"].scale == rows["found"].scale
+    assert {row.phrases for row in evidence.rows} >= {"It should be kind.", "It must not be wet."}
+
+
 def test_cells_have_the_ids_of_a_sweep(tmp_path: Path, tiny_folder: Path) -> None:
     """So their texts are those that the lab decodes for `negatives=custom`."""
     prompts = write_prompts(tmp_path / "prompts.jsonl")

@@ -20,6 +20,9 @@ QUESTION = (
 )
 """What the model itself is asked for each prompt. {prompt} is the prompt."""
 
+USER = "user"
+"""The origin of the phrases that the user names."""
+
 MOST_WORDS = 3
 """Largest number of words of a phrase that is read from the model's answer."""
 
@@ -46,13 +49,13 @@ def merge_candidates(phrases_by_origin: Mapping[str, Sequence[str]], most: int) 
 
     Args:
         phrases_by_origin: the phrases of each origin, the most promising first.
-        most: largest number of phrases that are taken from an origin.
+        most: largest number of phrases that are taken from an origin; the user's are all taken.
     """
     spelling: dict[str, str] = {}
     origins: dict[str, list[str]] = {}
     for origin, phrases in phrases_by_origin.items():
         distinct = list(dict.fromkeys(" ".join(phrase.split()) for phrase in phrases))
-        for phrase in distinct[:most]:
+        for phrase in distinct if origin == USER else distinct[:most]:
             key = phrase.casefold()
             spelling.setdefault(key, phrase)
             if origin not in origins.setdefault(key, []):

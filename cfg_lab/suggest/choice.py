@@ -19,6 +19,7 @@ from cfg_lab.study.formats import count
 from cfg_lab.study.progress import ProgressBar
 from cfg_lab.suggest.candidates import (
     QUESTION,
+    USER,
     Candidate,
     merge_candidates,
     phrases_in_answers,
@@ -123,7 +124,7 @@ def choose_negative(bench: Bench, settings: Settings, stop: Callable[[], bool] =
     return Choice(
         phrases=chosen,
         origins={name: origins[name] for name in names},
-        rank=choosing.rank({"": bench.away_from(chosen)})[""],
+        rank=choosing.set_ranks[write_phrases(chosen)],
         ranks={name: ranks[name] for name in names},
         rounds=rounds,
         subsets=subsets,
@@ -154,6 +155,7 @@ class _Choosing:
         self.bench, self.settings, self.stop = bench, settings, stop
         self.cost = RankingCost()
         self.frames: list[pd.DataFrame] = []
+        self.set_ranks: dict[str, Rank] = {}  # of the sets that were measured, by their phrases
         frame, _ = bench.selection([PLAIN], limit=settings.ranking_prompts, samples=settings.ranking_samples)
         self.frames.append(frame)
         self.texts = scored_texts(bench, frame, settings.ranking_prompts)
@@ -171,7 +173,7 @@ class _Choosing:
         Raises:
             InputError: there is none.
         """
-        origins: dict[str, Sequence[str]] = {"user": self.settings.candidates}
+        origins: dict[str, Sequence[str]] = {}
         sources: dict[Origin, Callable[[], Sequence[str]]] = {
             "model": self._of_the_model,
             "opposite": self._opposites,
@@ -180,12 +182,8 @@ class _Choosing:
         for origin in get_args(Origin):
             if origin in self.settings.origins:
                 origins[origin] = sources[origin]()
-        most = max(self.settings.per_origin, len(self.settings.candidates))
-        found = merge_candidates(
-            {name: phrases[: self.settings.per_origin] for name, phrases in origins.items() if name != "user"}
-            | {"user": self.settings.candidates},
-            most,
-        )
+        origins[USER] = self.settings.candidates
+        found = merge_candidates(origins, self.settings.per_origin)
         if not found:
             raise InputError(
                 f"origins is {list(self.settings.origins)}, which give no candidate here; add "
@@ -230,6 +228,7 @@ class _Choosing:
         """The paired mean difference from plain decoding of sets of phrases, each at its own scale."""
         named = {write_phrases(phrases): phrases for phrases in sets}
         ranks = self.rank({name: self.bench.away_from(phrases) for name, phrases in named.items()})
+        self.set_ranks |= ranks
         plans = [self.bench.away_from(phrases, ranks[name].scale) for name, phrases in named.items()]
         frame, (plain, *cells) = self.bench.selection([PLAIN, *plans], limit=self.settings.most_prompts)
         self.frames.append(frame)

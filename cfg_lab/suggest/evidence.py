@@ -93,7 +93,7 @@ class Evidence:
                 continue
             difference = row.found_minus
             ends = interval(difference.low, difference.high)
-            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {ends})"
+            text = f"{_NAMES[row.method]} ({signed(difference.mean)} {ends}, {p_value(row.p)})"
             if row.p < 0.05:
                 groups["better" if difference.mean * self.better > 0 else "worse"].append(text)
             else:
@@ -104,6 +104,8 @@ class Evidence:
             "worse": "Shown: the found negative is worse than ",
         }
         sentences = [f"{begin[key]}{joined(texts)}." for key, texts in groups.items() if texts]
+        compared = sum(map(len, groups.values()))
+        sentences.append(f"These p values are corrected for {compared} comparisons; the intervals are not.")
         chosen, held_out = self.found.selection, self.found.held_out
         if chosen is not None and held_out is not None:
             sentences.append(

@@ -16,11 +16,15 @@ import cfg_lab
 from cfg_lab.analysis.stats import Difference, holm, mean_interval, paired_difference
 from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.analysis.style import COLOURS, PAGE, in_style, new_figure
+from experiments.curves import resampled_means, with_differences, with_interval
 from experiments.record import Record, markdown_table, number_and_interval
 
 NAME = "automatic_negatives"
 METRICS = ("sentiment", "kl_from_plain")
 HALVES = ("selection", "held_out")
+LEVEL = 0.1
+"""The divergence at which methods are compared in the second table, nats per token."""
+
 FOUND, PLAIN, RANDOM = "found", "plain", "random"
 
 Values = Mapping[str, Floats]
@@ -32,6 +36,7 @@ def main(record: Record) -> None:
     choice = load_choice(record)
     scores = {half: load_scores(record, choice, half) for half in HALVES}
     record.table("methods", methods_table(scores))
+    record.table("divergence", divergence_table(scores["held_out"]))
     record.table("candidates", candidates_table(choice))
     record.table("sets", sets_table(choice))
     record.table("cost", cost_table(choice))
@@ -139,6 +144,26 @@ def _column(pairs: Sequence[tuple[Values, str, str, Sequence[str]]]) -> list[str
         text = number_and_interval(found.mean, found.low, found.high, sign=True)
         texts.append(f"**{text}**" if next(corrected) < 0.05 else text)
     return texts
+
+
+def divergence_table(held_out: pd.DataFrame) -> str:
+    """The changes on held-out prompts as they would be at the same divergence.
+
+    A change is taken to be linear in the square root of the divergence, as for small pushes. So it is
+    multiplied by the square root of LEVEL / divergence.
+    """
+    means = resampled_means(held_out.assign(cell=held_out["method"].map(_shown)), METRICS)
+    rewards, divergences = means["sentiment"], means["kl_from_plain"]
+    changes = {
+        name: (rewards[name] - rewards[PLAIN]) * np.sqrt(LEVEL / np.maximum(divergences[name], 1e-3))
+        for name in methods_of(held_out)
+        if name != PLAIN
+    }
+    rows: list[list[str | Floats]] = [
+        [name, with_interval(change), "–" if name == FOUND else changes[FOUND] - change]
+        for name, change in changes.items()
+    ]
+    return markdown_table(["method", "Δ sentiment", "found − method"], with_differences(rows))
 
 
 def candidates_table(choice: Mapping[str, Any]) -> str:
