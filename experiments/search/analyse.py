@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cfg_lab.analysis.style import COLOURS, FAINT, PAGE, in_style, new_figure
 from cfg_lab.metrics import Length
@@ -53,9 +54,7 @@ def numbers_of(scores: pd.DataFrame, result: Mapping[str, Any]) -> list[dict[str
         # The scores are there, so no metric is called: any one will do.
         aims=(Aim(column="sentiment", better="higher", metric=Length()),),
         limits=(
-            Limit(
-                text="perplexity<=1.2x", column="perplexity", is_upper=True, bound=1.2, is_relative=True
-            ),
+            Limit(text="perplexity<=1.2x", column="perplexity", is_upper=True, bound=1.2, is_relative=True),
         ),
     )
     cells = {cell for one in finalists for cell in one.cells.values()}
@@ -147,6 +146,7 @@ def draw(rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> Figure
             gains.plot(gain["difference"], height + offset, "o", color=colour, markersize=3, label=label)
     gains.axvline(0, color=FAINT, linewidth=0.6)
     gains.set_yticks(range(len(guided)), [row["label"] for row in reversed(guided)], fontsize=6)
+    gains.xaxis.set_major_locator(MaxNLocator(5))
     gains.set_xlabel("sentiment − plain decoding")
     gains.legend(frameon=False, fontsize=6)
     return figure
