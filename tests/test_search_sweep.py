@@ -116,16 +116,13 @@ def test_a_search_reports_on_prompts_that_did_not_choose(tmp_path: Path, tiny_fo
 
 
 def test_a_killed_search_and_two_at_once_give_the_trials_of_one(tmp_path: Path, tiny_folder: Path) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    done = shell(*arguments(whole, tiny_folder))
+    done = shell(*arguments(tmp_path, tiny_folder, "name=whole"))
     assert done.returncode == 0, done.stderr
-    expected = trials_of(whole / "results" / "study")
+    whole = tmp_path / "results" / "whole"
+    expected = trials_of(whole)
 
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    root = killed / "results" / "study"
-    line = command(*arguments(killed, tiny_folder))
+    root = tmp_path / "results" / "killed"
+    line = command(*arguments(tmp_path, tiny_folder, "name=killed"))
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(line, env=environment(), **pipes)
     wait_until(lambda: any(root.glob("searches/*/trials/0000.json")), process)
@@ -137,7 +134,7 @@ def test_a_killed_search_and_two_at_once_give_the_trials_of_one(tmp_path: Path, 
     assert [process.returncode for process in both] == [0, 0], outputs
     assert trials_of(root) == expected
     ours = cfg_lab.load_results(root)
-    theirs = cfg_lab.load_results(whole / "results" / "study")
+    theirs = cfg_lab.load_results(whole)
     keys = ["cell", "prompt_id", "sample"]
     left, right = (frame.sort_values(keys)[[*keys, "text"]].to_numpy() for frame in (ours, theirs))
     assert (left == right).all()
