@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
+from omegaconf import OmegaConf, open_dict
 
 import cfg_lab.report.__main__ as report_command
 import cfg_lab.track.__main__ as track_command
@@ -30,6 +31,7 @@ from cfg_lab import score
 from cfg_lab.negatives import ModelNegative
 from cfg_lab.options import CONFIG
 from cfg_lab.report.document import TOKEN_BUDGET
+from cfg_lab.search.objectives import parse_objectives
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
@@ -38,6 +40,7 @@ from cfg_lab.suggest.cells import Bench
 from cfg_lab.suggest.run import cell_config, plain_config_without_negatives
 from cfg_lab.suggest.settings import settings_of
 from cfg_lab.tasks.benchmark import build_benchmark
+from hydra_plugins.cfg_lab_launcher.search_space import read_space
 from tests.options import REQUIRED
 
 REPOSITORY = CONFIG.parent
@@ -120,9 +123,15 @@ COMMANDS = [
         if "python -m" in line
     ),
 ]
-SWEEPS = [command for command in COMMANDS if "-m cfg_lab.sweep" in command.text]
+SEARCHES = [
+    command
+    for command in COMMANDS
+    if "-m cfg_lab.sweep" in command.text
+    and ("hydra/sweeper=optuna" in command.text or "experiment=search" in command.text)
+]
+SWEEPS = [command for command in COMMANDS if "-m cfg_lab.sweep" in command.text and command not in SEARCHES]
 BENCHMARKS = [command for command in COMMANDS if "-m cfg_lab.benchmark" in command.text]
-OTHERS = [command for command in COMMANDS if command not in (*SWEEPS, *BENCHMARKS)]
+OTHERS = [command for command in COMMANDS if command not in (*SWEEPS, *SEARCHES, *BENCHMARKS)]
 
 
 def overrides_in_comments() -> list[Documented]:
@@ -225,6 +234,39 @@ def test_a_documented_sweep_is_a_study(command: Documented, roomy_folder: Path) 
     if command.source == "CONTRIBUTING.md":
         pytest.skip("needs the files of its recipe; tests/test_recipes.py runs it")
     check_study([word for word in command.words() if "=" in word], roomy_folder)
+
+
+def _plain(value: object) -> object:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", SEARCHES, ids=str)
+def test_a_documented_search_is_a_search(command: Documented, roomy_folder: Path) -> None:
+    """Both ends of its space are a study, and its objectives are columns of its metrics."""
+    overrides = [word for word in command.words() if "=" in word]
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        whole = compose(
+            "sweep",
+            overrides=[
+                line for line in overrides if line.startswith(("hydra/", "experiment=", "objective="))
+            ],
+            return_hydra_config=True,
+        )
+        grid = whole.hydra.sweeper.params if "experiment=search" in overrides else {}
+        lines = [f"{key}={value}" for key, value in grid.items()]
+        space, fixed = read_space(OverridesParser.create().parse_overrides([*lines, *overrides]))
+        assert space
+        jobs = [
+            [*fixed, *(f"{parameter.key}={parameter.ends[end]}" for parameter in space)] for end in (0, -1)
+        ]
+        small = [f"model.name={roomy_folder}", "max_new_tokens=4"]
+        configs = [compose("sweep", overrides=[*job, *small], return_hydra_config=True) for job in jobs]
+    for config in configs:
+        with open_dict(config):
+            del config["objective"], config["trials"]
+    study = build_study(configs, [{} for _ in jobs])
+    assert parse_objectives(_plain(whole.objective), study.metrics).aims
 
 
 @pytest.mark.usefixtures("folder")

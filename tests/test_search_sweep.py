@@ -6,17 +6,18 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import cfg_lab
-from cfg_lab.commands import check_command_line
+from cfg_lab.commands import check_command_line, run_command
 from cfg_lab.errors import InputError
 from cfg_lab.search.trials import results_of
 from cfg_lab.study.store import Store
+from cfg_lab.sweep import main
 from tests.cli import command, environment, on, shell, wait_until
 
 SEARCH = [
@@ -107,7 +108,7 @@ def test_a_search_reports_on_prompts_that_did_not_choose(tmp_path: Path, tiny_fo
     assert again.returncode == 0, again.stderr
     assert trials_of(root) == trials
     assert sorted(str(path) for path in root.glob("completions/*")) == files
-    assert "decoding" not in again.stdout
+    assert "tokens in" not in again.stdout
     more = shell(*arguments(tmp_path, tiny_folder, "trials=8"))
     assert more.returncode == 0, more.stderr
     assert trials_of(root)[:6] == trials
@@ -115,16 +116,13 @@ def test_a_search_reports_on_prompts_that_did_not_choose(tmp_path: Path, tiny_fo
 
 
 def test_a_killed_search_and_two_at_once_give_the_trials_of_one(tmp_path: Path, tiny_folder: Path) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    done = shell(*arguments(whole, tiny_folder))
+    done = shell(*arguments(tmp_path, tiny_folder, "name=whole"))
     assert done.returncode == 0, done.stderr
-    expected = trials_of(whole / "results" / "study")
+    whole = tmp_path / "results" / "whole"
+    expected = trials_of(whole)
 
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    root = killed / "results" / "study"
-    line = command(*arguments(killed, tiny_folder))
+    root = tmp_path / "results" / "killed"
+    line = command(*arguments(tmp_path, tiny_folder, "name=killed"))
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(line, env=environment(), **pipes)
     wait_until(lambda: any(root.glob("searches/*/trials/0000.json")), process)
@@ -136,7 +134,7 @@ def test_a_killed_search_and_two_at_once_give_the_trials_of_one(tmp_path: Path, 
     assert [process.returncode for process in both] == [0, 0], outputs
     assert trials_of(root) == expected
     ours = cfg_lab.load_results(root)
-    theirs = cfg_lab.load_results(whole / "results" / "study")
+    theirs = cfg_lab.load_results(whole)
     keys = ["cell", "prompt_id", "sample"]
     left, right = (frame.sort_values(keys)[[*keys, "text"]].to_numpy() for frame in (ours, theirs))
     assert (left == right).all()
@@ -173,7 +171,7 @@ REFUSED: list[tuple[Sequence[str], str]] = [
     (["objective=[perplexity]", "trials=many"], "trials must be a whole number from 1"),
     (["hydra.sweeper.batch=0"], "hydra.sweeper.batch must be a whole number"),
     (["hydra.sweeper.finalists=0"], "hydra.sweeper.finalists must be a whole number"),
-    (["hydra.sweeper.default=[samples=3]"], "hydra.sweeper.default must be a list"),
+    (['hydra.sweeper.default=["samples=3"]'], "hydra.sweeper.default must be a list"),
     (["seed=1,2"], "seed cannot be searched"),
     (["prompts.limit=1,2"], "prompts.limit cannot be searched"),
     (["guidance.scale=1,2"], "trials is 40, but the space has only 8 points"),
@@ -189,14 +187,23 @@ REFUSED: list[tuple[Sequence[str], str]] = [
 
 @pytest.mark.parametrize(("overrides", "sentence"), REFUSED, ids=lambda value: str(value)[:40])
 def test_what_cannot_be_searched_is_refused_before_anything_is_written(
-    overrides: Sequence[str], sentence: str, tmp_path: Path, tiny_folder: Path
+    overrides: Sequence[str],
+    sentence: str,
+    tmp_path: Path,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {line.partition("=")[0] for line in overrides}
     base = [line for line in (*SEARCH, "trials=40") if line.partition("=")[0] not in given]
-    done = shell(*many_prompts(tmp_path, *on(tmp_path, tiny_folder), *base, *overrides))
-    assert done.returncode == 2, done.stdout
-    assert done.stderr.startswith(f"error: {sentence}"), done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    line = ["sweep", *many_prompts(tmp_path, *on(tmp_path, tiny_folder), *base, *overrides)]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit) as exit_status:
+        run_command("sweep", cast("Callable[[], None]", main))
+    error = capsys.readouterr().err
+    assert exit_status.value.code == 2
+    assert error.startswith(f"error: {sentence}"), error
+    assert len(error.splitlines()) == 1
     assert not (tmp_path / "results").exists()
 
 

@@ -17,7 +17,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.cfg_lab_launcher.batch import BatchLauncher, GridSweeper, applicable_grid, compose
-from hydra_plugins.cfg_lab_launcher.workers import WorkersLauncher
 
 # Modules that need torch or Optuna are imported inside functions, so that `--help` is fast.
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from cfg_lab.search.run import Search
     from cfg_lab.search.space import Parameter
     from cfg_lab.study.cell import Study
+    from hydra_plugins.cfg_lab_launcher.workers import WorkersLauncher
 
 _MOST_CHECKED = 64
 """Largest number of combinations of options that are composed before a search begins."""
@@ -115,12 +115,12 @@ class OptunaSweeper(GridSweeper):
         if type(self.launcher) is BatchLauncher:
             return
         name = self._config.hydra.runtime.choices["hydra/launcher"]
-        if not isinstance(self.launcher, WorkersLauncher):
+        if self._workers is None:
             raise InputError(
                 f"hydra/launcher={name} runs whole cells as jobs, but a search decodes batches; use "
                 "hydra/launcher=slurm or local, or leave hydra/launcher unset"
             )
-        if not self.launcher.wait:
+        if not self._workers.wait:
             raise InputError(
                 "hydra.launcher.wait is false, but a search waits for each batch before it proposes the "
                 "next; leave hydra.launcher.wait=true"
@@ -263,10 +263,20 @@ class OptunaSweeper(GridSweeper):
 
         return build_study(self._configs(jobs), labels_of_overrides(jobs))
 
+    @property
+    def _workers(self) -> WorkersLauncher | None:
+        """The launcher, if it decodes on workers.
+
+        Hydra loads every plugin module anew, so the class must be imported when all are loaded.
+        """
+        from hydra_plugins.cfg_lab_launcher.workers import WorkersLauncher
+
+        return self.launcher if isinstance(self.launcher, WorkersLauncher) else None
+
     @cached_property
     def _engine(self) -> Any:
-        assert isinstance(self.launcher, WorkersLauncher)
-        return self.launcher.engine()
+        assert self._workers is not None
+        return self._workers.engine()
 
     def _decode(self, study: Study) -> None:
         """Decode and score a study, here or on workers."""
@@ -275,8 +285,8 @@ class OptunaSweeper(GridSweeper):
         from cfg_lab.sweep import decode_on_workers
 
         console = command_console()
-        if isinstance(self.launcher, WorkersLauncher):
-            decode_on_workers(study, self._engine, self.launcher.retries, console)
+        if self._workers is not None:
+            decode_on_workers(study, self._engine, self._workers.retries, console)
         else:
             run_study(study, console)
 
