@@ -22,8 +22,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from rich.console import Console
 from omegaconf import OmegaConf, open_dict
+from rich.console import Console
 
 import cfg_lab.report.__main__ as report_command
 import cfg_lab.track.__main__ as track_command
