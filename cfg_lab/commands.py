@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
@@ -81,10 +82,19 @@ def check_command_line(arguments: Sequence[str], config_name: str) -> None:
         return  # one of Hydra's own options, such as --help
     check_overrides(arguments)
     with composition_errors_in_a_sentence():
-        parsed = OverridesParser.create().parse_overrides(list(arguments))
+        parser = OverridesParser.create()
+        parsed = [_with_one_value(override, parser) for override in parser.parse_overrides(list(arguments))]
         ((first_cell, *_),) = BasicSweeper.split_arguments(parsed, None)
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             compose(config_name, overrides=list(first_cell))
+
+
+def _with_one_value(override: Override, parser: OverridesParser) -> Override:
+    """The override itself; of a search's interval(1,5), the override with the lower end."""
+    value = override.value()
+    if not isinstance(value, IntervalSweep):
+        return override
+    return parser.parse_override(f"{override.get_key_element()}={value.start}")
 
 
 def with_choices(config: DictConfig) -> DictConfig:
@@ -102,7 +112,13 @@ def command_console() -> Console:
 
 
 def show_results(
-    study: StoredStudy, columns: Sequence[str], tracker: Tracker, console: Console, *, page: bool
+    study: StoredStudy,
+    columns: Sequence[str],
+    tracker: Tracker,
+    console: Console,
+    *,
+    page: bool,
+    conclude: bool = True,
 ) -> list[dict[str, Any]]:
     """Write the summary and print its table and the conclusion. Log the results, and print all paths.
 
@@ -112,6 +128,7 @@ def show_results(
         tracker: where results are logged.
         console: where to print.
         page: whether to write the page (report.html).
+        conclude: whether to print the conclusion. A command that has a conclusion of its own does not.
 
     Returns:
         The rows of the summary, one per cell.
@@ -124,7 +141,8 @@ def show_results(
     console.print(fitting_table([cell.label for cell in study.cells], rows, columns, console))
     root = study.store.root
     analysed = read_study(root)
-    _print_conclusion(analysed, len(rows), console)
+    if conclude:
+        _print_conclusion(analysed, len(rows), console)
     path_of_page = write_page(analysed, study.store, root / "report.html") if page else None
     try:
         mirror(study.store, tracker, console, path_of_page)

@@ -159,6 +159,26 @@ def run_on_workers_or_exit(
         sys.exit(1)
 
 
+def decode_on_workers(study: Study, engine: Engine, retries: int, console: Console) -> None:
+    """Decode and score a study on the workers of an engine, and wait. Nothing is shown of the results.
+
+    Raises:
+        InputError: some texts failed. The message names the first; the others are printed.
+    """
+    from cfg_lab.workers.follow import follow
+    from cfg_lab.workers.submit import submit
+
+    submission = submit(study, engine, show_nothing, retries, console)
+    if failed := follow(submission, console):
+        for sentence in failed[1:]:
+            print_error(open_console(stderr=True), sentence)
+        raise InputError(f"{failed[0]}; the same command again tries what failed once more")
+
+
+def show_nothing(study: Study, console: Console) -> None:
+    """What the last job of a batch of a search does: the search itself shows the results."""
+
+
 @contextmanager
 def _progress_log(
     submission: Submission, study: Study, tracker: Tracker

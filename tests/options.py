@@ -12,6 +12,7 @@ REQUIRED: dict[tuple[str, str], list[str]] = {
     ("prompts", "file"): ["prompts.path=prompts.csv"],
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
+    ("negatives", "file"): ["negatives.path=negatives.yaml"],
     ("negatives", "base"): ["negatives.models.base.name=m"],
     ("negatives", "experts"): ["negatives.models.expert.name=m", "negatives.models.anti_expert.name=n"],
     ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],

@@ -56,6 +56,7 @@ def test_every_option_describes_an_object(
     Path("folder").mkdir()
     for path in ("prompts.csv", "folder/prompts.csv"):
         Path(path).write_text("text\nHi\n")
+    Path("negatives.yaml").write_text("phrases: sad")
     node = composed(group, option)
     built: Any = instantiate(node, _convert_="all")
     target: Any = get_object(node._target_)

@@ -22,6 +22,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
+from rich.console import Console
 
 import cfg_lab.report.__main__ as report_command
 import cfg_lab.track.__main__ as track_command
@@ -29,10 +31,16 @@ from cfg_lab import score
 from cfg_lab.negatives import ModelNegative
 from cfg_lab.options import CONFIG
 from cfg_lab.report.document import TOKEN_BUDGET
+from cfg_lab.search.objectives import parse_objectives
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
+from cfg_lab.suggest.__main__ import check_arguments
+from cfg_lab.suggest.cells import Bench
+from cfg_lab.suggest.run import cell_config, plain_config_without_negatives
+from cfg_lab.suggest.settings import settings_of
 from cfg_lab.tasks.benchmark import build_benchmark
+from hydra_plugins.cfg_lab_launcher.search_space import read_space
 from tests.options import REQUIRED
 
 REPOSITORY = CONFIG.parent
@@ -104,7 +112,7 @@ def commands_in(path: Path) -> Iterator[Documented]:
 
 HELP = {
     name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
-    for name in ("sweep", "benchmark")
+    for name in ("sweep", "benchmark", "suggest")
 }
 COMMANDS = [
     *(command for path in [*DOCUMENTS, *MODULES] for command in commands_in(path)),
@@ -115,9 +123,15 @@ COMMANDS = [
         if "python -m" in line
     ),
 ]
-SWEEPS = [command for command in COMMANDS if "-m cfg_lab.sweep" in command.text]
+SEARCHES = [
+    command
+    for command in COMMANDS
+    if "-m cfg_lab.sweep" in command.text
+    and ("hydra/sweeper=optuna" in command.text or "experiment=search" in command.text)
+]
+SWEEPS = [command for command in COMMANDS if "-m cfg_lab.sweep" in command.text and command not in SEARCHES]
 BENCHMARKS = [command for command in COMMANDS if "-m cfg_lab.benchmark" in command.text]
-OTHERS = [command for command in COMMANDS if command not in (*SWEEPS, *BENCHMARKS)]
+OTHERS = [command for command in COMMANDS if command not in (*SWEEPS, *SEARCHES, *BENCHMARKS)]
 
 
 def overrides_in_comments() -> list[Documented]:
@@ -149,7 +163,7 @@ def test_the_commands_are_found() -> None:
         source: [c for c in COMMANDS if c.source == source] for source in {c.source for c in COMMANDS}
     }
     least = {"README.md": 11, "CONTRIBUTING.md": 15, "conf/sweep.yaml": 3, "cfg_lab/score.py": 3}
-    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1}
+    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1, "conf/suggest.yaml": 2}
     least |= {"cfg_lab/track/__main__.py": 4, "experiments/rules/README.md": 1}
     assert {
         source: len(by_source.get(source, [])) >= count for source, count in least.items()
@@ -179,7 +193,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of the commands, with the file of prompts that README names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cfg_lab.study.build.environment_file", str)
-    prompts = '{"text": "Hi", "negative": "bad"}\n' * 2
+    prompts = "".join(f'{{"text": "Hi{n}", "negative": "bad"}}\n' for n in range(6))
     (tmp_path / "mine.jsonl").write_text(prompts)
     toy = tmp_path / "results" / "toy_translation"  # what a command of experiments/domains writes
     toy.mkdir(parents=True)
@@ -220,6 +234,39 @@ def test_a_documented_sweep_is_a_study(command: Documented, roomy_folder: Path) 
     if command.source == "CONTRIBUTING.md":
         pytest.skip("needs the files of its recipe; tests/test_recipes.py runs it")
     check_study([word for word in command.words() if "=" in word], roomy_folder)
+
+
+def _plain(value: object) -> object:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", SEARCHES, ids=str)
+def test_a_documented_search_is_a_search(command: Documented, roomy_folder: Path) -> None:
+    """Both ends of its space are a study, and its objectives are columns of its metrics."""
+    overrides = [word for word in command.words() if "=" in word]
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        whole = compose(
+            "sweep",
+            overrides=[
+                line for line in overrides if line.startswith(("hydra/", "experiment=", "objective="))
+            ],
+            return_hydra_config=True,
+        )
+        grid = whole.hydra.sweeper.params if "experiment=search" in overrides else {}
+        lines = [f"{key}={value}" for key, value in grid.items()]
+        space, fixed = read_space(OverridesParser.create().parse_overrides([*lines, *overrides]))
+        assert space
+        jobs = [
+            [*fixed, *(f"{parameter.key}={parameter.ends[end]}" for parameter in space)] for end in (0, -1)
+        ]
+        small = [f"model.name={roomy_folder}", "max_new_tokens=4"]
+        configs = [compose("sweep", overrides=[*job, *small], return_hydra_config=True) for job in jobs]
+    for config in configs:
+        with open_dict(config):
+            del config["objective"], config["trials"]
+    study = build_study(configs, [{} for _ in jobs])
+    assert parse_objectives(_plain(whole.objective), study.metrics).aims
 
 
 @pytest.mark.usefixtures("folder")
@@ -281,6 +328,15 @@ def test_every_other_command_is_read_by_its_program(
         if rest:  # the name of the command alone stands in a docstring
             track_command.main([word.replace("RESULTS", "results/default") for word in rest])
             assert build(compose_group("tracking", calls[0], "track"), "tracking")
+    elif module == "cfg_lab.suggest":
+        check_arguments(rest)
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            config = compose("suggest", overrides=rest, return_hydra_config=True)
+        assert settings_of(plain_config_without_negatives(config), seed=0)
+        bench = Bench(config=cell_config(config), aim=config.aim, command="", console=Console())
+        assert bench.reward.metric
+        assert bench.prompts("selection")
+        assert bench.prompts("held_out")
     elif module == "cfg_lab.report":
         monkeypatch.setattr(report_command, "report", lambda *_, **__: "report.html")
         assert report_command.main(rest) == 0

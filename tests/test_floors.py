@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfg_lab"
 HYDRA = [
+    "cfg_lab.choose.__main__",
+    "cfg_lab.suggest.__main__",
     "cfg_lab.sweep",
     "cfg_lab.benchmark",
     "cfg_lab.learn",
@@ -27,10 +29,18 @@ DOORS = {
     "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "torch.utils.tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "hydra": [*HYDRA, "cfg_lab.study.build"],
-    "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark"],
+    "omegaconf": [
+        *HYDRA,
+        "cfg_lab.study.build",
+        "cfg_lab.tasks.benchmark",
+        "cfg_lab.choose.run",
+        "cfg_lab.suggest.cells",
+        "cfg_lab.suggest.run",
+    ],
     "evaluate": ["cfg_lab.metrics"],
     "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
+    "optuna": ["cfg_lab.search.proposals", "cfg_lab.suggest.subsets"],
     "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
 """Libraries, and the only modules that may import them."""

@@ -40,6 +40,7 @@ NEEDED: dict[tuple[str, str], list[str]] = {
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
     ("prompts", "xsum"): ["prompts.longest=60"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
+    ("negatives", "file"): ["negatives.path=negatives.yaml"],
     ("negatives", "amateur"): ["negatives.models.amateur.skip_layers=[0,1]"],
     ("negatives", "base"): ["negatives.models.base.name=model"],
     ("negatives", "experts"): [
@@ -120,6 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     (folder / "folder").mkdir()
     for path in ("prompts.csv", "folder/prompts.csv"):
         (folder / path).write_text("text,negative,reference\nHi,bad,Ho\n")
+    (folder / "negatives.yaml").write_text("phrases: [{phrase: bad, weight: 0.5}, {phrase: low}]")
     (folder / "measure.py").write_text(MEASURE)
     shutil.copytree(tiny_folder, folder / "model")
     config = json.loads((folder / "model/config.json").read_text())

@@ -5,6 +5,7 @@ takes the empty prompt, the prompt with added text, only a list of words, or the
 Each choice is a named option here. The token ids of the context are kept with every completion.
 """
 
+from cfg_lab.negatives.file_negative import FileNegative
 from cfg_lab.negatives.model_negative import ModelNegative
 from cfg_lab.negatives.named_negative import NamedNegative, NoNegative
 from cfg_lab.negatives.negative import Negative, PromptEncoder
@@ -16,6 +17,7 @@ from cfg_lab.prompts.phrases import Phrase, parse_phrases
 __all__ = [
     "DEFAULT_TEMPLATE",
     "TEMPLATES",
+    "FileNegative",
     "Mode",
     "ModelNegative",
     "NamedNegative",

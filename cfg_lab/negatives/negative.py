@@ -56,6 +56,18 @@ class Negative(ABC):
             InputError: the prompt or the model lacks something that this negative needs.
         """
 
+    @property
+    def content(self) -> str:
+        """What this negative has read from files, as far as its contexts depend on it. Empty without files.
+
+        It is part of the identity of cells: a file can change while its path stays.
+        """
+        return ""
+
+    def phrases_for(self, prompt: Prompt) -> str | None:
+        """The phrases that replace the prompt's own `negative` in results and metrics; None keeps those."""
+        return None
+
     def other_models(self) -> Mapping[str, Any]:
         """The models that run negative branches, without the generating model: fingerprint -> model."""
         return {}

@@ -82,6 +82,9 @@ class PhraseNegative(Negative):
             Branch(model.encode(text, system), weight) for text, system, weight in self.contexts(prompt)
         )
 
+    def phrases_for(self, prompt: Prompt) -> str | None:
+        return self.phrases
+
     def phrases_of(self, prompt: Prompt) -> tuple[Phrase, ...]:
         """The phrases that guidance steers away from, for one prompt.
 

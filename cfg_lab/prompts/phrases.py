@@ -70,6 +70,23 @@ def join_phrases(phrases: Sequence[str]) -> str:
     return ", ".join(re.sub(rf"\\.?|[{SEPARATORS}]", literal, phrase, flags=re.DOTALL) for phrase in phrases)
 
 
+def write_phrases(phrases: Sequence[Phrase]) -> str:
+    r"""The negative prompt that `parse_phrases` reads as these phrases.
+
+    >>> write_phrases([Phrase("sad", 0.8), Phrase("top 10", 0.5), Phrase("a, b")])
+    'sad:0.8, top 10: 0.5, a\\, b'
+    """
+    return ", ".join(map(_written, phrases))
+
+
+def _written(phrase: Phrase) -> str:
+    text = re.sub(rf"([\\{SEPARATORS}{COLONS}])", r"\\\1", phrase.text)
+    if phrase.weight == 1:
+        return text
+    space = " " if _NUMBER_AT_END.search(text) else ""
+    return f"{text}:{space}{phrase.weight!r}"
+
+
 def _phrase(item: str, position: str) -> Phrase:
     """Parse one phrase with or without a weight.
 

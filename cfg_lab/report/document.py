@@ -19,8 +19,8 @@ from cfg_lab.report.axes import Cells, constant_settings, prompts_of, value_text
 from cfg_lab.report.cards import cards_html, meanings_html
 from cfg_lab.report.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
 from cfg_lab.report.record import record_html
-from cfg_lab.report.scope import Scope
 from cfg_lab.report.scripts import page_script
+from cfg_lab.report.search_section import search_section
 from cfg_lab.report.shown_texts import ShownTexts
 from cfg_lab.report.study_analysis import StudyAnalysis
 from cfg_lab.study.formats import count, joined
@@ -31,6 +31,7 @@ STYLES = ("base", "figures", "texts")
 
 TEXT_BUDGET = 6_000_000
 TOKEN_BUDGET = 7_000_000
+HELD_OUT_SENTENCE = "The answer is about the cells of the held-out prompts: the others served to choose."
 MOST_OPTIONS = 12  # with more options, none is described
 
 
@@ -65,7 +66,7 @@ def document(
         **cells_payload(results, cells, comparisons),
         "metrics": metrics_payload(metrics, study.summary, comparisons, study.roles, cells),
         "fronts": fronts_payload(results, cells, study.roles),
-        "distinct_prompts": study.scope.prompts,
+        "distinct_prompts": study.distinct_prompts,
         **texts,
     }
     compared = bool(comparisons.primary)
@@ -75,11 +76,22 @@ def document(
         (FOLDER / "page.html").read_text(encoding="utf-8"),
         {
             "title": escape(study.record.name),
-            "size": " ".join(filter(None, [_size(results, cells, study.scope), escape(shown.sentence)])),
+            "size": " ".join(
+                filter(
+                    None,
+                    [
+                        _size(results, cells, study.distinct_prompts),
+                        HELD_OUT_SENTENCE if study.is_held_out else "",
+                        escape(shown.sentence),
+                    ],
+                )
+            ),
             "design": "".join(f"<dt>{title}</dt><dd>{detail}</dd>" for title, detail in facts.items()),
             "question": question(cells.axes, study.roles, compared),
             "conclusion": conclusion_html(study.conclusion),
             "answer": answer(study.findings, study.scope, study.unscored, cards),
+            "search": search_section(study.searches),
+            "search_link": "<li><a href='#search'>Search</a></li>" if study.searches else "",
             "meanings": meanings_html(metrics),
             "cards": cards_html(cards),
             "record": record_html(
@@ -114,7 +126,7 @@ def as_script_text(value: Any) -> str:
     )
 
 
-def _size(results: pd.DataFrame, cells: Cells, scope: Scope) -> str:
+def _size(results: pd.DataFrame, cells: Cells, distinct_prompts: int) -> str:
     """Say how many texts, cells, prompts and samples there are, and which models generated the texts.
 
     If prompts have the same context, say also how many distinct prompts there are.
@@ -124,9 +136,9 @@ def _size(results: pd.DataFrame, cells: Cells, scope: Scope) -> str:
     duplicates = f", {distinct:,} of them distinct" if distinct < len(results) else ""
     prompts = len(prompts_of(results))
     repeated = (
-        f" {count(prompts - scope.prompts, 'duplicate prompt')}: intervals and p values count "
-        f"{count(scope.prompts, 'distinct prompt')}."
-        if scope.prompts < prompts
+        f" {count(prompts - distinct_prompts, 'duplicate prompt')}: intervals and p values count "
+        f"{count(distinct_prompts, 'distinct prompt')}."
+        if distinct_prompts < prompts
         else ""
     )
     return (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import pandas as pd
 
@@ -30,8 +33,11 @@ class StudyAnalysis:
         unscored: names of the metrics without any score.
         summary: means and intervals of all scored metrics, one row per cell.
         comparisons: all guided cells compared with their baselines.
-        findings: one finding per aim, the most important aim first.
-        scope: size of the study.
+        findings: one finding per aim, the most important aim first. They are about the cells of the held-out
+            half of the prompts, if the results have cells of both halves: the others served to choose.
+        scope: size of what the findings are about.
+        is_held_out: whether the results have cells of both halves.
+        searches: the results of the searches of the folder, see `cfg_lab.search.trials.results_of`.
     """
 
     results: pd.DataFrame
@@ -43,6 +49,13 @@ class StudyAnalysis:
     comparisons: Comparisons
     findings: tuple[Finding, ...]
     scope: Scope
+    is_held_out: bool = False
+    searches: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def distinct_prompts(self) -> int:
+        """Number of distinct prompts of all results."""
+        return _prompt_count(self.results)
 
     @property
     def metrics(self) -> list[str]:
@@ -64,19 +77,31 @@ class StudyAnalysis:
         )
 
 
-def analyse_study(results: pd.DataFrame, record: Record) -> StudyAnalysis:
+def analyse_study(
+    results: pd.DataFrame, record: Record, searches: Sequence[Mapping[str, Any]] = ()
+) -> StudyAnalysis:
     """Compare the cells of a study, and say what guidance did to each aim.
 
     Args:
         results: one row per text, from `cfg_lab.load_results`.
         record: how the study was run.
+        searches: the results of the searches of the folder.
     """
     measured = analysis.metrics_of(results)
     unscored = tuple(name for name in measured if not results[name].notna().any())
     cells, roles = cells_of(results), roles_of([name for name in measured if name not in unscored])
     metrics = [*roles.aims, *roles.prices, *roles.others]
     summary = analysis.summary(results, metrics=metrics).reset_index(drop=True)
-    comparisons = compare_with_baselines(results, summary, cells, roles)
+    reported = _reported(results)
+    rest = results[~results["cell"].isin(reported["cell"])]
+    parts = [
+        compare_with_baselines(part, summary, cells, roles) for part in (reported, rest) if not part.empty
+    ]
+    comparisons = Comparisons(
+        primary=tuple(chain.from_iterable(part.primary for part in parts)),
+        others=tuple(chain.from_iterable(part.others for part in parts)),
+    )
+    of_reported = summary[summary["cell"].isin(reported["cell"])]
     return StudyAnalysis(
         results=results,
         record=record,
@@ -85,17 +110,28 @@ def analyse_study(results: pd.DataFrame, record: Record) -> StudyAnalysis:
         unscored=unscored,
         summary=summary,
         comparisons=comparisons,
-        findings=tuple(findings(results, summary, cells, roles, comparisons)),
+        findings=tuple(findings(reported, of_reported, cells, roles, comparisons)),
         scope=Scope(
             labels=tuple(cells.labels),
             unguided=len(cells.unguided),
-            prompts=_prompt_count(results),
+            prompts=_prompt_count(reported),
             texts=len(results),
             planned=max(record.planned, len(results)),
-            comparisons=sum(math.isfinite(change.p) for change in comparisons.primary),
+            comparisons=sum(math.isfinite(change.p) for change in parts[0].primary),
             prompts_of_tasks=_prompts_of_tasks(results),
         ),
+        is_held_out=len(rest) > 0,
+        searches=tuple(searches),
     )
+
+
+def _reported(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the texts that findings are about: those of the held-out half, if there are both halves."""
+    if "prompts.half" not in results or not {"selection", "held_out"} <= set(
+        results["prompts.half"].unique()
+    ):
+        return results
+    return results[results["prompts.half"] == "held_out"]
 
 
 def _prompts_of_tasks(results: pd.DataFrame) -> dict[str, int]:

@@ -15,6 +15,7 @@ from cfg_lab.report.document import TOKEN_BUDGET, document
 from cfg_lab.report.record import read_record
 from cfg_lab.report.shown_texts import MOST_TRACED_ROWS, read_shown_texts
 from cfg_lab.report.study_analysis import StudyAnalysis, analyse_study
+from cfg_lab.search.trials import results_of
 from cfg_lab.study.results import load_results
 from cfg_lab.study.store import Store
 
@@ -50,7 +51,7 @@ def read_study(folder: str | Path) -> StudyAnalysis:
     columns = ["prompt_negative", "model_fingerprint", *store.score_columns()]
     results = load_results(folder, columns=columns)
     results["positive_ids"] = _contexts_as_text(results["positive_ids"])
-    return analyse_study(results, read_record(store))
+    return analyse_study(results, read_record(store), results_of(store))
 
 
 def _contexts_as_text(positive_ids: pd.Series[Any]) -> pd.Series[Any]:

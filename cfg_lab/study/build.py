@@ -119,12 +119,14 @@ def _cell(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any]) 
     stop = stop_strings(values["stop"])
     single_values = {key: values[key] for key in SINGLE_VALUES}
     settings, keys = settings_and_keys(config, {group: values[group] for group in SETTING_GROUPS})
+    objects = build_shared(config, keys, shared)
+    add_content(settings, keys, objects)
     return Cell(
         identity=json.dumps([IDENTITY_VERSION, *keys.values(), single_values, stop], sort_keys=True),
         settings=settings | single_values | {"stop": json.dumps(stop)},
         label=label,
         model_key=keys["model"],
-        **build_shared(config, keys, shared),
+        **objects,
         **single_values,
         stop=stop,
     )
@@ -161,6 +163,18 @@ def build_shared(config: DictConfig, keys: Mapping[str, str], shared: dict[str, 
         if key not in shared:
             shared[key] = build(config, group)
     return {group: shared[key] for group, key in keys.items()}
+
+
+def add_content(settings: dict[str, Any], keys: dict[str, str], objects: Mapping[str, Any]) -> None:
+    """Add what a cell's negative has read from files to the settings and the keys of the cell.
+
+    Args:
+        settings, keys: of the cell, from `settings_and_keys`.
+        objects: of the cell, from `build_shared`.
+    """
+    if content := objects["negatives"].content:
+        settings["negatives.content"] = content
+        keys["negatives"] = json.dumps([keys["negatives"], content])
 
 
 def canonical_config(node: Any) -> Any:

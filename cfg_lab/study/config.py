@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -25,6 +26,9 @@ from cfg_lab.study.arguments import check_arguments
 
 _LISTS = ("metrics",)
 """Config groups of which several options can be chosen."""
+
+_SEARCH_KEYS = ("objective", "trials")
+"""Config keys that only hydra/sweeper=optuna has."""
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -98,6 +102,8 @@ def _composition_error(error: Exception) -> str:
         options = f"; {group}=… chooses its options" if option_names(group) else ""
         return f"{override!r} is wrong: {key} is a {kind}{options}"
     if isinstance(error, ConfigCompositionException) and isinstance(parent, DictConfig):
+        if key in _SEARCH_KEYS:
+            return f"{key} belongs to a search; add hydra/sweeper=optuna, or leave {key} out"
         prefix = key.rpartition(".")[0]
         siblings = [str(name) for name in parent if not str(name).startswith(("_", "hydra"))]
         if not siblings:
@@ -142,6 +148,23 @@ def compose_groups(groups: Sequence[str], overrides: Sequence[str], program: str
             raise InputError(f"{program} takes {allowed} only; got {override!r}")
     with composition_errors_in_a_sentence(), initialize_config_dir(str(CONFIG), version_base="1.3"):
         return compose("sweep", overrides=list(overrides))
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a config of conf with all its nodes; hydra.runtime.choices names the chosen options.
+
+    Args:
+        name: name of the config, such as "sweep".
+        overrides: overrides in Hydra's grammar, each with one value.
+
+    Raises:
+        InputError: an override is wrong.
+    """
+    check_overrides(overrides)
+    is_running = GlobalHydra.instance().is_initialized()  # a command, whose config is of the same folder
+    folder = nullcontext() if is_running else initialize_config_dir(str(CONFIG), version_base="1.3")
+    with composition_errors_in_a_sentence(), folder:
+        return compose(name, overrides=list(overrides), return_hydra_config=True)
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.errors import InputError
 from cfg_lab.models import LanguageModel
-from cfg_lab.negatives import Negative, PhraseNegative
+from cfg_lab.negatives import Negative
 from cfg_lab.prompts import Prompt
 from cfg_lab.study.cell import Cell
 from cfg_lab.study.planned_text import PlannedText
@@ -64,6 +64,5 @@ def _with_phrases(prompt: Prompt, negatives: Negative) -> Prompt:
 
     If the cell has negative phrases, they replace the negative phrases of the prompt.
     """
-    if isinstance(negatives, PhraseNegative) and negatives.phrases is not None:
-        return replace(prompt, negative=negatives.phrases)
-    return prompt
+    phrases = negatives.phrases_for(prompt)
+    return prompt if phrases is None else replace(prompt, negative=phrases)

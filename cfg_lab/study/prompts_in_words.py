@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cfg_lab.negatives import Phrase, PhraseNegative
+from cfg_lab.negatives import FileNegative, Phrase, PhraseNegative
 from cfg_lab.study.cell import Cell
 from cfg_lab.study.formats import count
 from cfg_lab.study.planned_text import PlannedText
@@ -22,7 +22,7 @@ def phrases_in_words(cells: Iterable[Cell]) -> list[str]:
     lists = dict.fromkeys(
         cell.negatives.phrases_of(prompt)
         for cell in cells
-        if isinstance(cell.negatives, PhraseNegative)
+        if isinstance(cell.negatives, PhraseNegative | FileNegative)
         for prompt in cell.prompts
     )
     sentences = [f"negative phrases: {', '.join(map(_in_words, phrases))}" for phrases in lists]

@@ -12,7 +12,14 @@ from omegaconf import DictConfig
 from cfg_lab.analysis.frame import TASK
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import MultipleChoice
-from cfg_lab.study.build import build_shared, check_keys, check_shared_keys, config_file, settings_and_keys
+from cfg_lab.study.build import (
+    add_content,
+    build_shared,
+    check_keys,
+    check_shared_keys,
+    config_file,
+    settings_and_keys,
+)
 from cfg_lab.study.cell import StoredCell, StoredStudy
 from cfg_lab.study.config import check_option, plain_config
 from cfg_lab.study.provenance import command_line, environment_file
@@ -104,6 +111,7 @@ def _cells(config: DictConfig, label: Mapping[str, str], shared: dict[str, Any])
     options = TaskOptions(**{key: values[key] for key in _TASK_KEYS if key != "tasks"})
     settings, keys = settings_and_keys(config, {group: values[group] for group in GROUPS})
     objects = build_shared(config, keys, shared)
+    add_content(settings, keys, objects)
     shown = {key: str(settings[key]) for key in ("guidance.scale", "negatives") if key in settings}
     cells: list[BenchmarkCell] = []
     for task in _task_names(values["tasks"]):

@@ -74,13 +74,17 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.hydra_context is not None
         assert self.config is not None
+        from cfg_lab.errors import InputError
+        from cfg_lab.study.console import errors_in_a_sentence
+
         loader = self.hydra_context.config_loader
-        jobs = self._jobs(arguments, OverridesParser.create(config_loader=loader))
+        parser = OverridesParser.create(config_loader=loader)
+        with errors_in_a_sentence():
+            check_grid(parser.parse_overrides([*self._parse_config(), *arguments]))
+        jobs = self._jobs(arguments, parser)
         if type(self.launcher) is BatchLauncher:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
-        from cfg_lab.errors import InputError
-        from cfg_lab.study.console import errors_in_a_sentence
         from cfg_lab.sweep import run_in_jobs_or_exit
 
         with errors_in_a_sentence():
@@ -102,6 +106,18 @@ class GridSweeper(BasicSweeper):
         grid = parser.parse_overrides(applicable_grid(self._parse_config(), overrides))
         (jobs,) = self.split_arguments([*grid, *overrides], max_batch_size=None)
         return jobs
+
+
+def check_grid(overrides: Sequence[Override]) -> None:
+    """Raise InputError if an override is an interval, which has no values that a grid could take."""
+    from cfg_lab.errors import InputError
+
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise InputError(
+                f"{override.input_line!r} is an interval, which a grid cannot try out; add "
+                "hydra/sweeper=optuna to search it, or list values, such as 1,2,3 or range(1,4)"
+            )
 
 
 def applicable_grid(grid: Sequence[str], overrides: Sequence[Override]) -> list[str]:

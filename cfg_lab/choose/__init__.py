@@ -1,0 +1,1 @@
+"""The answer in one command: which negative prompt, rule and scale suit an aim, with evidence."""
