@@ -28,6 +28,7 @@ from cfg_lab.guidance import (
     EntropyGate,
     Interval,
     KLBudget,
+    LearnedScale,
     Linear,
     Plausibility,
     Rescale,
@@ -45,6 +46,16 @@ from tests import reference
 from tests.cli import on, sweep
 from tests.test_decoder import Broken, context, decoded, tokens
 
+POLICY = LearnedScale(
+    shares=(1.0, 0.0, 0.4),
+    hidden=((-1.0, 1.5, 0.0, 0.0, 0.0), (0.2, 0.0, 1.0, -2.0, 0.0), (-1.0, 0.0, 0.0, 0.0, 2.5)),
+    output=((0.0, 2.0, 0.5, 0.0), (0.1, -1.0, -2.0, 0.5), (0.1, 0.0, 0.0, 2.0)),
+    length=10,
+    rule="ClassifierFreeGuidance(modifiers=(), normalise_weights=True)",
+    trained_scale=4,
+)
+"""A policy that uses all its shares, by entropy, divergence, margin and length."""
+
 RULES: list[Rule] = [
     UnionGuidance(scale=3),
     SelfDebiasing(),
@@ -58,6 +69,7 @@ RULES: list[Rule] = [
     ),
     ClassifierFreeGuidance(scale=6, adaptive=ByJSD()),
     ClassifierFreeGuidance(scale=5, adaptive=EntropyGate(threshold=1.5)),
+    ClassifierFreeGuidance(scale=4, adaptive=POLICY),
 ]
 MORE_RULES: list[Rule] = [
     Dola(),
