@@ -74,8 +74,8 @@ class LearnedScale:
             or self.length < 1
         ):
             raise InputError(
-                f"guidance.adaptive: a network for {len(FEATURES)} features and {len(self.shares)} shares has "
-                f"finite weights [units][{1 + len(FEATURES)}] and [{len(self.shares)}][1 + units], and a "
+                f"guidance.adaptive: a network for {len(FEATURES)} features and {len(self.shares)} shares "
+                f"has finite weights [units][{1 + len(FEATURES)}] and [{len(self.shares)}][1 + units], and a "
                 f"length of at least 1; got hidden={self.hidden!r}, output={self.output!r}, "
                 f"length={self.length!r}"
             )
@@ -108,7 +108,7 @@ class LearnedScale:
         return shares[self.scores(features).argmax(1)]
 
     def scores(self, features: Tensor) -> Tensor:
-        """The network's scores of the shares, [rows, shares], for features [rows, features]. Higher is better."""
+        """The network's scores [rows, shares] for features [rows, features]. The highest is chosen."""
         _, hidden, output = self._tensors(features.device)
         units = torch.tanh(torch.addmm(hidden[:, 0], features, hidden[:, 1:].T))
         return torch.addmm(output[:, 0], units, output[:, 1:].T)

@@ -32,10 +32,11 @@ class PolicyNetwork(nn.Module):
 
     def matrices(self) -> tuple[Matrix, Matrix]:
         """The weights `hidden` and `output` of `LearnedScale`."""
-        first, second = (
-            tuple(tuple(row) for row in weights.tolist()) for weights in (self.hidden, self.output)
-        )
-        return first, second
+        return _as_matrix(self.hidden), _as_matrix(self.output)
+
+
+def _as_matrix(weights: Tensor) -> Matrix:
+    return tuple(tuple(map(float, row)) for row in weights.detach())
 
 
 def rloo_advantages(rewards: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -60,14 +60,15 @@ class ExploringScale(LearnedScale):
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         values = features(branches, self.length)
-        assert len(values) == 1 and branches.steps is not None  # seeds differ, so each text is alone
+        assert len(values) == 1  # seeds differ, so each text is alone
+        assert branches.steps is not None
         step = int(branches.steps[0])
         noise = torch.tensor(self._noise[step], dtype=torch.float32, device=values.device)
         action = int((self.scores(values) + noise).argmax())
         share = self.shares[action]
         chosen = share * scale + (1 - share)
         divergence = kl_divergence(guided(chosen), branches.positive)
-        self.choices[step] = Choice(tuple(values[0].tolist()), action, float(divergence[0]))
+        self.choices[step] = Choice(tuple(map(float, values[0])), action, float(divergence[0]))
         return chosen
 
     @cached_property
@@ -151,8 +152,8 @@ def roll_out(
     guided_texts, plain_texts = texts[: len(requests)], texts[len(requests) :]
     if penalty == "kl":
         penalties = [
-            float(np.mean([choice.divergence for choice in scale.choices.values()] or [0.0]))
-            for scale in scales
+            sum(choice.divergence for choice in scale.choices.values()) / len(completions[id(request)].tokens)
+            for scale, request in zip(scales, requests, strict=True)
         ]
     else:
         nats = [-mean_log_prob(text.log_probs) for text in guided_texts]
@@ -201,10 +202,5 @@ def _worst_if_missing(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def mean_shares(policy: LearnedScale, rollouts: Rollouts) -> list[float]:
     """How often each share was drawn, [shares]."""
-    counts = torch.bincount(rollouts.actions, minlength=len(policy.shares)).double()
-    return (counts / counts.sum()).tolist()
-
-
-def numbered(planned: Sequence[PlannedText], numbers: Sequence[int]) -> dict[int, PlannedText]:
-    """The planned texts with some numbers, by number."""
-    return {number: planned[number] for number in numbers}
+    counts = np.bincount(rollouts.actions.numpy(), minlength=len(policy.shares))
+    return list(map(float, counts / counts.sum()))

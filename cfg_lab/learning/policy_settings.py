@@ -41,7 +41,7 @@ class PolicySettings:
             raise InputError(f"penalty must be kl or perplexity, got {penalty!r}")
         check_shares(shares, "shares")
         return cls(
-            penalty=penalty,
+            penalty=cast("Penalty", penalty),
             shares=tuple(map(float, cast("list[float]", shares))),
             strength=_number(config, "strength", 0),
             learning_rate=_number(config, "learning_rate", 1e-9),
@@ -64,7 +64,8 @@ def check_guidance(guidance: object, sampling: object) -> None:
         raise InputError(f"guidance must be a rule of this package to train a policy, got {guidance!r}")
     if not isinstance(guidance.adaptive, NotAdaptive):
         raise InputError(
-            f"guidance/adaptive must be none to train a policy, which takes its place, got {guidance.adaptive!r}"
+            "guidance/adaptive must be none to train a policy, which takes its place, "
+            f"got {guidance.adaptive!r}"
         )
     if guidance.scale == 1:
         raise InputError(

@@ -161,7 +161,7 @@ def changed_config(config: DictConfig, keys: Sequence[str], changes: Mapping[str
         keys: the keys at its top to keep.
         changes: dotted key -> new value.
     """
-    copy = cast("DictConfig", OmegaConf.masked_copy(config, [key for key in keys if key in config]))
+    copy = OmegaConf.masked_copy(config, [key for key in keys if key in config])
     OmegaConf.set_struct(copy, False)
     for key, value in changes.items():
         OmegaConf.update(copy, key, value, merge=False)
