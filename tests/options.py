@@ -14,6 +14,7 @@ REQUIRED: dict[tuple[str, str], list[str]] = {
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],
     ("negatives", "base"): ["negatives.models.base.name=m"],
     ("negatives", "experts"): ["negatives.models.expert.name=m", "negatives.models.anti_expert.name=n"],
+    ("guidance/adaptive", "policy"): ["guidance.adaptive.path=policy.json"],
     ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],
     ("metrics", "evaluate"): ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
 }

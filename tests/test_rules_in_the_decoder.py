@@ -28,7 +28,6 @@ from cfg_lab.guidance import (
     EntropyGate,
     Interval,
     KLBudget,
-    LearnedScale,
     Linear,
     Plausibility,
     Rescale,
@@ -44,17 +43,8 @@ from cfg_lab.guidance import (
 from cfg_lab.models import LanguageModel
 from tests import reference
 from tests.cli import on, sweep
+from tests.policies import POLICY
 from tests.test_decoder import Broken, context, decoded, tokens
-
-POLICY = LearnedScale(
-    shares=(1.0, 0.0, 0.4),
-    hidden=((-1.0, 1.5, 0.0, 0.0, 0.0), (0.2, 0.0, 1.0, -2.0, 0.0), (-1.0, 0.0, 0.0, 0.0, 2.5)),
-    output=((0.0, 2.0, 0.5, 0.0), (0.1, -1.0, -2.0, 0.5), (0.1, 0.0, 0.0, 2.0)),
-    length=10,
-    rule="ClassifierFreeGuidance(modifiers=(), normalise_weights=True)",
-    trained_scale=4,
-)
-"""A policy that uses all its shares, by entropy, divergence, margin and length."""
 
 RULES: list[Rule] = [
     UnionGuidance(scale=3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -57,6 +57,11 @@ class ExploringScale(LearnedScale):
 
     seed: tuple[int, ...]
     choices: dict[int, Choice] = field(compare=False, repr=False, default_factory=dict[int, Choice])
+
+    @classmethod
+    def of(cls, policy: LearnedScale, seed: tuple[int, ...]) -> ExploringScale:
+        """The scale that draws from a policy."""
+        return cls(**{part.name: getattr(policy, part.name) for part in fields(policy)}, seed=seed)
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         values = features(branches, self.length)
@@ -135,10 +140,7 @@ def roll_out(
         rule = text.request.guidance
         assert isinstance(rule, Rule)
         for draw in range(samples):
-            scale = ExploringScale(
-                **{name: value for name, value in vars(policy).items() if name in _FIELDS},
-                seed=(seed, sample, number, draw),
-            )
+            scale = ExploringScale.of(policy, (seed, sample, number, draw))
             scales.append(scale)
             requests.append(replace(text.request, guidance=replace(rule, adaptive=scale), sample=sample))
     plain = [replace(text.request, guidance=None, sample=sample) for text in planned.values()]
@@ -170,10 +172,6 @@ def roll_out(
         plain_aims=aims[len(requests) :],
         tokens=sum(len(done.tokens) for done in completions.values()),
     )
-
-
-_FIELDS = ("shares", "hidden", "output", "length", "rule", "trained_scale", "any_scale")
-"""The fields of `LearnedScale`."""
 
 
 def as_text(planned: PlannedText, completion: Completion, models: Mapping[str | None, LanguageModel]) -> Text:

@@ -90,7 +90,8 @@ def train(
             state.write(folder, identity)
             log(numbers)
             bar.advance(1)
-            console.print(_line(number + 1, settings.updates, numbers, policy), highlight=False)
+            line = _line(number + 1, settings.updates, numbers, policy)
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def update(state: TrainingState, rollouts: Rollouts, settings: PolicySettings) -> None:
