@@ -1,0 +1,72 @@
+"""A judge of sentiment that shares nothing with the metric `sentiment`: another language model is asked.
+
+Run `python -m experiments.best_of_n.judge` to measure it on sentences that people rated (card.json).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+import cfg_lab
+from cfg_lab import Decoder, Request
+from cfg_lab.analysis.stats.bootstrap import resample_counts
+from experiments.sentiment_head.train import DOMAINS, ratings
+
+CARD = Path(__file__).with_name("card.json")
+QUESTION = 'Text: "{text}"\nQuestion: Is the tone of the text positive or negative?\nAnswer: The tone is'
+ANSWERS = (" positive", " negative")
+MODEL = "gemma3-270m"
+
+
+def log_odds(texts: Sequence[str]) -> list[float]:
+    """For each text, log p(" positive") - log p(" negative") after QUESTION, in nats; high is positive."""
+    model = cfg_lab.load_model(MODEL)
+    requests = [Request(positive=model.encode(QUESTION.format(text=text))) for text in texts for _ in ANSWERS]
+    empty = model.encode("")
+    answers = [model.encode(answer)[len(empty) :] for answer in ANSWERS]
+    scores = Decoder(model).score(requests, [answer for _ in texts for answer in answers], [])
+    values = [score.positive for score in scores]
+    return [positive - negative for positive, negative in zip(values[::2], values[1::2], strict=True)]
+
+
+def main(count: int = 75) -> None:
+    """Measure the judge, `count` sentences of each domain, half of them rated positive."""
+    texts, positive, domains, _ = ratings()
+    rng = np.random.default_rng(0)
+    chosen = [
+        int(index)
+        for domain in DOMAINS
+        for is_positive in (True, False)
+        for index in rng.permutation(np.flatnonzero((domains == domain) & (positive == is_positive)))[
+            : count // 2
+        ]
+    ]
+    odds = np.array(log_odds([texts[index] for index in chosen]))
+    labels = positive[chosen]
+    card: dict[str, object] = {"what": f"{MODEL} asked: {QUESTION}", "n": len(chosen)}
+    card["auc"] = _auc(labels, odds)
+    card["domains"] = {
+        domain: _auc(labels[domains[chosen] == domain], odds[domains[chosen] == domain]) for domain in DOMAINS
+    }
+    CARD.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(card, indent=1))
+
+
+def _auc(labels: np.ndarray, odds: np.ndarray) -> list[float]:
+    """The AUC with its 95 % bootstrap interval over texts."""
+    values = [roc_auc_score(labels, odds)]
+    for counts in resample_counts(len(labels))[:1000]:
+        repeated = np.repeat(np.arange(len(labels)), counts.astype(int))
+        if 0 < labels[repeated].mean() < 1:
+            values.append(roc_auc_score(labels[repeated], odds[repeated]))
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return [round(float(number), 3) for number in (values[0], low, high)]
+
+
+if __name__ == "__main__":
+    main()
