@@ -6,6 +6,7 @@ Run `python -m experiments.best_of_n.judge` to measure it on sentences that peop
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from sklearn.metrics import roc_auc_score
 import cfg_lab
 from cfg_lab import Decoder, Request
 from cfg_lab.analysis.stats.bootstrap import resample_counts
+from cfg_lab.metrics.likelihood import mean_log_prob
+from cfg_lab.models import load_evaluator
+from cfg_lab.prompts import Prompt
 from experiments.sentiment_head.train import DOMAINS, ratings
 
 CARD = Path(__file__).with_name("card.json")
@@ -32,6 +36,14 @@ def log_odds(texts: Sequence[str]) -> list[float]:
     scores = Decoder(model).score(requests, [answer for _ in texts for answer in answers], [])
     values = [score.positive for score in scores]
     return [positive - negative for positive, negative in zip(values[::2], values[1::2], strict=True)]
+
+
+def mean_log_probs(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """The mean log-prob per token of each text after its prompt, in nats; NaN for an empty text."""
+    evaluate = load_evaluator(MODEL, "\n")
+    pairs = [(Prompt(id="", text=prompt), text) for prompt, text in zip(prompts, texts, strict=True) if text]
+    values = iter(evaluate(pairs))
+    return [mean_log_prob(next(values)) if text else math.nan for text in texts]
 
 
 def main(count: int = 75) -> None:
