@@ -91,7 +91,10 @@ def learn_policy(config: Any) -> None:
             f"got {settings.updates}"
         )
     prepare_metrics(metrics)
-    store, command = Store(folder), command_line("cfg_lab.learn").replace("cfg_lab.learn", "cfg_lab.learn policy", 1)
+    store, command = (
+        Store(folder),
+        command_line("cfg_lab.learn").replace("cfg_lab.learn", "cfg_lab.learn policy", 1),
+    )
     store.check_version()
     store.check_writable()
     if not is_resumed:

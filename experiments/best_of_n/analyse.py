@@ -132,11 +132,9 @@ def _header() -> list[str]:
 
 
 def judge_table(card: dict[str, Any]) -> str:
-    """How well the judge tells sentences that people rated positive from those rated negative."""
-    rows = [["all", str(card["n"]), _auc(card["auc"])]]
-    count = card["n"] // len(card["domains"])
-    rows += [[domain, str(count), _auc(auc)] for domain, auc in card["domains"].items()]
-    return markdown_table(["rated sentences", "n", "AUC"], rows)
+    """How well the judge and the reward tell beginnings of positive reviews from those of negative ones."""
+    rows = [[name, str(card["n"]), _auc(card[name])] for name in ("judge", "sentiment")]
+    return markdown_table(["beginnings of film reviews", "n", "AUC"], rows)
 
 
 def _auc(numbers: list[float]) -> str:

