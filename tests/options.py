@@ -15,6 +15,7 @@ REQUIRED: dict[tuple[str, str], list[str]] = {
     ("negatives", "file"): ["negatives.path=negatives.yaml"],
     ("negatives", "base"): ["negatives.models.base.name=m"],
     ("negatives", "experts"): ["negatives.models.expert.name=m", "negatives.models.anti_expert.name=n"],
+    ("guidance/adaptive", "policy"): ["guidance.adaptive.path=policy.json"],
     ("metrics", "classifier"): ["metrics.classifier.model=m", "metrics.classifier.label=l"],
     ("metrics", "evaluate"): ["metrics.evaluate.module=m", "metrics.evaluate.column=c"],
 }

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfg_lab.guidance.rule import guide_at
+
 
 def log_probs(model: Any, ids: Sequence[int]) -> Tensor:
     """Log-probs [vocab] of the token after ids."""
@@ -69,7 +71,8 @@ def guided_by(rule: Any, request: Any, models: dict[str | None, Any], tokens: Se
         return positive
     weights = torch.tensor([[branch.weight for branch in request.negatives]])
     scale = torch.tensor([rule.scale_at(len(tokens))])
-    return rule.guide(positive[None], torch.stack(negatives)[None], weights, scale)[0][0]
+    steps = torch.tensor([len(tokens)])
+    return guide_at(rule, positive[None], torch.stack(negatives)[None], weights, scale, steps)[0][0]
 
 
 def decode_by(rule: Any, request: Any, models: dict[str | None, Any]) -> list[int]:

@@ -30,6 +30,7 @@ from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build
 from cfg_lab.study.results_folder import results_folder, study_name
 from tests.options import OFFLINE, REQUIRED
+from tests.policies import write_policy
 from tests.texts import choice, text
 
 GROUPS = ["model", "prompts", "negatives", "guidance", "sampling", "metrics", "tracking"]
@@ -57,6 +58,7 @@ def test_every_option_describes_an_object(
     for path in ("prompts.csv", "folder/prompts.csv"):
         Path(path).write_text("text\nHi\n")
     Path("negatives.yaml").write_text("phrases: sad")
+    write_policy(Path("policy.json"))
     node = composed(group, option)
     built: Any = instantiate(node, _convert_="all")
     target: Any = get_object(node._target_)

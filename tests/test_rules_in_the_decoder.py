@@ -43,6 +43,7 @@ from cfg_lab.guidance import (
 from cfg_lab.models import LanguageModel
 from tests import reference
 from tests.cli import on, sweep
+from tests.policies import POLICY
 from tests.test_decoder import Broken, context, decoded, tokens
 
 RULES: list[Rule] = [
@@ -58,6 +59,7 @@ RULES: list[Rule] = [
     ),
     ClassifierFreeGuidance(scale=6, adaptive=ByJSD()),
     ClassifierFreeGuidance(scale=5, adaptive=EntropyGate(threshold=1.5)),
+    ClassifierFreeGuidance(scale=4, adaptive=POLICY),
 ]
 MORE_RULES: list[Rule] = [
     Dola(),

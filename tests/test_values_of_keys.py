@@ -22,6 +22,7 @@ from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build
 from cfg_lab.study.plan import plan
 from cfg_lab.study.scoring import prepare_metrics
+from tests.policies import write_policy
 from tests.test_configs import LISTS, OPTIONS
 from tests.test_loading import classifier
 
@@ -47,6 +48,7 @@ NEEDED: dict[tuple[str, str], list[str]] = {
         "negatives.models.expert.name=model",
         "negatives.models.anti_expert.name=model",
     ],
+    ("guidance/adaptive", "policy"): ["guidance.adaptive.path=policy.json"],
     ("metrics", "classifier"): ["metrics.classifier.model=classifier", "metrics.classifier.label=good"],
     ("metrics", "evaluate"): ["metrics.evaluate.module=measure.py", "metrics.evaluate.column=letters"],
     ("metrics", "evaluator"): ["metrics.evaluator.model=model"],
@@ -123,6 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
         (folder / path).write_text("text,negative,reference\nHi,bad,Ho\n")
     (folder / "negatives.yaml").write_text("phrases: [{phrase: bad, weight: 0.5}, {phrase: low}]")
     (folder / "measure.py").write_text(MEASURE)
+    write_policy(folder / "policy.json")
     shutil.copytree(tiny_folder, folder / "model")
     config = json.loads((folder / "model/config.json").read_text())
     config["max_position_embeddings"] = 50_000  # each letter of an article is a token

@@ -25,6 +25,7 @@ from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.teacher_forcing import ScalePlan, branch_weights
 from cfg_lab.decoding.text_logits import GivenText, text_logits
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, NotAdaptive, log_probs
+from cfg_lab.guidance.rule import guide_at
 
 _BLOCK_NUMBERS = 100_000
 """Number of float32 values in a block: the cache of a CPU core holds several such blocks."""
@@ -142,7 +143,7 @@ class _Sums:
             log_probs_of_branches = [log_probs(of_branch[block]) for of_branch in logits]
             for branch, of_branch in enumerate(log_probs_of_branches):
                 of_branches[branch, block] = of_branch.gather(1, chosen[block])[:, 0]
-            self._guide(log_probs_of_branches, chosen[block], of_rules[:, block])
+            self._guide(log_probs_of_branches, chosen[block], of_rules[:, block], self.length + begin)
         for branch, name in enumerate(self.names):
             nats = float(of_branches[branch].double().sum())
             if math.isnan(nats):
@@ -153,13 +154,14 @@ class _Sums:
             self.guided[rule] += nats
         self.length += len(tokens)
 
-    def _guide(self, branches: list[Tensor], chosen: Tensor, of_rules: Tensor) -> None:
+    def _guide(self, branches: list[Tensor], chosen: Tensor, of_rules: Tensor, first: int) -> None:
         """Compute the guided log-probs of the tokens of one block, and compare them with the likeliest ones.
 
         Args:
             branches: log-probs [rows, vocab] of each branch, the positive branch first.
             chosen: the tokens, [rows, 1].
             of_rules: [rules, rows], for the results.
+            first: number of tokens of the continuation before this block.
         """
         positive = branches[0]
         negatives = torch.stack(branches[1:], 1) if len(branches) > 1 else positive[:, None][:, :0]
@@ -170,6 +172,7 @@ class _Sums:
         scales = positive.new_tensor([plan.next_scales(divergences) for plan in self.plans])  # [rules, rows]
         changes: dict[bool, Tensor] = {}  # of classifier-free guidance, with and without normalised weights
         memory = torch.empty_like(positive)
+        steps = torch.arange(first, first + len(chosen), device=chosen.device)
         for number, guidance in enumerate(self.guidances):
             if isinstance(guidance, ClassifierFreeGuidance) and _is_plain(guidance):
                 normalise = guidance.normalise_weights
@@ -184,7 +187,7 @@ class _Sums:
             else:
                 guided = positive
                 if self.request.negatives:
-                    guided, _ = guidance.guide(positive, negatives, weights, scales[number])
+                    guided, _ = guide_at(guidance, positive, negatives, weights, scales[number], steps)
                 log_prob = guided.gather(1, chosen)
                 self._compare(number, guided, chosen, log_prob)
             of_rules[number] = log_prob[:, 0]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cfg_lab.guidance import Guidance, log_probs
+from cfg_lab.guidance.rule import guide_at
 
 
 class Distributions(NamedTuple):
@@ -29,7 +30,12 @@ class Distributions(NamedTuple):
 
 
 def guide(
-    guidance: Guidance | None, positive: Tensor, negatives: Tensor, weights: Tensor, scales: Tensor
+    guidance: Guidance | None,
+    positive: Tensor,
+    negatives: Tensor,
+    weights: Tensor,
+    scales: Tensor,
+    steps: Tensor,
 ) -> Distributions:
     """Combine the branches of each sequence by its guidance rule.
 
@@ -39,10 +45,11 @@ def guide(
         negatives: [rows, branches, vocab] logits of the negative branches.
         weights: [rows, branches], float32, the weights of the negative branches.
         scales: [rows], the scale that the rule's schedule plans for this step.
+        steps: [rows], int64, number of new tokens so far.
     """
     positive = log_probs(positive)
     negatives = log_probs(negatives)
     guided = positive
     if guidance is not None:
-        guided, scales = guidance.guide(positive, negatives, weights, scales)
+        guided, scales = guide_at(guidance, positive, negatives, weights, scales, steps)
     return Distributions(guided, positive, negatives, weights, scales)

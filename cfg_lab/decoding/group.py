@@ -66,6 +66,7 @@ class Group:
             negative_logits.view(*self.negative_rows.shape, logits.shape[1])[..., : self.vocab],
             self.weights,
             torch.tensor(scales, dtype=torch.float32, device=logits.device),
+            self.steps,
         )
 
     def sample(self, step: Distributions) -> StepResult:

@@ -168,7 +168,7 @@ class StaticGroup:
         last = self.scales.shape[1] - 1  # texts that have ended run on
         scales = self.scales[:size].gather(1, steps.clamp(max=last)[:, None])[:, 0]
         logits = self.logits[rows, : self.vocab]  # [size, 1 + branches, vocab]
-        step = guide(self.formula, logits[:, 0], logits[:, 1:], weights, scales)
+        step = guide(self.formula, logits[:, 0], logits[:, 1:], weights, scales, steps)
         if self.formula is not None:
             # Without guidance at this token, the negatives count as not run.
             step = step._replace(scales=torch.where(is_off(scales), 1, step.scales))

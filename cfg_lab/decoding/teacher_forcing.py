@@ -71,8 +71,9 @@ def _trace_values(request: Request, plan: ScalePlan, tokens: tuple[int, ...], lo
     divergences = torch.full((len(tokens),), math.nan)  # on the host, which reads it
     if plan.needs_divergences:
         divergences = divergence(log_probs(positive), log_probs(negatives), weights)
+    steps = torch.arange(plan.length, plan.length + len(tokens), device=positive.device)
     scales = to_device(torch.tensor(plan.next_scales(divergences), dtype=torch.float32), positive.device)
-    step = guide(plan.guidance, positive, negatives, weights, scales)
+    step = guide(plan.guidance, positive, negatives, weights, scales, steps)
     numbers = measure(step, to_device(torch.tensor(tokens), positive.device))
     # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS])
@@ -97,6 +98,11 @@ class ScalePlan:
         self.guidance = guidance
         self._divergences: list[float] = []  # of all tokens so far, NaN where no negative runs in decoding
         self._has_ended = guidance is None
+
+    @property
+    def length(self) -> int:
+        """Number of tokens so far."""
+        return len(self._divergences)
 
     @property
     def needs_divergences(self) -> bool:

@@ -20,6 +20,7 @@ from cfg_lab.guidance.contrastive import ContrastiveDecoding
 from cfg_lab.guidance.dola import Dola
 from cfg_lab.guidance.log_probs import log_probs
 from cfg_lab.guidance.modifiers import AdaptiveProjection, Modifier, Plausibility, Rescale, ZeroStar
+from cfg_lab.guidance.policy import LearnedScale, load_policy
 from cfg_lab.guidance.rule import Guidance, Rule, is_off, shares
 from cfg_lab.guidance.schedules import Constant, Cosine, Exponential, Interval, Linear, Schedule
 from cfg_lab.guidance.self_debiasing import SelfDebiasing
@@ -43,6 +44,7 @@ __all__ = [
     "Guidance",
     "Interval",
     "KLBudget",
+    "LearnedScale",
     "Linear",
     "Modifier",
     "NeverStop",
@@ -59,6 +61,7 @@ __all__ = [
     "context_aware",
     "experts",
     "is_off",
+    "load_policy",
     "log_probs",
     "preadd",
     "shares",

@@ -24,11 +24,13 @@ class Branches:
         positive: log-probs [rows, vocab], float32, normalised and finite.
         negatives: log-probs [rows, branches, vocab], float32, normalised and finite.
         weights: [rows, branches] float32, as the requests give them.
+        steps: [rows] int64, number of new tokens so far. None unless the scale is learned (see `policy`).
     """
 
     positive: Tensor
     negatives: Tensor
     weights: Tensor
+    steps: Tensor | None = None
 
 
 class Adaptive(Protocol):
@@ -118,7 +120,7 @@ class ByDivergence:
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         positive = branches.positive[:, None]  # [rows, 1, vocab]
-        divergence = _weighted_mean(kl_divergence(positive, branches.negatives), branches.weights)
+        divergence = weighted_mean(kl_divergence(positive, branches.negatives), branches.weights)
         share = (self.reference / divergence.clamp(min=1e-9)).clamp(max=1)
         return 1 + (scale - 1) * share
 
@@ -146,7 +148,7 @@ class ByJSD:
 
     def scale_in_force(self, scale: Tensor, branches: Branches, guided: Callable[[Tensor], Tensor]) -> Tensor:
         positive = branches.positive[:, None]  # [rows, 1, vocab]
-        divergence = _weighted_mean(js_divergence(positive, branches.negatives), branches.weights)
+        divergence = weighted_mean(js_divergence(positive, branches.negatives), branches.weights)
         return 1 + (scale - 1) * divergence.clamp(min=self.floor)
 
 
@@ -185,7 +187,7 @@ class KLBudget:
         return low
 
 
-def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """The mean [rows, 1] of values [rows, branches], weighted by the absolute values of the weights."""
     sizes = weights.abs()
     return (values * sizes).sum(1, keepdim=True) / sizes.sum(1, keepdim=True)

@@ -18,6 +18,7 @@ from cfg_lab.guidance.adaptive import Adaptive, Branches, NotAdaptive
 from cfg_lab.guidance.checks import check_number
 from cfg_lab.guidance.log_probs import log_probs
 from cfg_lab.guidance.modifiers import Modifier
+from cfg_lab.guidance.policy import LearnedScale
 from cfg_lab.guidance.schedules import Constant, Schedule
 from cfg_lab.guidance.stopping import NeverStop, Stopping
 
@@ -109,6 +110,8 @@ class Rule(ABC):
             if not is_dataclass(value) or isinstance(value, type) or not hasattr(value, method):
                 raise InputError(f"guidance.{name} must be an option of guidance/{name}, got {value!r}")
         object.__setattr__(self, "modifiers", _as_modifiers(self.modifiers))
+        if isinstance(self.adaptive, LearnedScale):
+            self.adaptive.check_rule(self)
 
     @abstractmethod
     def combine(self, positive: Tensor, negatives: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
@@ -143,7 +146,12 @@ class Rule(ABC):
         return self.stopping.has_ended(divergences)
 
     def guide(
-        self, positive: Tensor, negatives: Tensor, weights: Tensor, scales: Tensor
+        self,
+        positive: Tensor,
+        negatives: Tensor,
+        weights: Tensor,
+        scales: Tensor,
+        steps: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         for modifier in self.modifiers:
             negatives = modifier.modify_negatives(positive, negatives)
@@ -154,9 +162,27 @@ class Rule(ABC):
                 combined = modifier.modify_guided(combined, positive, scale)
             return torch.where(is_off(scale), positive, log_probs(combined))
 
-        branches = Branches(positive=positive, negatives=negatives, weights=weights)
+        branches = Branches(positive=positive, negatives=negatives, weights=weights, steps=steps)
         scale = self.adaptive.scale_in_force(scales[:, None], branches, guided)
         return guided(scale), scale[:, 0]
+
+
+def guide_at(
+    guidance: Guidance,
+    positive: Tensor,
+    negatives: Tensor,
+    weights: Tensor,
+    scales: Tensor,
+    steps: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Call `Guidance.guide`. A rule with a learned scale is also given the number of each row's new tokens.
+
+    Args:
+        steps: [rows], int64, number of new tokens so far.
+    """
+    if isinstance(guidance, Rule) and isinstance(guidance.adaptive, LearnedScale):
+        return guidance.guide(positive, negatives, weights, scales, steps)
+    return guidance.guide(positive, negatives, weights, scales)
 
 
 def formula_of(guidance: Guidance) -> Guidance:

@@ -13,6 +13,7 @@ from transformers import DynamicCache, LogitsProcessor
 
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance, Guidance, NeverStop, Rule, is_off, log_probs
+from cfg_lab.guidance.rule import guide_at
 
 _NEW_PROCESSOR = "make a new processor for each call of generate"
 
@@ -84,14 +85,16 @@ class GuidanceLogitsProcessor(LogitsProcessor):
         self.previous_ids = input_ids
         impossible = scores == -math.inf
         positive = log_probs(scores)
-        scale = self.guidance.scale_at(input_ids.shape[1] - self.prompt_length)
+        step = input_ids.shape[1] - self.prompt_length
+        scale = self.guidance.scale_at(step)
         if is_off(scale):
             return positive.masked_fill(impossible, -math.inf)
         negatives = log_probs(self._forward(input_ids)[..., : positive.shape[1]])
         rows, vocab = len(positive), negatives.shape[2]
         weights = positive.new_tensor([self.weights]).expand(rows, -1)
         scales = positive.new_full((rows,), scale)
-        guided, _ = self.guidance.guide(positive[:, :vocab], negatives, weights, scales)
+        steps = torch.full((rows,), step, device=positive.device)
+        guided, _ = guide_at(self.guidance, positive[:, :vocab], negatives, weights, scales, steps)
         guided = torch.nn.functional.pad(guided, (0, scores.shape[1] - vocab), value=-math.inf)
         return guided.masked_fill(impossible, -math.inf)
 

@@ -176,6 +176,21 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     return {str(key): _plain(config, str(key)) for key in config if key != "hydra"}
 
 
+def changed_config(config: DictConfig, keys: Sequence[str], changes: Mapping[str, Any]) -> DictConfig:
+    """A copy of a config with only some of its keys, and with some values replaced.
+
+    Args:
+        config: the config.
+        keys: the keys at its top to keep.
+        changes: dotted key -> new value.
+    """
+    copy = OmegaConf.masked_copy(config, [key for key in keys if key in config])
+    OmegaConf.set_struct(copy, False)
+    for key, value in changes.items():
+        OmegaConf.update(copy, key, value, merge=False)
+    return copy
+
+
 def _plain(config: DictConfig, key: str) -> Any:
     """One value of a config as dicts, lists and plain values."""
     try:
