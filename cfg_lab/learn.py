@@ -1,7 +1,7 @@
-"""Training for guidance: `python -m cfg_lab.learn TASK …` with Hydra overrides.
+"""Training for guidance: `python -m cfg_lab.learn`, then a task and Hydra overrides.
 
-Each task has a config conf/learn_<task>.yaml and a function, listed in `_TASKS`. `python -m cfg_lab.learn
-TASK --help` shows all keys of a task.
+Each task has a config conf/learn_<task>.yaml and a function, listed in `_TASKS`. With `--help` after the task,
+the command shows all keys of the task.
 """
 
 from __future__ import annotations

@@ -28,10 +28,14 @@ from rich.console import Console
 import cfg_lab.report.__main__ as report_command
 import cfg_lab.track.__main__ as track_command
 from cfg_lab import score
+from cfg_lab.choose.budget import parse_budget
+from cfg_lab.choose.settings import settings_of as choose_settings_of
+from cfg_lab.commands import with_prompt_file
 from cfg_lab.negatives import ModelNegative
 from cfg_lab.options import CONFIG
 from cfg_lab.report.document import TOKEN_BUDGET
 from cfg_lab.search.objectives import parse_objectives
+from cfg_lab.study.aim import parse_aim
 from cfg_lab.study.build import build_study
 from cfg_lab.study.config import build, compose_group
 from cfg_lab.study.plan import plan
@@ -112,7 +116,7 @@ def commands_in(path: Path) -> Iterator[Documented]:
 
 HELP = {
     name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
-    for name in ("sweep", "benchmark", "suggest")
+    for name in ("sweep", "benchmark", "suggest", "choose", "learn_policy")
 }
 COMMANDS = [
     *(command for path in [*DOCUMENTS, *MODULES] for command in commands_in(path)),
@@ -163,7 +167,12 @@ def test_the_commands_are_found() -> None:
         source: [c for c in COMMANDS if c.source == source] for source in {c.source for c in COMMANDS}
     }
     least = {"README.md": 11, "CONTRIBUTING.md": 15, "conf/sweep.yaml": 3, "cfg_lab/score.py": 3}
-    least |= {"conf/benchmark.yaml": 3, "cfg_lab/benchmark.py": 1, "conf/suggest.yaml": 2}
+    least |= {
+        "conf/benchmark.yaml": 3,
+        "cfg_lab/benchmark.py": 1,
+        "conf/suggest.yaml": 2,
+        "conf/choose.yaml": 2,
+    }
     least |= {"cfg_lab/track/__main__.py": 4, "experiments/rules/README.md": 1}
     assert {
         source: len(by_source.get(source, [])) >= count for source, count in least.items()
@@ -198,6 +207,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     toy = tmp_path / "results" / "toy_translation"  # what a command of experiments/domains writes
     toy.mkdir(parents=True)
     (toy / "words.jsonl").write_text(prompts)
+    found = tmp_path / "results" / "suggest"  # what cfg_lab.suggest writes
+    found.mkdir()
+    (found / "negatives.yaml").write_text("phrases: sad")
     (tmp_path / "folder").mkdir()  # the dataset of REQUIRED
     (tmp_path / "folder" / "mine.jsonl").write_text(prompts)
     return tmp_path
@@ -337,6 +349,17 @@ def test_every_other_command_is_read_by_its_program(
         assert bench.reward.metric
         assert bench.prompts("selection")
         assert bench.prompts("held_out")
+    elif module == "cfg_lab.choose":
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            config = compose("choose", overrides=with_prompt_file(rest), return_hydra_config=True)
+        values = plain_config_without_negatives(config)
+        assert parse_budget(values["budget"])
+        assert choose_settings_of(values)
+        assert parse_aim(values["aim"], list(build(config, "metrics").values()))
+        assert build(config, "prompts")
+    elif module == "cfg_lab.learn" and rest:  # the name of the command alone stands in a docstring
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            assert compose(f"learn_{rest[0]}", overrides=rest[1:])
     elif module == "cfg_lab.report":
         monkeypatch.setattr(report_command, "report", lambda *_, **__: "report.html")
         assert report_command.main(rest) == 0
