@@ -59,8 +59,9 @@ def _table(result: Mapping[str, Any]) -> str:
     return (
         "<div class='box' tabindex='0' role='region' aria-label='Chosen cells on both halves of the prompts'>"
         "<table class='forest halves'><caption>Means with 95 % intervals on the "
-        f"{prompts['selection']} prompts that chose, and on {prompts['held_out']} others. Optimism is the gain over plain decoding on the "
-        "selection half, minus that on the held-out half, in the direction that is good.</caption>"
+        f"{prompts['selection']} prompts that chose, and on {prompts['held_out']} others. Optimism is the "
+        "gain over plain decoding on the selection half, minus that on the held-out half, in the direction "
+        "that is good.</caption>"
         f"<thead><tr><th scope='col'>cell</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
