@@ -18,7 +18,9 @@ from cfg_lab.commands import run_command, with_choices
 from cfg_lab.options import CONFIG
 from cfg_lab.study.console import errors_in_a_sentence, open_console, print_error
 
-_TASKS: dict[str, tuple[str, str]] = {}
+_TASKS: dict[str, tuple[str, str]] = {
+    "distil": ("train a student: guidance in one forward", "cfg_lab.learning.distil.distil"),
+}
 """Task -> what it does in a few words, and the dotted path of the function that does it.
 
 The function takes the composed config, with the names of the chosen options in hydra.runtime.choices.
