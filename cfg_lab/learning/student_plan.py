@@ -72,13 +72,13 @@ class StudentSettings:
     strength: Strength = "linear"
     rank: int = 16
     learning_rate: float = 5e-4
-    steps: int = 160
-    batch: int = 8
+    steps: int = 100
+    batch: int = 4
     steps_per_round: int = 10
-    max_new_tokens: int = 48
+    max_new_tokens: int = 32
     compared_tokens: int = 100
-    check_scales: Sequence[float] = (1.25, 1.5, 2.0, 3.0)
-    check_prompts: int = 40
+    check_scales: Sequence[float] = (1.5, 2.0, 3.0)
+    check_prompts: int = 30
     seed: int = 0
 
     def __post_init__(self) -> None:

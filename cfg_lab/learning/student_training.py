@@ -170,7 +170,9 @@ def _loss(plan: StudentPlan, text: SampledText, student: Tensor, lesson: Lesson,
         return distillation_loss(student, lesson.guided, lesson.disagreement, settings.compared_tokens)
     sampled = torch.tensor(text.tokens, device=student.device)
     target = sampled if settings.labels == "tokens" else lesson.positive
-    return gft_loss(student, lesson.negatives[:, 0], scale, target)
+    # Near its minimum the loss exceeds it by about KL(guided || student) / scale**2. The factor makes all scales
+    # count alike.
+    return scale**2 * gft_loss(student, lesson.negatives[:, 0], scale, target)
 
 
 def _texts(plan: StudentPlan, number: int, lora: TrainedLora) -> list[SampledText]:
