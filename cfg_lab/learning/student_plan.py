@@ -68,7 +68,7 @@ class StudentSettings:
     objective: Objective = "gft"
     labels: Labels = "distribution"
     texts: Texts = "plain"
-    scales: Sequence[float] = (1.0, 3.0)
+    scales: Sequence[float] = (1.5, 3.0)
     strength: Strength = "linear"
     rank: int = 16
     learning_rate: float = 5e-4
