@@ -27,10 +27,12 @@ DOORS = {
     "tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "torch.utils.tensorboard": ["cfg_lab.track.tensorboard_tracker"],
     "hydra": [*HYDRA, "cfg_lab.study.build"],
-    "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark"],
+    "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark", "cfg_lab.learning"],
     "evaluate": ["cfg_lab.metrics"],
     "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
+    "peft": ["cfg_lab.learning.lora"],
+    "trl": ["cfg_lab.learning.tuning"],
     "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
 """Libraries, and the only modules that may import them."""

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cfg_lab import Decoder, Request, load_model
+from cfg_lab.decoding.sampling import Sampling
 from cfg_lab.errors import InputError
 from cfg_lab.learning.losses import distillation_loss, gft_loss, with_tail
 from cfg_lab.learning.lora import TrainedLora
@@ -153,12 +154,12 @@ def test_a_student_is_far_nearer_to_guidance_than_its_base_on_held_out_prompts(r
 def test_distillation_learns_from_guided_texts_and_from_its_own(
     texts: str, tmp_path: Path, taught: Path
 ) -> None:
-    arguments = ["steps=40", "batch=8", "max_new_tokens=8", "learning_rate=0.005", "check_prompts=10"]
-    overrides = ["objective=distil", f"texts={texts}", "scales=[2,2]", "check_scales=[2]", "negatives=own"]
-    learn("distil", *on(tmp_path, taught, "own"), *arguments, *overrides, "negatives.template='{negative}'")
-    check = pd.read_parquet(tmp_path / "results/own/check.parquet")
+    arguments = ["steps=30", "batch=4", "max_new_tokens=8", "learning_rate=0.005", "check_prompts=10"]
+    overrides = ["objective=distil", f"texts={texts}", "scales=[2,2]", "check_scales=[2]"]
+    learn("distil", *on(tmp_path, taught, "distil"), *arguments, *overrides)
+    check = pd.read_parquet(tmp_path / "results/distil/check.parquet")
     assert len(check) == 20
-    assert check["kl_student"].mean() < check["kl_base"].mean() / 2 or check["kl_base"].mean() < 1e-3
+    assert check["kl_student"].mean() < check["kl_base"].mean() / 3
 
 
 def test_the_check_measures_what_a_plain_forward_of_the_loaded_student_gives(
@@ -172,7 +173,7 @@ def test_the_check_measures_what_a_plain_forward_of_the_loaded_student_gives(
         [
             Request(
                 positive=positive,
-                sampling=_temperature_1(),
+                sampling=Sampling(),
                 max_new_tokens=8,
                 stop_ids=base.stop_ids,
                 sample=1_000_000,
@@ -191,12 +192,6 @@ def test_the_check_measures_what_a_plain_forward_of_the_loaded_student_gives(
     guided = (n + 2.2 * (p - n)).log_softmax(-1)
     divergence = (guided.exp() * (guided - own)).sum(-1).mean().item()
     assert divergence == pytest.approx(row["kl_student"], abs=1e-4)
-
-
-def _temperature_1() -> Any:
-    from cfg_lab.decoding.sampling import Sampling
-
-    return Sampling()
 
 
 # A student as a model option
@@ -223,7 +218,7 @@ def test_a_student_is_a_model_option_and_each_scale_is_a_cell(
         "name=students",
     )
     assert [row["model.scale"] for row in rows] == [1, 2, 3]
-    assert len({row["tokens_read"] for row in rows if "tokens_read" in row}) <= 1
+    assert {row["forwards"] for row in rows if "forwards" in row} <= {1}
     base = load_model(str(taught))
     fingerprints = [load_student(str(results / "student"), scale=scale).fingerprint for scale in (1, 2, 3)]
     assert len({*fingerprints}) == 3
@@ -311,7 +306,7 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
     monkeypatch.setattr("cfg_lab.learning.distil.train", None)
     monkeypatch.setattr("cfg_lab.learning.distil.check_student", None)
     learn("distil", *on(tmp_path, taught, "twice"), *SMALL)
-    with pytest.raises(InputError, match=r"name='twice': .* another value of seed, rank; choose another name"):
+    with pytest.raises(InputError, match=r"name='twice': .* another value of rank, seed; choose another name"):
         learn("distil", *on(tmp_path, taught, "twice"), *SMALL, "seed=1", "rank=2")
     assert (tmp_path / "results/twice/student/adapter_model.safetensors").read_bytes() == weights
     assert json.loads((tmp_path / "results/twice/cost.json").read_text())["texts"] == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ class TrainedLora:
         settings: Any = peft.LoraConfig(
             r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, for code of peft
             torch.manual_seed(seed)
             self.model: Any = peft.get_peft_model(module, settings)
         self.model.eval()  # the LoRA has no dropout, and the base must not have any
