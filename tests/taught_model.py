@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.conftest import make_tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
 
 LETTERS = "abcdefgh"
 WITH_PROMPT = torch.tensor([7.0, 6, 5, 4, 3, 3, 2, 2]) / 32

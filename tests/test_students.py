@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from cfg_lab import Decoder, Request, load_model
 from cfg_lab.decoding.sampling import Sampling
 from cfg_lab.errors import InputError
-from cfg_lab.learning.losses import distillation_loss, gft_loss, with_tail
 from cfg_lab.learning.lora import TrainedLora
+from cfg_lab.learning.losses import distillation_loss, gft_loss, with_tail
 from cfg_lab.learning.student_plan import StudentSettings
 from cfg_lab.models import load_student
 from cfg_lab.models.student import STUDENT_FILE, StudentCard
@@ -306,7 +306,9 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
     monkeypatch.setattr("cfg_lab.learning.distil.train", None)
     monkeypatch.setattr("cfg_lab.learning.distil.check_student", None)
     learn("distil", *on(tmp_path, taught, "twice"), *SMALL)
-    with pytest.raises(InputError, match=r"name='twice': .* another value of rank, seed; choose another name"):
+    with pytest.raises(
+        InputError, match=r"name='twice': .* another value of rank, seed; choose another name"
+    ):
         learn("distil", *on(tmp_path, taught, "twice"), *SMALL, "seed=1", "rank=2")
     assert (tmp_path / "results/twice/student/adapter_model.safetensors").read_bytes() == weights
     assert json.loads((tmp_path / "results/twice/cost.json").read_text())["texts"] == 4
@@ -329,7 +331,10 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
         (["guidance=union"], "objective=gft learns plain classifier-free guidance only"),
         (["guidance/schedule=linear"], "objective=gft learns plain classifier-free guidance only"),
         (["negatives=none"], "it has no negative"),
-        (["negatives=custom", "negatives.phrases='a,b'", "negatives.mode=separate"], "gft needs one negative"),
+        (
+            ["negatives=custom", "negatives.phrases='a,b'", "negatives.mode=separate"],
+            "gft needs one negative",
+        ),
         (["+prompts.half=selection"], "leave prompts.half=null"),
         (["prompts.limit=1"], "is in the half"),
         (["model.skip_layers=[0,1]"], r"cannot be the base of a student: model\.skip_layers is set"),

@@ -65,9 +65,7 @@ class TrainedLora:
 
     def state(self) -> dict[str, Tensor]:
         """The trained values by name."""
-        values: Mapping[str, Tensor] = peft.get_peft_model_state_dict(
-            self.model, save_embedding_layers=False
-        )
+        values: Mapping[str, Tensor] = peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
         return {name: value.detach().clone() for name, value in values.items()}
 
     def load_state(self, values: Mapping[str, Tensor]) -> None:

@@ -71,7 +71,7 @@ class StudentSettings:
     scales: Sequence[float] = (1.5, 3.0)
     strength: Strength = "linear"
     rank: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     steps: int = 100
     batch: int = 4
     steps_per_round: int = 10
@@ -265,7 +265,9 @@ def _planned(
         positive = model.encode(prompt.text, prompt.system)
         branches = negatives.branches(prompt, model)
         if not branches:
-            raise InputError("it has no negative, so there is nothing to learn; choose negatives=empty or own")
+            raise InputError(
+                "it has no negative, so there is nothing to learn; choose negatives=empty or own"
+            )
         if settings.objective == "gft" and (len(branches) > 1 or branches[0].weight <= 0):
             raise InputError(
                 "objective=gft needs one negative with a weight above 0; use negatives.mode=joined, or "

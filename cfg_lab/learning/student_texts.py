@@ -80,9 +80,7 @@ def lessons(plan: StudentPlan, texts: Sequence[SampledText], scale: float) -> li
     As in `opsd_ectr`, no log-prob of a negative is below `NEGATIVE_FLOOR`.
     """
     given = [
-        GivenText(
-            plan.request(text.prompt, 0, scale).contexts_with(text.prompt.negatives), text.tokens
-        )
+        GivenText(plan.request(text.prompt, 0, scale).contexts_with(text.prompt.negatives), text.tokens)
         for text in texts
     ]
     logits: list[list[list[Tensor]]] = [[] for _ in texts]
@@ -97,8 +95,6 @@ def lessons(plan: StudentPlan, texts: Sequence[SampledText], scale: float) -> li
         step, _ = guide_text(ScalePlan(plan.rule_at(scale)), branches, [positive, *floored])
         nats = divergence(step.positive, step.negatives, step.weights)
         found.append(
-            Lesson(
-                guided=step.guided, positive=step.positive, negatives=step.negatives, disagreement=nats
-            )
+            Lesson(guided=step.guided, positive=step.positive, negatives=step.negatives, disagreement=nats)
         )
     return found

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.errors import StoreError
-from cfg_lab.learning.losses import distillation_loss, gft_loss
 from cfg_lab.learning.lora import TrainedLora
+from cfg_lab.learning.losses import distillation_loss, gft_loss
 from cfg_lab.learning.student_plan import StudentPlan
 from cfg_lab.learning.student_texts import (
     Lesson,
@@ -186,8 +186,5 @@ def _texts(plan: StudentPlan, number: int, lora: TrainedLora) -> list[SampledTex
     guided_at = scale if settings.texts == "guided" else None
     return sample(
         decoder,
-        [
-            (prompt, plan.request(prompt, turn, guided_at))
-            for prompt, turn in prompts_of_round(plan, number)
-        ],
+        [(prompt, plan.request(prompt, turn, guided_at)) for prompt, turn in prompts_of_round(plan, number)],
     )

@@ -162,7 +162,9 @@ def as_base(model: LanguageModel) -> Checkpoint:
     """
     source = model.source
     if not isinstance(source, Checkpoint):
-        raise InputError(f"model {model.name!r} is not in files; a student needs a model in files as its base")
+        raise InputError(
+            f"model {model.name!r} is not in files; a student needs a model in files as its base"
+        )
     problems = {
         "model.adapter is set": source.adapter is not None,
         "model.skip_layers is set": source.skip_layers is not None,
