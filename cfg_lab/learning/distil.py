@@ -25,7 +25,7 @@ _STEPS, _CHECK = "steps.parquet", "check.parquet"
 
 
 def distil(config: DictConfig) -> None:
-    """Train a student as a composed config of conf/learn_distil.yaml says, and print how near it is to guidance.
+    """Train a student as a composed config of conf/learn_distil.yaml says, and compare it with guidance.
 
     The results folder then has student/ (for model=student), steps.parquet (scale, loss and divergence of
     each step), check.parquet (see `check_student`) and cost.json (what the training cost). The same config
@@ -50,7 +50,7 @@ def distil(config: DictConfig) -> None:
     console.print(check_table(check))
     paths = {"student": plan.folder, "steps": plan.store.root / _STEPS, "check": check_file}
     runs = tracker.local_path(plan.store.root)
-    print_paths(console, cast("dict[str, Path]", paths | ({tracker.name: runs} if runs else {})))
+    print_paths(console, paths | ({tracker.name: runs} if runs else {}))
     scale = plan.settings.scales[1]
     console.print(
         f"To decode with it: python -m cfg_lab.sweep model=student model.path={plan.folder} "

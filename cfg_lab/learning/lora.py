@@ -78,7 +78,7 @@ class TrainedLora:
         return copy.deepcopy(self.model).merge_and_unload(safe_merge=True)
 
     def save(self, folder: Path, files: Mapping[str, str]) -> None:
-        """Write the LoRA in the format of peft, and further text files. The folder is there whole or not at all.
+        """Write the LoRA in the format of peft, and further text files; the folder is whole or missing.
 
         Args:
             folder: the folder to create.

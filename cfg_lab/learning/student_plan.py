@@ -72,13 +72,13 @@ class StudentSettings:
     strength: Strength = "linear"
     rank: int = 16
     learning_rate: float = 1e-3
-    steps: int = 100
+    steps: int = 50
     batch: int = 4
     steps_per_round: int = 10
     max_new_tokens: int = 32
     compared_tokens: int = 100
-    check_scales: Sequence[float] = (1.5, 2.0, 3.0)
-    check_prompts: int = 30
+    check_scales: Sequence[float] = (1.5, 2.25, 3.0)
+    check_prompts: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -222,8 +222,8 @@ def build_plan(config: DictConfig) -> StudentPlan:
     settings = StudentSettings(**{key: plain[key] for key in keys if key in plain})
     if plain["prompts"].get("half") is not None:
         raise InputError(
-            f"prompts.half is {plain['prompts']['half']!r}, but this command trains on the half selection and "
-            "checks on the half held_out; leave prompts.half=null"
+            f"prompts.half is {plain['prompts']['half']!r}, but this command trains on the half selection "
+            "and checks on the half held_out; leave prompts.half=null"
         )
     rule, negatives = build(config, "guidance"), cast("Negative", build(config, "negatives"))
     prompts = cast("list[Prompt]", build(config, "prompts"))
@@ -265,10 +265,8 @@ def _planned(
         positive = model.encode(prompt.text, prompt.system)
         branches = negatives.branches(prompt, model)
         if not branches:
-            raise InputError(
-                "it has no negative, so there is nothing to learn; choose negatives=empty or own"
-            )
-        if settings.objective == "gft" and (len(branches) > 1 or branches[0].weight <= 0):
+            raise InputError("it has no negative, so there is nothing to learn; use negatives=empty or own")
+        if settings.objective == "gft" and [branch.weight > 0 for branch in branches] != [True]:
             raise InputError(
                 "objective=gft needs one negative with a weight above 0; use negatives.mode=joined, or "
                 "objective=distil"

@@ -86,7 +86,7 @@ def read_state(plan: StudentPlan) -> TrainingState | None:
 
 
 def train(plan: StudentPlan, state: TrainingState, tracker: Tracker, console: Console) -> TrainedLora:
-    """Train the student from `state` on, and return its LoRA. `state` is changed and saved after each round."""
+    """Train the student from `state` on, and return its LoRA. `state` is changed and saved."""
     settings = plan.settings
     lora = TrainedLora(as_base(plan.model).load(), rank=settings.rank, seed=settings.seed)
     optimizer = torch.optim.AdamW(lora.parameters, lr=settings.learning_rate, weight_decay=0.0)
@@ -170,8 +170,8 @@ def _loss(plan: StudentPlan, text: SampledText, student: Tensor, lesson: Lesson,
         return distillation_loss(student, lesson.guided, lesson.disagreement, settings.compared_tokens)
     sampled = torch.tensor(text.tokens, device=student.device)
     target = sampled if settings.labels == "tokens" else lesson.positive
-    # Near its minimum the loss exceeds it by about KL(guided || student) / scale**2. The factor makes all scales
-    # count alike.
+    # Near its minimum, the loss exceeds the minimum by about KL(guided || student) / scale**2. The factor
+    # makes all scales count alike.
     return scale**2 * gft_loss(student, lesson.negatives[:, 0], scale, target)
 
 

@@ -1,5 +1,6 @@
-"""Students: a LoRA whose strength is set by the guidance scale, so that one forward gives a guided distribution.
+"""Students of guidance: a LoRA whose strength is set by the guidance scale.
 
+One forward of a student gives what guidance gives with two.
 `python -m cfg_lab.learn distil` trains them. A student's folder has the LoRA in the format of peft, and the
 file student.json, which says what the LoRA was trained for. At scale 1 the student is its base.
 """
@@ -138,7 +139,8 @@ def load_student(
         )
     arguments = {**card.base, **({} if base is None else {"name": base})}
     try:
-        model = load_model(**{**arguments, "dtype": dtype, "device": device})
+        load: Any = load_model
+        model: LanguageModel = load(**{**arguments, "dtype": dtype, "device": device})
         source = as_base(model)
     except InputError as error:
         raise InputError(f"the base of the student in {path!r}: {error}") from error
@@ -162,9 +164,7 @@ def as_base(model: LanguageModel) -> Checkpoint:
     """
     source = model.source
     if not isinstance(source, Checkpoint):
-        raise InputError(
-            f"model {model.name!r} is not in files; a student needs a model in files as its base"
-        )
+        raise InputError(f"model {model.name!r} is not in files, as the base of a student must be")
     problems = {
         "model.adapter is set": source.adapter is not None,
         "model.skip_layers is set": source.skip_layers is not None,
