@@ -20,6 +20,7 @@ from cfg_lab.study.console import errors_in_a_sentence, open_console, print_erro
 
 _TASKS: dict[str, tuple[str, str]] = {
     "distil": ("train a student: guidance in one forward", "cfg_lab.learning.distil.distil"),
+    "tune": ("tune a model on a reward", "cfg_lab.learning.tune.tune"),
 }
 """Task -> what it does in a few words, and the dotted path of the function that does it.
 

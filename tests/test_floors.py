@@ -29,7 +29,7 @@ DOORS = {
     "hydra": [*HYDRA, "cfg_lab.study.build"],
     "omegaconf": [*HYDRA, "cfg_lab.study.build", "cfg_lab.tasks.benchmark", "cfg_lab.learning"],
     "evaluate": ["cfg_lab.metrics"],
-    "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
+    "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write", "cfg_lab.learning.tuning"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
     "peft": ["cfg_lab.learning.lora"],
     "trl": ["cfg_lab.learning.tuning"],

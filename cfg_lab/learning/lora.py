@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from cfg_lab.models.checkpoint.adapter import set_strength
 
 
+def lora_settings(rank: int) -> Any:
+    """The settings of a LoRA on all linear layers but the output layer, without dropout."""
+    return peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 class TrainedLora:
     """A transformers model with a LoRA on all its linear layers but the output layer.
 
@@ -28,9 +33,7 @@ class TrainedLora:
     """
 
     def __init__(self, module: Any, *, rank: int, seed: int) -> None:
-        settings: Any = peft.LoraConfig(
-            r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
+        settings = lora_settings(rank)
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers, for code of peft
             torch.manual_seed(seed)

@@ -1,8 +1,8 @@
 """Students of guidance: a LoRA whose strength is set by the guidance scale.
 
-One forward of a student gives what guidance gives with two.
-`python -m cfg_lab.learn distil` trains them. A student's folder has the LoRA in the format of peft, and the
-file student.json, which says what the LoRA was trained for. At scale 1 the student is its base.
+One forward of a student gives what guidance gives with two. `python -m cfg_lab.learn distil` trains them. A
+student's folder has the LoRA in the format of peft, and the file student.json, which says what the LoRA was
+trained for. At scale 1 the student is its base.
 """
 
 from __future__ import annotations
