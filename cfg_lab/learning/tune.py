@@ -1,8 +1,12 @@
-"""The command `python -m cfg_lab.learn tune`: tunes a model on a reward, for guidance between it and its base."""
+"""The command `python -m cfg_lab.learn tune`: tunes a model on a reward.
+
+Guidance between the tuned model and its base then gives every strength of the tuning.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import cast
 
 import pandas as pd
@@ -27,12 +31,10 @@ def tune(config: DictConfig) -> None:
     step). The same config again does only what is missing.
 
     Raises:
-        InputError: a value is wrong, or the folder has a model that was tuned with another config. Nothing was
-            written.
+        InputError: a value is wrong, or the folder has a model that was tuned with another config.
+            Nothing was written.
         StoreError: a file cannot be written.
     """
-    import time
-
     console = open_console()
     show_warnings(console)
     plan, tracker = build_tuning(config), cast("Tracker", build(config, "tracking"))

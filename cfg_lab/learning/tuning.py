@@ -1,8 +1,8 @@
 """Tunes a model on a reward by GRPO (arXiv:2402.03300) of TRL, with texts that the lab's decoder samples.
 
-TRL samples with transformers' `generate`, which is slow on a CPU. So its hook `rollout_func` decodes with a merged
-copy of the model instead. The advantage of a text is its reward minus the mean reward of the texts of the same
-prompt, not divided by their deviation (arXiv:2503.20783).
+TRL samples with transformers' `generate`, which is slow on a CPU. So its hook `rollout_func` decodes with a
+merged copy of the model instead. The advantage of a text is its reward minus the mean reward of the texts of
+the same prompt, not divided by their deviation (arXiv:2503.20783).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _rollout(plan: TuningPlan) -> Callable[[list[str], Any], dict[str, Any]]:
 
 
 def _rewards(plan: TuningPlan) -> Callable[..., list[float]]:
-    """TRL's reward function: the aim of each text. A text without a score has the lowest reward of its step."""
+    """TRL's reward function: the aim of each text. If it has no score, the lowest reward of the step."""
 
     def aim(
         prompts: Sequence[str],

@@ -1,4 +1,4 @@
-"""The tuning of a model on a reward as it was asked for: values that are checked, and the objects of its options."""
+"""The tuning of a model as it was asked for: values that are checked, and the objects of its options."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class TuningSettings:
     """How a model is tuned. The keys of conf/learn_tune.yaml that are single values.
 
     Args:
-        beta: coefficient of KL(tuned || base) in the loss, at least 0. The tuned model is about the base times
-            exp(reward / beta); a small value lets it go far.
+        beta: coefficient of KL(tuned || base) in the loss, at least 0. The best model for it is the base
+            times exp(reward / beta), so a small value lets it go far.
         steps: number of optimisation steps.
         batch: texts per step; a multiple of `generations`.
         generations: texts per prompt and step, at least 2: their mean reward is the baseline.
@@ -164,10 +164,11 @@ def build_tuning(config: DictConfig) -> TuningPlan:
 def _check_model(model: LanguageModel) -> None:
     """Raise InputError if TRL cannot train the model right."""
     as_base(model)
-    # TRL pads prompts on the left and gives no position ids. Rotary positions are relative, so nothing changes.
+    # TRL pads prompts on the left and gives no position ids. This changes nothing for rotary positions, which
+    # are relative.
     config = model.config.get_text_config()
     if getattr(config, "rope_parameters", None) is None and getattr(config, "rope_theta", None) is None:
         raise InputError(
-            f"model {model.name!r} has no rotary positions, and TRL would train it with shifted positions; use "
-            "a model with rotary positions such as smollm2"
+            f"model {model.name!r} has no rotary positions, and TRL would train it with shifted positions; "
+            "use a model with rotary positions such as smollm2"
         )
