@@ -1,7 +1,7 @@
 """Training for guidance: `python -m cfg_lab.learn`, then a task and Hydra overrides.
 
-Each task has a config conf/learn_<task>.yaml and a function, listed in `_TASKS`. With `--help` after the task,
-the command shows all keys of the task.
+Each task has a config conf/learn_<task>.yaml and a function, listed in `_TASKS`. With `--help` after the
+task, the command shows all keys of the task.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from cfg_lab.study.console import errors_in_a_sentence, open_console, print_erro
 
 _TASKS: dict[str, tuple[str, str]] = {
     "policy": ("a network chooses the guidance scale at each step", "cfg_lab.learning.policy.learn_policy"),
+    "distil": ("train a student: guidance in one forward", "cfg_lab.learning.distil.distil"),
+    "tune": ("tune a model on a reward", "cfg_lab.learning.tune.tune"),
 }
 """Task -> what it does in a few words, and the dotted path of the function that does it.
 

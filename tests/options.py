@@ -9,6 +9,7 @@ from cfg_lab.metrics import Metric
 from cfg_lab.options import CONFIG, option_names
 
 REQUIRED: dict[tuple[str, str], list[str]] = {
+    ("model", "student"): ["model.path=student"],
     ("prompts", "file"): ["prompts.path=prompts.csv"],
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
     ("negatives", "custom"): ["negatives.phrases='ugly:0.8, low'"],

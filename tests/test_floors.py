@@ -34,13 +34,16 @@ DOORS = {
         "cfg_lab.study.build",
         "cfg_lab.tasks.benchmark",
         "cfg_lab.choose.run",
+        "cfg_lab.learning",
         "cfg_lab.suggest.cells",
         "cfg_lab.suggest.run",
     ],
     "evaluate": ["cfg_lab.metrics"],
-    "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write"],
+    "datasets": ["cfg_lab.prompts", "cfg_lab.tasks.load", "cfg_lab.export.write", "cfg_lab.learning.tuning"],
     "lm_eval": ["cfg_lab.integrations", "cfg_lab.tasks.load"],
     "optuna": ["cfg_lab.search.proposals", "cfg_lab.suggest.subsets"],
+    "peft": ["cfg_lab.learning.lora"],
+    "trl": ["cfg_lab.learning.tuning"],
     "matplotlib": ["cfg_lab.analysis", "cfg_lab.track"],
 }
 """Libraries, and the only modules that may import them."""

@@ -69,6 +69,7 @@ def test_every_command_in_the_help_text_makes_the_cells_it_means() -> None:
     """A comma in a value that is not quoted for Hydra too would make two cells."""
     template = yaml.safe_load((CONFIG / "sweep.yaml").read_text())["hydra"]["help"]["template"]
     lines = [line.strip() for line in template.splitlines() if "-m cfg_lab.sweep" in line]
+    lines = [line for line in lines if "hydra/sweeper=optuna" not in line]  # it has a space, and no cells
     cells: list[int] = []
     for line in lines:
         overrides = OverridesParser.create().parse_overrides(shlex.split(line)[3:])

@@ -37,6 +37,7 @@ SWEEP = ("", "sweep")
 """The keys at the top of conf/sweep.yaml, as if they were an option."""
 
 NEEDED: dict[tuple[str, str], list[str]] = {
+    ("model", "student"): ["model.path=student", "model.name=student"],
     ("prompts", "file"): ["prompts.path=prompts.csv"],
     ("prompts", "dataset"): ["prompts.name=folder", "prompts.split=train"],
     ("prompts", "xsum"): ["prompts.longest=60"],

@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cfg_lab.decoding.distributions import guide
+from cfg_lab.decoding.distributions import Distributions, guide
 from cfg_lab.decoding.measurements import divergence, measure
 from cfg_lab.decoding.model import CausalModel
 from cfg_lab.decoding.request import Branch, Request
@@ -65,20 +65,36 @@ def _trace_values(request: Request, plan: ScalePlan, tokens: tuple[int, ...], lo
         plan: gives the scales of these tokens.
         logits: one tensor [tokens, vocab] per branch, the positive branch first.
     """
-    positive, *others = logits
-    negatives = torch.stack(others, 1) if others else positive[:, None][:, :0]  # [tokens, branches, vocab]
-    weights = branch_weights(request.branches, positive)
-    divergences = torch.full((len(tokens),), math.nan)  # on the host, which reads it
-    if plan.needs_divergences:
-        divergences = divergence(log_probs(positive), log_probs(negatives), weights)
-    steps = torch.arange(plan.length, plan.length + len(tokens), device=positive.device)
-    scales = to_device(torch.tensor(plan.next_scales(divergences), dtype=torch.float32), positive.device)
-    step = guide(plan.guidance, positive, negatives, weights, scales, steps)
-    numbers = measure(step, to_device(torch.tensor(tokens), positive.device))
+    step, planned = guide_text(plan, request.branches, logits)
+    numbers = measure(step, to_device(torch.tensor(tokens), logits[0].device))
     # Decoding runs no negative while guidance is off, so the negatives' numbers are NaN there.
     is_of_negatives = torch.tensor([field in NEGATIVE_FIELDS for field in TRACE_FIELDS])
-    is_not_run = is_off(scales)[:, None] & to_device(is_of_negatives, scales.device)
+    is_not_run = is_off(planned)[:, None] & to_device(is_of_negatives, planned.device)
     return numbers.masked_fill_(is_not_run, math.nan)
+
+
+def guide_text(
+    plan: ScalePlan, branches: Sequence[Branch], logits: list[Tensor]
+) -> tuple[Distributions, Tensor]:
+    """The distributions of all branches at consecutive tokens of a text, and the guided ones.
+
+    Args:
+        plan: gives the scales of these tokens.
+        branches: the negative branches.
+        logits: one tensor [tokens, vocab] per branch, the positive branch first.
+
+    Returns:
+        The distributions [tokens, vocab], and the scales [tokens] that the rule planned.
+    """
+    positive, *others = logits
+    negatives = torch.stack(others, 1) if others else positive[:, None][:, :0]  # [tokens, branches, vocab]
+    weights = branch_weights(branches, positive)
+    divergences = torch.full((len(positive),), math.nan)  # on the host, which reads it
+    if plan.needs_divergences:
+        divergences = divergence(log_probs(positive), log_probs(negatives), weights)
+    steps = torch.arange(plan.length, plan.length + len(positive), device=positive.device)
+    scales = to_device(torch.tensor(plan.next_scales(divergences), dtype=torch.float32), positive.device)
+    return guide(plan.guidance, positive, negatives, weights, scales, steps), scales
 
 
 def branch_weights(branches: Sequence[Branch], like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.load import from_transformers, load_model
 from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
 from cfg_lab.models.peak_memory import peak_memory
+from cfg_lab.models.student import load_student
 
 __all__ = [
     "Embedder",
@@ -25,5 +26,6 @@ __all__ = [
     "load_embedder",
     "load_evaluator",
     "load_model",
+    "load_student",
     "peak_memory",
 ]

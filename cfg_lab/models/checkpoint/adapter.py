@@ -45,7 +45,7 @@ def adapter_files(adapter: str) -> list[Path]:
     return [config, weights]
 
 
-def with_adapter(model: Any, adapter: str, *, merge: bool) -> Any:
+def with_adapter(model: Any, adapter: str, *, merge: bool, strength: float = 1.0) -> Any:
     """The transformers model with an adapter.
 
     Args:
@@ -53,6 +53,7 @@ def with_adapter(model: Any, adapter: str, *, merge: bool) -> Any:
         adapter: a local folder or a hub id.
         merge: add the adapter to the model's weights, so that the result is as fast as the model alone.
             Nothing can be added to quantized weights: for them the adapter stays in separate layers.
+        strength: factor of what the adapter adds to the weights; only 1 for adapters other than LoRA.
 
     Raises:
         InputError: the adapter does not fit the model, or is of a kind that does not change weights.
@@ -79,4 +80,20 @@ def with_adapter(model: Any, adapter: str, *, merge: bool) -> Any:
                 f"model.adapter is {adapter!r}, which was trained for another model: {example} "
                 f"{'is not in the adapter' if missing else 'has no place in the model'}"
             )
+        if strength != 1:
+            set_strength(adapted, strength)
         return adapted.merge_and_unload(safe_merge=True) if merge else adapted.get_base_model()
+
+
+def set_strength(adapted: Any, strength: float) -> None:
+    """Set the factor of what a LoRA adds to the weights of a model. 1 is the LoRA as it was trained.
+
+    Args:
+        adapted: a model of peft with a LoRA. It is changed.
+        strength: the factor; 0 gives the model without the LoRA, exactly.
+    """
+    lora: Any = import_module("peft.tuners.lora")
+    for layer in adapted.modules():
+        if isinstance(layer, lora.LoraLayer):
+            for name in layer.active_adapters:
+                layer.set_scale(name, strength)

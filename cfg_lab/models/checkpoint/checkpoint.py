@@ -48,6 +48,7 @@ class Checkpoint:
         revision: branch, tag or commit of a hub id; None is the main branch.
         gguf_file: name of a GGUF file in the folder or repository, which has the weights.
         adapter: folder or hub id of an adapter, see `with_adapter`.
+        adapter_strength: factor of what the adapter adds to the weights.
         quantization: the result of `quantization_settings`; None leaves the weights as they are.
         attn_implementation: transformers' name of the attention function; None is its own choice.
         trust_remote_code: whether the checkpoint's Python code may run.
@@ -62,6 +63,7 @@ class Checkpoint:
     revision: str | None = None
     gguf_file: str | None = None
     adapter: str | None = None
+    adapter_strength: float = 1.0
     quantization: Mapping[str, Any] | None = None
     attn_implementation: str | None = None
     trust_remote_code: bool = False
@@ -132,7 +134,9 @@ class Checkpoint:
         if self.device_map is not None:
             model = placed(model, self.device, f"model {self.location!r}")
         if self.adapter is not None:
-            model = with_adapter(model, self.adapter, merge=not self.quantized)
+            model = with_adapter(
+                model, self.adapter, merge=not self.quantized, strength=self.adapter_strength
+            )
         if self.skip_layers is not None:
             model = without_layers(model, self.skip_layers)
         return model if "device_map" in arguments else model.to(self.device)
@@ -181,6 +185,8 @@ class Checkpoint:
         settings: dict[str, Any] = {}
         if self.adapter is not None:
             settings["adapter"] = [content_hash(file) for file in adapter_files(self.adapter)]
+            if self.adapter_strength != 1:
+                settings["adapter_strength"] = self.adapter_strength
         if self.quantization is not None:
             settings["quantization"] = dict(self.quantization)
         if self.attn_implementation is not None:
