@@ -387,13 +387,13 @@ def test_a_missing_dataset_is_named() -> None:
 
 
 @given(texts=st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=12, max_size=40, unique=True))
-def test_the_half_of_a_prompt_depends_on_nothing_but_its_context(texts: list[str]) -> None:
+def test_the_half_of_a_prompt_depends_on_nothing_but_its_text(texts: list[str]) -> None:
     """Else a prompt that took part in a choice could be in the report."""
     records = [{"text": text, "id": f"p{number}"} for number, text in enumerate(texts)]
     halves = {half: _texts_of_half(records, half) for half in ("selection", "held_out")}
     assert halves["selection"] | halves["held_out"] == set(texts)
     assert not halves["selection"] & halves["held_out"]
-    changed = [{"text": text, "negative": "bad"} for text in [*reversed(texts), "another text"]]
+    changed = [{"text": text, "negative": "bad", "system": "Be kind."} for text in [*reversed(texts), "another text"]]
     for half, texts_of_half in halves.items():
         assert texts_of_half == _texts_of_half(changed, half) - {"another text"}
 

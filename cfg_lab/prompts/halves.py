@@ -24,10 +24,10 @@ def check_half(half: object) -> None:
 def half_of(prompt: Prompt) -> Half:
     """The half that a prompt belongs to.
 
-    A hash of text and system message decides. So the half of a prompt does not depend on the other prompts
-    of its set, on their order, or on ids and negatives: no prompt that took part in a choice can be in the
+    A hash of its text decides. So the half of a prompt does not depend on the other prompts of its set, on
+    their order, or on its id, negative and system message: no prompt that took part in a choice can be in the
     report, also if the set grows in between.
     """
-    context = f"{prompt.system or ''}\0{prompt.text}"
-    bit = blake2b(context.encode(), digest_size=1, person=b"held out").digest()[0] & 1
-    return cast("Half", get_args(Half)[bit])
+    # The NUL is a part of what the recorded studies were split by.
+    digest = blake2b(f"\0{prompt.text}".encode(), digest_size=1, person=b"held out").digest()
+    return cast("Half", get_args(Half)[digest[0] & 1])
