@@ -393,7 +393,8 @@ def test_the_half_of_a_prompt_depends_on_nothing_but_its_text(texts: list[str]) 
     halves = {half: _texts_of_half(records, half) for half in ("selection", "held_out")}
     assert halves["selection"] | halves["held_out"] == set(texts)
     assert not halves["selection"] & halves["held_out"]
-    changed = [{"text": text, "negative": "bad", "system": "Be kind."} for text in [*reversed(texts), "another text"]]
+    others = {"negative": "bad", "system": "Be kind."}
+    changed = [{"text": text, **others} for text in [*reversed(texts), "another text"]]
     for half, texts_of_half in halves.items():
         assert texts_of_half == _texts_of_half(changed, half) - {"another text"}
 
