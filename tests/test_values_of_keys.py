@@ -23,6 +23,7 @@ from cfg_lab.study.config import build
 from cfg_lab.study.plan import plan
 from cfg_lab.study.scoring import prepare_metrics
 from tests.policies import write_policy
+from tests.students import write_student
 from tests.test_configs import LISTS, OPTIONS
 from tests.test_loading import classifier
 
@@ -119,7 +120,7 @@ KEYS = keys_by_option()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """A folder with prompts, a model, a classifier and a module of `evaluate`."""
+    """A folder with prompts, a model, a student, a classifier, a module of `evaluate` and more."""
     folder = tmp_path_factory.mktemp("values")
     (folder / "folder").mkdir()
     for path in ("prompts.csv", "folder/prompts.csv"):
@@ -132,6 +133,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     config["max_position_embeddings"] = 50_000  # each letter of an article is a token
     (folder / "model/config.json").write_text(json.dumps(config))
     classifier(folder / "classifier")
+    write_student(folder / "student", folder / "model")
     return folder
 
 
