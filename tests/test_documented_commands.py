@@ -116,7 +116,7 @@ def commands_in(path: Path) -> Iterator[Documented]:
 
 HELP = {
     name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["hydra"]["help"]["template"]
-    for name in ("sweep", "benchmark", "suggest", "choose", "learn_policy")
+    for name in ("sweep", "benchmark", "suggest", "choose", "learn_policy", "learn_distil", "learn_tune")
 }
 COMMANDS = [
     *(command for path in [*DOCUMENTS, *MODULES] for command in commands_in(path)),
@@ -217,7 +217,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check_study(overrides: list[str], model: Path) -> None:
     """Compose and build the study of some overrides with a small model, and plan its first cell."""
-    jobs = jobs_of([line for line in overrides if not line.startswith("model.name=")])
+    # The small model takes the place of every other one, also of students, which must be trained first.
+    of_models = ("model.name=", "model=student", "model.path=", "model.scale=", "model.adapter=")
+    jobs = jobs_of([line for line in overrides if not line.startswith(of_models)])
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         small = [f"model.name={model}", "prompts.limit=1", "max_new_tokens=4"]
         configs = [compose("sweep", overrides=[*job, *small], return_hydra_config=True) for job in jobs]
