@@ -6,18 +6,17 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import cfg_lab
-from cfg_lab.commands import check_command_line, run_command
+from cfg_lab.commands import check_command_line
 from cfg_lab.errors import InputError
 from cfg_lab.search.trials import results_of
 from cfg_lab.study.store import Store
-from cfg_lab.sweep import main
 from tests.cli import command, environment, on, shell, wait_until
 
 SEARCH = [
@@ -191,19 +190,13 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     sentence: str,
     tmp_path: Path,
     tiny_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {line.partition("=")[0] for line in overrides}
     base = [line for line in (*SEARCH, "trials=40") if line.partition("=")[0] not in given]
-    line = ["sweep", *many_prompts(tmp_path, *on(tmp_path, tiny_folder), *base, *overrides)]
-    monkeypatch.setattr("sys.argv", line)
-    with pytest.raises(SystemExit) as exit_status:
-        run_command("sweep", cast("Callable[[], None]", main))
-    error = capsys.readouterr().err
-    assert exit_status.value.code == 2
-    assert error.startswith(f"error: {sentence}"), error
-    assert len(error.splitlines()) == 1
+    done = shell(*many_prompts(tmp_path, *on(tmp_path, tiny_folder), *base, *overrides))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {sentence}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
 
 
