@@ -91,10 +91,7 @@ def learn_policy(config: Any) -> None:
             f"got {settings.updates}"
         )
     prepare_metrics(metrics)
-    store, command = (
-        Store(folder),
-        command_line("cfg_lab.learn").replace("cfg_lab.learn", "cfg_lab.learn policy", 1),
-    )
+    store, command = Store(folder), command_line("cfg_lab.learn", "policy")
     store.check_version()
     store.check_writable()
     if not is_resumed:

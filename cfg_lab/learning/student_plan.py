@@ -243,7 +243,7 @@ def build_plan(config: DictConfig) -> StudentPlan:
         selection=_half(planned, "selection"),
         held_out=_half(planned, "held_out")[: settings.check_prompts],
         training=json.loads(json.dumps(training)),
-        command=command_line("cfg_lab.learn").replace("cfg_lab.learn", "cfg_lab.learn distil", 1),
+        command=command_line("cfg_lab.learn", "distil"),
     )
     for prompt in planned:
         try:

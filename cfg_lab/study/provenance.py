@@ -12,9 +12,14 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 
-def command_line(module: str = "cfg_lab.sweep") -> str:
-    """The command line of this process, quoted for a shell. `module` is the module that the command runs."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+def command_line(module: str = "cfg_lab.sweep", *words: str) -> str:
+    """The command line of this process, quoted for a shell.
+
+    Args:
+        module: the module that the command runs.
+        words: what comes before the arguments that are left in `sys.argv`, such as the task of a command.
+    """
+    return shlex.join(["python", "-m", module, *words, *sys.argv[1:]])
 
 
 def environment_file() -> str:
