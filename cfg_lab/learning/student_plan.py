@@ -17,11 +17,12 @@ from cfg_lab.decoding.sampling import Sampling
 from cfg_lab.errors import InputError
 from cfg_lab.guidance import ClassifierFreeGuidance
 from cfg_lab.guidance.rule import Rule
+from cfg_lab.learning.training_halves import check_half_is_free, prompts_of_half
 from cfg_lab.models import LanguageModel
 from cfg_lab.models.student import Strength, as_base
 from cfg_lab.negatives import Negative
 from cfg_lab.prompts import Prompt
-from cfg_lab.prompts.halves import Half, half_of
+from cfg_lab.prompts.halves import Half
 from cfg_lab.study.build import check_keys
 from cfg_lab.study.config import build, check_option, plain_config
 from cfg_lab.study.provenance import command_line
@@ -220,18 +221,17 @@ def build_plan(config: DictConfig) -> StudentPlan:
     name = study_name(plain.get("name"))
     store = Store(results_folder(plain.get("results_root"), name))
     settings = StudentSettings(**{key: plain[key] for key in keys if key in plain})
-    if plain["prompts"].get("half") is not None:
-        raise InputError(
-            f"prompts.half is {plain['prompts']['half']!r}, but this command trains on the half selection "
-            "and checks on the half held_out; leave prompts.half=null"
-        )
+    check_half_is_free(plain, "trains on the half selection and checks on the half held_out")
     rule, negatives = build(config, "guidance"), cast("Negative", build(config, "negatives"))
     prompts = cast("list[Prompt]", build(config, "prompts"))
     model = cast("LanguageModel", build(config, "model")())
     as_base(model)
     _check_rule(rule, settings)
     decoder = Decoder(model, "auto", negatives.other_models())
-    planned = [_planned(prompt, negatives, model, settings) for prompt in prompts]
+    planned = {prompt.id: _planned(prompt, negatives, model, settings) for prompt in prompts}
+    selection, held_out = (
+        [planned[prompt.id] for prompt in prompts_of_half(prompts, half)] for half in get_args(Half)
+    )
     training = {key: plain[key] for key in (*keys, *_GROUPS) if not key.startswith("check_")}
     plan = StudentPlan(
         name=name,
@@ -240,12 +240,12 @@ def build_plan(config: DictConfig) -> StudentPlan:
         model=model,
         other_models=negatives.other_models(),
         rule=cast("Rule", rule),
-        selection=_half(planned, "selection"),
-        held_out=_half(planned, "held_out")[: settings.check_prompts],
+        selection=selection,
+        held_out=held_out[: settings.check_prompts],
         training=json.loads(json.dumps(training)),
         command=command_line("cfg_lab.learn", "distil"),
     )
-    for prompt in planned:
+    for prompt in planned.values():
         try:
             decoder.check(plan.request(prompt, 0, settings.scales[1]))
         except InputError as error:
@@ -285,16 +285,6 @@ def _check_rule(rule: Any, settings: StudentSettings) -> None:
             "objective=gft learns plain classifier-free guidance only; use guidance=cfg without schedule, "
             "modifiers and stopping, or objective=distil"
         )
-
-
-def _half(planned: Sequence[PlannedPrompt], half: Half) -> list[PlannedPrompt]:
-    """The prompts of a half, at least one."""
-    found = [prompt for prompt in planned if half_of(prompt.prompt) == half]
-    if not found:
-        raise InputError(
-            f"none of the {len(planned)} prompts is in the half {half}; use more prompts (prompts.limit)"
-        )
-    return found
 
 
 def _is_number(value: Any) -> bool:

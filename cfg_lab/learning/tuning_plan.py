@@ -14,11 +14,11 @@ from cfg_lab.decoding.decoder import Decoder
 from cfg_lab.decoding.request import Request
 from cfg_lab.decoding.sampling import Sampling
 from cfg_lab.errors import InputError
+from cfg_lab.learning.training_halves import check_half_is_free, prompts_of_half
 from cfg_lab.metrics import Metric
 from cfg_lab.models import LanguageModel
 from cfg_lab.models.student import as_base
 from cfg_lab.prompts import Prompt
-from cfg_lab.prompts.halves import half_of
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
 from cfg_lab.study.build import check_keys
 from cfg_lab.study.config import build, check_option, plain_config
@@ -127,19 +127,11 @@ def build_tuning(config: DictConfig) -> TuningPlan:
         check_option(plain, group)
     name = study_name(plain.get("name"))
     settings = TuningSettings(**{key: plain[key] for key in keys if key in plain})
-    if plain["prompts"].get("half") is not None:
-        raise InputError(
-            f"prompts.half is {plain['prompts']['half']!r}, but this command trains on the half selection; "
-            "leave prompts.half=null"
-        )
+    check_half_is_free(plain, "trains on the half selection")
     aim = parse_aim(plain.get("aim"), cast("list[Metric]", list(build(config, "metrics").values())))
     check_per_text(aim)
     prompts = cast("list[Prompt]", build(config, "prompts"))
-    selection = [prompt for prompt in prompts if half_of(prompt) == "selection"]
-    if not selection:
-        raise InputError(
-            f"none of the {len(prompts)} prompts is in the half selection; use more prompts (prompts.limit)"
-        )
+    selection = prompts_of_half(prompts, "selection")
     model = cast("LanguageModel", build(config, "model")())
     _check_model(model)
     training = {key: plain[key] for key in (*keys, *_GROUPS, "metrics", "aim")}
