@@ -92,7 +92,7 @@ def gather(
 ) -> Answer:
     """Decode the best settings, plain decoding and instructions on both halves, and decide."""
     plans = [PLAIN, replace(tried[0].plan, name=BEST)]
-    plans += [replace(one.plan, name=RUNNER_UP) for one in tried[1:2]]
+    plans += [replace(setting.plan, name=RUNNER_UP) for setting in tried[1:2]]
     hand_made = CellPlan(name=HAND_MADE, negatives="own", values=bench.template, scale=HAND_MADE_SCALE)
     used = [(plan.negatives, plan.scale, plan.guidance) for plan in plans]
     if all_have_negatives(bench) and ("own", HAND_MADE_SCALE, "") not in used:

@@ -92,8 +92,8 @@ def _table(bench: Bench, answer: Answer) -> Table:
         table.add_row(
             *map(escape, (row.method, three_digits(row.reward.mean))),
             *(
-                escape(difference_in_words(one)) if one else ""
-                for one in (row.selection, row.held_out, row.found_minus)
+                escape(difference_in_words(difference)) if difference else ""
+                for difference in (row.selection, row.held_out, row.found_minus)
             ),
             "" if row.found_minus is None else p_value(row.p).removeprefix("p = "),
         )

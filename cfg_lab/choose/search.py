@@ -86,12 +86,15 @@ def try_settings(
     ]
     trials = search(problem, folder, settings.trials, evaluate, stop)
     tried += [Tried(plan=plan_of(trial.texts), evaluation=trial.evaluation) for trial in trials]
-    with_value = [one for one in tried if not one.evaluation.failure]
+    with_value = [setting for setting in tried if not setting.evaluation.failure]
     aim = objectives.aims[0]
     ordered = sorted(
-        with_value, key=lambda one: (one.excess, -aim.sign * one.evaluation.means[aim.column])
+        with_value, key=lambda setting: (setting.excess, -aim.sign * setting.evaluation.means[aim.column])
     )  # of equal ones the first stays first
-    return list({one.evaluation.cell: one for one in reversed(ordered)}.values())[::-1]
+    by_cell: dict[str, Tried] = {}
+    for setting in ordered:
+        by_cell.setdefault(setting.evaluation.cell, setting)
+    return list(by_cell.values())
 
 
 def evaluations(

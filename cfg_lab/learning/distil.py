@@ -10,10 +10,10 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
-from cfg_lab.errors import InputError
 from cfg_lab.learning.student_check import check_student, check_table
 from cfg_lab.learning.student_plan import StudentPlan, build_plan
 from cfg_lab.learning.student_training import STATE_FILE, TrainingState, read_state, train
+from cfg_lab.learning.training_record import check_same_training
 from cfg_lab.models.student import STUDENT_FILE, StudentCard, as_base, base_fingerprint
 from cfg_lab.study.config import build
 from cfg_lab.study.console import open_console, print_paths, show_warnings
@@ -71,12 +71,9 @@ def _state(plan: StudentPlan) -> TrainingState:
     saved = None if plan.folder.is_dir() else read_state(plan)
     training = StudentCard.read(plan.folder, "name").training if plan.folder.is_dir() else None
     training = saved.training if saved else training
-    if training is not None and training != plan.training:
-        different = [key for key in plan.training if plan.training[key] != training.get(key)]
-        raise InputError(
-            f"name={plan.name!r}: {plan.store.root} holds a student that was trained with another value of "
-            f"{', '.join(different)}; choose another name"
-        )
+    if training is not None:
+        kind = "a student that was trained"
+        check_same_training(plan.name, plan.store.root, kind, training, plan.training)
     return saved or TrainingState(training=dict(plan.training))
 
 

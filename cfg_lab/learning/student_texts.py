@@ -87,14 +87,14 @@ def lessons(plan: StudentPlan, texts: Sequence[SampledText], scale: float) -> li
     for parts in text_logits({None: plan.model, **plan.other_models}, given):
         for part in parts:
             logits[part.number].append(part.branches)
-    found: list[Lesson] = []
+    of_texts: list[Lesson] = []
     for text, of_text in zip(texts, logits, strict=True):
         positive, *others = [torch.cat(list(parts)) for parts in zip(*of_text, strict=True)]
         floored = [other.float().log_softmax(-1).clamp(min=NEGATIVE_FLOOR) for other in others]
         branches = text.prompt.negatives
         step, _ = guide_text(ScalePlan(plan.rule_at(scale)), branches, [positive, *floored])
         nats = divergence(step.positive, step.negatives, step.weights)
-        found.append(
+        of_texts.append(
             Lesson(guided=step.guided, positive=step.positive, negatives=step.negatives, disagreement=nats)
         )
-    return found
+    return of_texts

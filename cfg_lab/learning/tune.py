@@ -12,7 +12,7 @@ from typing import cast
 import pandas as pd
 from omegaconf import DictConfig
 
-from cfg_lab.errors import InputError
+from cfg_lab.learning.training_record import check_same_training
 from cfg_lab.learning.tuning_plan import TuningPlan, build_tuning
 from cfg_lab.study.config import build
 from cfg_lab.study.console import open_console, print_paths, show_warnings
@@ -76,9 +76,4 @@ def _check_folder(plan: TuningPlan) -> None:
     if not file.is_file():
         return
     training = json.loads(file.read_text(encoding="utf-8"))
-    if training != plan.training:
-        different = [key for key in plan.training if plan.training[key] != training.get(key)]
-        raise InputError(
-            f"name={plan.name!r}: {plan.store.root} holds a model that was tuned with another value of "
-            f"{', '.join(different)}; choose another name"
-        )
+    check_same_training(plan.name, plan.store.root, "a model that was tuned", training, plan.training)

@@ -67,43 +67,43 @@ def both_halves(
         str(row["cell"]): cast("dict[str, Any]", row)
         for row in summary(results, columns, []).to_dict("records")
     }
-    (plain,) = [one for one in finalists if one.role == "plain"]
-    default = next((one for one in finalists if one.role == "default"), None)
+    (plain,) = [finalist for finalist in finalists if finalist.role == "plain"]
+    default = next((finalist for finalist in finalists if finalist.role == "default"), None)
     over_plain = {half: _differences(results, finalists, plain, half, columns) for half in HALVES}
     over_default = _differences(results, finalists, default, "held_out", columns) if default else {}
-    chosen = {one.cells["held_out"] for one in finalists if one.role == "chosen"}
+    chosen = {finalist.cells["held_out"] for finalist in finalists if finalist.role == "chosen"}
     aims = [aim.column for aim in objectives.aims]
     family = [key for key in over_default if key[0] in chosen and key[1] in aims]
     corrected = dict(zip(family, holm([over_default[key]["p"] for key in family]), strict=True))
     signs = {aim.column: aim.sign for aim in objectives.aims}
     signs = {limit.column: -1 if limit.is_upper else 1 for limit in objectives.limits} | signs
 
-    def numbers(one: Finalist, column: str) -> dict[str, Any]:
-        gains = {half: over_plain[half].get((one.cells[half], column)) for half in HALVES}
-        key = (one.cells["held_out"], column)
+    def numbers(finalist: Finalist, column: str) -> dict[str, Any]:
+        gains = {half: over_plain[half].get((finalist.cells[half], column)) for half in HALVES}
+        key = (finalist.cells["held_out"], column)
         against = over_default.get(key)
         return {
-            **{half: _estimate(means[one.cells[half]], column) for half in HALVES},
+            **{half: _estimate(means[finalist.cells[half]], column) for half in HALVES},
             "gain": {half: _rounded(gain) for half, gain in gains.items()},
             "optimism": _rounded(_optimism(gains["selection"], gains["held_out"], signs[column])),
             "over_default": _rounded(against and {**against, "p_holm": corrected.get(key, math.nan)}),
         }
 
-    def broken(one: Finalist) -> list[str]:
-        of_cell, of_plain = means[one.cells["held_out"]], means[plain.cells["held_out"]]
+    def broken(finalist: Finalist) -> list[str]:
+        of_cell, of_plain = means[finalist.cells["held_out"]], means[plain.cells["held_out"]]
         violations = objectives.violations(of_cell, of_plain)
         return [text for text, violation in violations.items() if violation > 0]
 
     return [
         {
-            "role": one.role,
-            "label": one.label,
-            "trial": one.trial,
-            "cells": dict(one.cells),
-            "broken": broken(one),
-            "numbers": {column: numbers(one, column) for column in columns},
+            "role": finalist.role,
+            "label": finalist.label,
+            "trial": finalist.trial,
+            "cells": dict(finalist.cells),
+            "broken": broken(finalist),
+            "numbers": {column: numbers(finalist, column) for column in columns},
         }
-        for one in finalists
+        for finalist in finalists
     ]
 
 
@@ -115,7 +115,7 @@ def _differences(
     columns: Sequence[str],
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Paired differences from a finalist in one half: (cell, column) -> difference, low, high, p."""
-    of_half = results[results["cell"].isin({one.cells[half] for one in finalists})]
+    of_half = results[results["cell"].isin({finalist.cells[half] for finalist in finalists})]
     table = comparisons(of_half, columns, baseline=reference.cells[half])
     return {
         (str(row["cell"]), str(row["metric"])): {

@@ -56,7 +56,9 @@ class Objectives:
     @property
     def columns(self) -> list[str]:
         """All columns that are needed, each once: first those of the aims."""
-        return list(dict.fromkeys([*(aim.column for aim in self.aims), *(one.column for one in self.limits)]))
+        return list(
+            dict.fromkeys([*(aim.column for aim in self.aims), *(limit.column for limit in self.limits)])
+        )
 
     @property
     def texts(self) -> list[str]:

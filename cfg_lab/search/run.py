@@ -167,8 +167,8 @@ def _evaluation(
                 return Evaluation(failure=failure, cell=cell, seconds=seconds)
     means, of_plain = (
         # Scores differ in their last digits with the texts that are scored beside them.
-        {column: float(f"{rows[one][column]:.6g}") for column in columns}
-        for one in (cell, plain)
+        {column: float(f"{rows[row][column]:.6g}") for column in columns}
+        for row in (cell, plain)
     )
     violations = chosen.problem.objectives.violations(means, of_plain)
     return Evaluation(means=means, violations=violations, cell=cell, seconds=seconds)
@@ -255,7 +255,7 @@ def _result(
 ) -> dict[str, Any]:
     """Everything that the table and the page show of a search, as JSON data."""
     objectives = chosen.problem.objectives
-    ids = {cell for one in finalists for cell in one.cells.values()}
+    ids = {cell for finalist in finalists for cell in finalist.cells.values()}
     results = load_results(store.root, columns=objectives.columns, cells=ids)
     return {
         "search": search_id,
@@ -264,7 +264,9 @@ def _result(
         "aims": {aim.column: aim.better for aim in objectives.aims},
         "space": _space_in_words(chosen),
         "settings": vars(chosen.problem.settings),
-        "prompts": {half: _prompts(results, {one.cells[half] for one in finalists}) for half in HALVES},
+        "prompts": {
+            half: _prompts(results, {finalist.cells[half] for finalist in finalists}) for half in HALVES
+        },
         "finalists": both_halves(results, finalists, objectives),
         "trials": [
             {

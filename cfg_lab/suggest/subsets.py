@@ -73,9 +73,9 @@ def search_subsets(
             reward = measured.get(weighted, math.nan)
             failed = math.isnan(reward)
             study.tell(trial, None if failed else reward, TrialState.FAIL if failed else None)
-    found = [Subset(phrases=phrases, reward=reward) for phrases, reward in measured.items()]
+    subsets = [Subset(phrases=phrases, reward=reward) for phrases, reward in measured.items()]
     return sorted(
-        found,
+        subsets,
         key=lambda subset: (
             math.inf if math.isnan(subset.reward) else -subset.reward,
             len(subset.phrases),
