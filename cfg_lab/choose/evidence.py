@@ -18,10 +18,11 @@ from cfg_lab.search.objectives import Objectives
 from cfg_lab.study.cell import Study
 from cfg_lab.study.costs import total
 from cfg_lab.study.store import Store
-from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan, cell_ids, values_by_cell
+from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan, cell_ids
 from cfg_lab.suggest.choice import in_words as aim_in_words
 from cfg_lab.suggest.evidence import Comparison, compare, half_values, instructions
 from cfg_lab.suggest.settings import Settings
+from cfg_lab.suggest.values import values_by_cell
 
 _EVIDENCE = 0.4
 """Largest share of the budget for the evidence, if the prompts allow a smaller one."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-import numpy as np
-import pandas as pd
-
 from cfg_lab.choose.settings import ChooseSettings
+from cfg_lab.search.evaluation import evaluation_of, rows_by_cell
 from cfg_lab.search.loop import Problem, search
 from cfg_lab.search.objectives import Objectives
 from cfg_lab.search.space import Choice, Parameter
 from cfg_lab.search.trials import Evaluation, TrialFolder
 from cfg_lab.study.formats import count
 from cfg_lab.study.store import Store
-from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan, values_by_cell
+from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,28 +100,8 @@ def evaluations(
     """Decode settings on the selection half, and compute the means of the columns of the objectives."""
     columns = objectives.columns
     frame, (plain, *cells) = bench.selection([PLAIN, *plans], limit=settings.search_prompts, columns=columns)
-    of_plain = _means(frame, plain, columns)
-    results: list[Evaluation] = []
-    for cell in cells:
-        means = _means(frame, cell, columns)
-        missing = [column for column in columns if not math.isfinite(means[column] + of_plain[column])]
-        if missing:
-            results.append(Evaluation(failure=f"{missing[0]} has no score for most texts", cell=cell))
-        else:
-            violations = objectives.violations(means, of_plain)
-            results.append(Evaluation(means=means, violations=violations, cell=cell))
-    return results
-
-
-def _means(frame: pd.DataFrame, cell: str, columns: Sequence[str]) -> dict[str, float]:
-    """The mean of each column in a cell; NaN if fewer than half of its texts have a score."""
-    means: dict[str, float] = {}
-    for column in columns:
-        values, _ = values_by_cell(frame, [cell], column)
-        scored = values[cell][~np.isnan(values[cell])]
-        mean = scored.mean() if 2 * len(scored) >= len(values[cell]) and len(scored) else math.nan
-        means[column] = float(f"{mean:.6g}")
-    return means
+    rows = rows_by_cell(frame, columns)
+    return [evaluation_of(objectives, rows[cell], rows[plain]) for cell in cells]
 
 
 def _identity(

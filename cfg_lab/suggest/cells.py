@@ -9,13 +9,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from cfg_lab.analysis.stats.clustered_means import Floats
 from cfg_lab.errors import InputError
 from cfg_lab.metrics import Metric, columns_of
 from cfg_lab.models import LanguageModel
@@ -295,27 +293,6 @@ def guidance_option(option: str) -> tuple[Any, dict[str, str]]:
 def _option(group: str, name: str) -> dict[str, Any]:
     """The YAML of an option of a config group."""
     return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text(encoding="utf-8"))
-
-
-def values_by_cell(
-    frame: pd.DataFrame, cells: Sequence[str], column: str = "reward"
-) -> tuple[dict[str, Floats], list[str]]:
-    """A column of some cells in one order of prompts and samples.
-
-    Returns:
-        Cell -> values [texts], NaN for missing texts; and the prompt of each text.
-    """
-    table = frame.drop_duplicates(["cell", "prompt_id", "sample"]).pivot(
-        index=["prompt_id", "prompt", "sample"], columns="cell", values=column
-    )
-    prompts = [str(prompt) for prompt in table.index.get_level_values("prompt")]
-    return {cell: np.asarray(table[cell], np.float64) for cell in dict.fromkeys(cells)}, prompts
-
-
-def text_count(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
-    """The number of different texts in some frames, and of their tokens."""
-    every = pd.concat([frame[["completion", "tokens"]] for frame in frames]).drop_duplicates("completion")
-    return len(every), int(every["tokens"].map(len).sum())
 
 
 def cell_ids(study: Study) -> list[str]:

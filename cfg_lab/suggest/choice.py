@@ -24,13 +24,14 @@ from cfg_lab.suggest.candidates import (
     merge_candidates,
     phrases_in_answers,
 )
-from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan, text_count, values_by_cell
+from cfg_lab.suggest.cells import PLAIN, Bench, CellPlan
 from cfg_lab.suggest.contrast import separating_phrases
 from cfg_lab.suggest.halving import Rewards, Round, halve, never
 from cfg_lab.suggest.opposites import IN_WORDS, AimInWords
 from cfg_lab.suggest.ranking import Rank, RankingCost, ScoredText, rank, read_likelihoods, sides
 from cfg_lab.suggest.settings import Origin, Settings
 from cfg_lab.suggest.subsets import Subset, search_subsets
+from cfg_lab.suggest.values import text_count, values_by_cell
 
 _ANSWER_TOKENS = 48
 """Longest answer of the model to the question for candidates, in tokens."""

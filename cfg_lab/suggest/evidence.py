@@ -14,10 +14,11 @@ from cfg_lab.prompts.halves import Half
 from cfg_lab.study.cell import Study
 from cfg_lab.study.formats import interval, joined, p_value, signed
 from cfg_lab.suggest.candidates import random_phrases
-from cfg_lab.suggest.cells import DIVERGENCE, PLAIN, Bench, CellPlan, cell_ids, values_by_cell
+from cfg_lab.suggest.cells import DIVERGENCE, PLAIN, Bench, CellPlan, cell_ids
 from cfg_lab.suggest.choice import Choice, in_words, rank_plans
 from cfg_lab.suggest.opposites import AimInWords
 from cfg_lab.suggest.settings import Settings
+from cfg_lab.suggest.values import values_by_cell
 
 FOUND = "found"
 RANDOM = "random"

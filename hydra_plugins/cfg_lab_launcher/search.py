@@ -21,9 +21,9 @@ from hydra_plugins.cfg_lab_launcher.batch import BatchLauncher, GridSweeper, app
 # Modules that need torch or Optuna are imported inside functions, so that `--help` is fast.
 
 if TYPE_CHECKING:
+    from cfg_lab.search.definition import Search
     from cfg_lab.search.objectives import Objectives
     from cfg_lab.search.proposals import SearchSettings
-    from cfg_lab.search.run import Search
     from cfg_lab.search.space import Parameter
     from cfg_lab.study.cell import Study
     from hydra_plugins.cfg_lab_launcher.workers import WorkersLauncher
@@ -37,7 +37,7 @@ class OptunaSweeper(GridSweeper):
 
     Args:
         sampler, seed, batch, startup: see `cfg_lab.search.proposals.SearchSettings`.
-        finalists, default: see `cfg_lab.search.run.Search`.
+        finalists, default: see `cfg_lab.search.definition.Search`.
         params: the grid of an experiment. It belongs to the space if the command line names the experiment.
     """
 
@@ -67,8 +67,9 @@ class OptunaSweeper(GridSweeper):
     def _search(self, arguments: list[str]) -> list[dict[str, Any]]:
         from cfg_lab.commands import command_console, show_results
         from cfg_lab.report.search_table import search_table, search_verdict
+        from cfg_lab.search.definition import check_space, identity_of
         from cfg_lab.search.proposals import check_whole
-        from cfg_lab.search.run import check_space, identity_of, run_search
+        from cfg_lab.search.run import run_search
         from cfg_lab.study.config import build
         from cfg_lab.study.formats import count
         from cfg_lab.study.scoring import main_columns
@@ -170,9 +171,9 @@ class OptunaSweeper(GridSweeper):
         objectives: Objectives | None,
     ) -> Search:
         """The search; without objectives one that can only be checked."""
+        from cfg_lab.search.definition import Search
         from cfg_lab.search.loop import Problem
         from cfg_lab.search.objectives import Objectives
-        from cfg_lab.search.run import Search
 
         return Search(
             problem=Problem(space=space, objectives=objectives or Objectives(aims=()), settings=settings),
@@ -293,6 +294,6 @@ class OptunaSweeper(GridSweeper):
 
 def _is_setting(line: Any) -> bool:
     """Whether a line is an override of guidance or negatives."""
-    from cfg_lab.search.run import group_of
+    from cfg_lab.search.definition import group_of
 
     return isinstance(line, str) and "=" in line and group_of(line) in ("guidance", "negatives")
