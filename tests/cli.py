@@ -76,13 +76,17 @@ def prompts_file(folder: Path, count: int = 3) -> str:
 
 def on(folder: Path, model: Path, name: str = "study") -> list[str]:
     """Overrides of a small study on a small model. Its results go to folder/results/name."""
+    return [*placed(folder, model, prompts_file(folder), name), *QUICK]
+
+
+def placed(folder: Path, model: Path, prompts: str, name: str) -> list[str]:
+    """Overrides of a command on a small model and some prompts. Its results go to folder/results/name."""
     return [
         f"model.name={model}",
         "prompts=file",
-        f"prompts.path={prompts_file(folder)}",
+        f"prompts.path={prompts}",
         f"results_root={folder / 'results'}",
         f"name={name}",
-        *QUICK,
     ]
 
 

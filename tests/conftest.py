@@ -117,6 +117,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model whose answers are letters, which depend on the prompt."""
+    from tests.taught_model import save_taught_model
+
+    return save_taught_model(tmp_path_factory.mktemp("taught"))
+
+
+@pytest.fixture(scope="session")
 def started_slurm() -> Iterator[slurm_cluster.SlurmCluster]:
     """A real Slurm of four nodes."""
     if reason := slurm_cluster.missing():

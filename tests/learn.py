@@ -11,6 +11,7 @@ from omegaconf import open_dict
 
 from cfg_lab.learn import _TASKS
 from cfg_lab.options import CONFIG
+from tests.cli import placed
 
 
 def learn(task: str, *overrides: str) -> None:
@@ -35,11 +36,4 @@ def prompts_file(folder: Path, count: int = 60) -> str:
 
 def on(folder: Path, model: Path, name: str) -> list[str]:
     """Overrides of a small training on a small model. Its results go to folder/results/name."""
-    return [
-        f"model.name={model}",
-        "prompts=file",
-        f"prompts.path={prompts_file(folder)}",
-        f"results_root={folder / 'results'}",
-        f"name={name}",
-        "tracking=none",
-    ]
+    return [*placed(folder, model, prompts_file(folder), name), "tracking=none"]

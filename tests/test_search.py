@@ -200,6 +200,19 @@ def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
 # The halves of the prompts
 
 
+def finalists_of(**cells: int) -> list[Finalist]:
+    """The finalists of `noisy_results`: role -> number of the cell."""
+    return [
+        Finalist(
+            role=role,
+            label=role,
+            trial=None,
+            cells={half: f"{cell} {half}" for half in ("selection", "held_out")},
+        )
+        for role, cell in cells.items()
+    ]
+
+
 def noisy_results(true_means: Sequence[float], prompts: int, random: np.random.Generator) -> pd.DataFrame:
     """Texts of cells on two halves of prompts. Prompts differ in difficulty, and each text has noise."""
     frames: list[pd.DataFrame] = []
@@ -227,15 +240,7 @@ def test_the_held_out_estimate_is_unbiased_and_the_selection_estimate_is_optimis
         results = noisy_results([0.0] * 13, 24, random)
         means = results.groupby("cell")["sentiment"].mean()
         best = max(range(12), key=lambda cell: means[f"{cell} selection"])
-        finalists = [
-            Finalist(
-                role=role,
-                label=role,
-                trial=None,
-                cells={half: f"{cell} {half}" for half in ("selection", "held_out")},
-            )
-            for role, cell in (("chosen", best), ("plain", 12))
-        ]
+        finalists = finalists_of(chosen=best, plain=12)
         of_finalists = {cell for one in finalists for cell in one.cells.values()}
         results = results[results["cell"].isin(of_finalists)]
         numbers = both_halves(results, finalists, objectives)[0]["numbers"]["sentiment"]
@@ -259,15 +264,7 @@ def test_the_optimism_of_a_cell_that_was_not_chosen_is_covered_by_its_interval()
     objectives = parse_objectives(["-sentiment"], METRICS)
     covered: list[bool] = []
     for _ in range(60):
-        finalists = [
-            Finalist(
-                role=role,
-                label=role,
-                trial=None,
-                cells={half: f"{cell} {half}" for half in ("selection", "held_out")},
-            )
-            for role, cell in (("chosen", 0), ("plain", 1))
-        ]
+        finalists = finalists_of(chosen=0, plain=1)
         rows = both_halves(noisy_results([-0.1, 0.0], 24, random), finalists, objectives)
         optimism = rows[0]["numbers"]["sentiment"]["optimism"]
         assert optimism["low"] < optimism["difference"] < optimism["high"]

@@ -32,12 +32,6 @@ SMALL = ["steps=2", "steps_per_round=1", "batch=2", "max_new_tokens=4", "check_s
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model in which a prompt changes the letters of the answer."""
-    return save_taught_model(tmp_path_factory.mktemp("taught"))
-
-
-@pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, taught: Path) -> Path:
     """The results folder of a student that was trained for the scales 1.5 and 3, and those between."""
     folder = tmp_path_factory.mktemp("student")

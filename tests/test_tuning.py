@@ -17,16 +17,9 @@ from cfg_lab import load_model
 from cfg_lab.errors import InputError
 from tests.cli import environment, sweep, wait_until
 from tests.learn import learn, on
-from tests.taught_model import save_taught_model
 
 REWARD = ["metrics=[length]", "+metrics.a._target_=tests.letter_metric.ShareOfA", "aim=a"]
 SMALL = ["steps=4", "batch=4", "generations=2", "max_new_tokens=4", "steps_per_save=1", "rank=2"]
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model whose answers are letters."""
-    return save_taught_model(tmp_path_factory.mktemp("taught"))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from cfg_lab.errors import InputError
 from cfg_lab.options import option_names
 from cfg_lab.search.proposals import SearchSettings
 from cfg_lab.search.space import Interval
+from cfg_lab.study.arguments import check_count
 
 KEYS = ("rules", "scales", "limits", "trials", "batch", "search_prompts")
 """Keys of conf/choose.yaml that are attributes of `ChooseSettings`."""
@@ -55,9 +56,7 @@ class ChooseSettings:
         if limits is None or not all(isinstance(limit, str) for limit in limits):
             raise InputError(f'limits must be a list such as ["perplexity<=1.5x"], got {self.limits!r}')
         for name in ("trials", "batch", "search_prompts"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+            check_count(name, getattr(self, name), 1)
 
     @property
     def interval(self) -> Interval:

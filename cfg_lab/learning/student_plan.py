@@ -23,6 +23,7 @@ from cfg_lab.models.student import Strength, as_base
 from cfg_lab.negatives import Negative
 from cfg_lab.prompts import Prompt
 from cfg_lab.prompts.halves import Half
+from cfg_lab.study.arguments import check_count
 from cfg_lab.study.build import check_keys
 from cfg_lab.study.config import build, check_option, plain_config
 from cfg_lab.study.provenance import command_line
@@ -35,6 +36,8 @@ Texts = Literal["plain", "guided", "student"]
 
 _GROUPS = ("model", "prompts", "negatives", "guidance")
 _OTHER_KEYS = ("name", "results_root", "tracking")
+_COUNTS = ("rank", "steps", "batch", "steps_per_round", "max_new_tokens", "compared_tokens", "check_prompts")
+"""Settings that are whole numbers of at least 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +92,10 @@ class StudentSettings:
                 raise InputError(
                     f"{key} must be one of {', '.join(get_args(kind))}, got {getattr(self, key)!r}"
                 )
-        lowest = {
-            "rank": 1,
-            "steps": 1,
-            "batch": 1,
-            "steps_per_round": 1,
-            "max_new_tokens": 1,
-            "compared_tokens": 1,
-            "check_prompts": 1,
-            "seed": -(2**63),
-        }
-        for key, low in lowest.items():
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**63:
-                least = f" of at least {low}" if low >= 0 else ""
-                raise InputError(f"{key} must be a whole number{least}, got {value!r}")
+        for key in _COUNTS:
+            check_count(key, getattr(self, key), 1, 2**63 - 1)
+        if type(self.seed) is not int or not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"seed must be a whole number, got {self.seed!r}")
         if not _is_number(self.learning_rate) or not 0 < self.learning_rate <= 1:
             raise InputError(
                 f"learning_rate must be a number above 0 and at most 1, got {self.learning_rate!r}"

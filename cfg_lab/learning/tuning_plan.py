@@ -20,6 +20,7 @@ from cfg_lab.models import LanguageModel
 from cfg_lab.models.student import as_base
 from cfg_lab.prompts import Prompt
 from cfg_lab.study.aim import Aim, check_per_text, parse_aim
+from cfg_lab.study.arguments import check_count
 from cfg_lab.study.build import check_keys
 from cfg_lab.study.config import build, check_option, plain_config
 from cfg_lab.study.results_folder import results_folder, study_name
@@ -67,9 +68,7 @@ class TuningSettings:
                 raise InputError(f"{key} must be a number from {low} to {high}, got {value!r}")
         lowest = {"steps": 1, "batch": 2, "generations": 2, "max_new_tokens": 1, "rank": 1, "seed": 0}
         for key, low in {**lowest, "steps_per_save": 1}.items():
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
-                raise InputError(f"{key} must be a whole number of at least {low}, got {value!r}")
+            check_count(key, getattr(self, key), low, 2**31 - 1)
         if self.batch % self.generations:
             raise InputError(
                 f"batch must be a multiple of generations={self.generations}, the texts per prompt, got "

@@ -182,3 +182,19 @@ def _in_words(kind: Any) -> str:
     if _is_subclass(origin, Sequence):
         return f"a list, each item {_in_words(inner[0])}" if _is_plain(inner[0]) else "a list of options"
     return "an option with a _target_"
+
+
+def check_count(key: str, value: object, least: int, most: float = math.inf) -> None:
+    """Check a whole number of a config.
+
+    Args:
+        key: the config key.
+        value: the value.
+        least, most: the smallest and the largest right value. `most` is a bound of what can be stored, which
+            the message does not name.
+
+    Raises:
+        InputError: the value is not a whole number, or it is out of range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{key} must be a whole number of at least {least}, got {value!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from cfg_lab.errors import InputError
+from cfg_lab.study.arguments import check_count
 from cfg_lab.suggest.candidates import user_phrases
 from cfg_lab.suggest.ranking import check_scales
 
@@ -71,11 +72,7 @@ class Settings:
             raise InputError(f"divergence must be a number of nats above 0 such as 0.15, got {divergence!r}")
         least = {"ranking_samples": 2, "draws": 0, "seed": 0}
         for name in _WHOLE:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least.get(name, 1):
-                raise InputError(
-                    f"{_key(name)} must be a whole number of at least {least.get(name, 1)}, got {value!r}"
-                )
+            check_count(_key(name), getattr(self, name), least.get(name, 1))
 
 
 _EXAMPLES = {"opposite": "'\"sad, bleak\"'", "wanted": "positive"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cfg_lab.errors import InputError
+from cfg_lab.study.arguments import check_count
 
 Job = Callable[[], None]
 """The work of one job. It is pickled, and called in a process of its own."""
@@ -109,25 +110,19 @@ class Engine(Protocol):
         ...
 
 
-def check_count(key: str, value: Any, least: int) -> None:
-    """Check a whole number of a launcher's config.
-
-    Args:
-        key: name of the value in hydra.launcher.
-        value: the value.
-        least: the smallest right value.
+def check_launcher_count(key: str, value: Any, least: int) -> None:
+    """Check a whole number of a launcher's config. `key` is its name in hydra.launcher.
 
     Raises:
         InputError: the value is not a whole number, or it is too small.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"hydra.launcher.{key} must be a whole number of at least {least}, got {value!r}")
+    check_count(f"hydra.launcher.{key}", value, least)
 
 
 def check_count_or_auto(key: str, value: Any, least: int = 1) -> None:
-    """As `check_count`, for a value that can also be "auto"."""
+    """As `check_launcher_count`, for a value that can also be "auto"."""
     if value != "auto":
         try:
-            check_count(key, value, least)
+            check_launcher_count(key, value, least)
         except InputError as error:
             raise InputError(str(error).replace("must be", "must be auto or")) from error

@@ -18,7 +18,7 @@ import submitit
 
 from cfg_lab.errors import InputError
 from cfg_lab.study.formats import count
-from cfg_lab.workers.engine import Automatic, Job, JobState, check_count, check_count_or_auto
+from cfg_lab.workers.engine import Automatic, Job, JobState, check_count_or_auto, check_launcher_count
 
 _MINUTES = 60 * 24 * 365
 """Time limit of a job. submitit needs one."""
@@ -56,7 +56,7 @@ class LocalEngine:
     def __post_init__(self) -> None:
         for key in ("workers", "threads", "shards"):
             check_count_or_auto(key, getattr(self, key))
-        check_count("gpus", self.gpus, 1)
+        check_launcher_count("gpus", self.gpus, 1)
         visible = len(_visible_gpus())
         if 0 < visible < self.gpus:
             raise InputError(

@@ -18,7 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from cfg_lab.errors import InputError
-from cfg_lab.workers.engine import Automatic, Job, JobState, check_count, check_count_or_auto
+from cfg_lab.workers.engine import Automatic, Job, JobState, check_count_or_auto, check_launcher_count
 
 _MOST_TIMEOUTS = 100
 """How often a job can reach its time limit and go on."""
@@ -84,12 +84,12 @@ class SlurmEngine:
     patience = 120.0  # other machines see a new file of a network file system up to a minute late
 
     def __post_init__(self) -> None:
-        check_count("workers", self.workers, 1)
+        check_launcher_count("workers", self.workers, 1)
         check_count_or_auto("shards", self.shards)
-        check_count("gpus", self.gpus, 0)
-        check_count("cpus", self.cpus, 1)
-        check_count("time", self.time, 1)
-        check_count("signal_delay", self.signal_delay, 1)
+        check_launcher_count("gpus", self.gpus, 0)
+        check_launcher_count("cpus", self.cpus, 1)
+        check_launcher_count("time", self.time, 1)
+        check_launcher_count("signal_delay", self.signal_delay, 1)
         if self.signal_delay >= 60 * self.time:
             raise InputError(
                 f"hydra.launcher.signal_delay must be shorter than hydra.launcher.time, which is "

@@ -37,10 +37,10 @@ class WorkersLauncher(BatchLauncher):
         """Run the whole sweep. The results are in the results folder, not in what this function returns."""
         from cfg_lab.study.console import errors_in_a_sentence
         from cfg_lab.sweep import run_on_workers_or_exit
-        from cfg_lab.workers.engine import check_count
+        from cfg_lab.workers.engine import check_launcher_count
 
         with errors_in_a_sentence():
-            check_count("retries", self.retries, 0)
+            check_launcher_count("retries", self.retries, 0)
             engine = self.engine()
             configs = compose(self.loader, self.config, job_overrides)
         run_on_workers_or_exit(configs, job_overrides, engine, retries=self.retries, wait=self.wait)
