@@ -248,6 +248,16 @@ def test_held_out_prompts_have_no_part_in_the_choice_and_a_second_run_goes_on(
     assert more.verdict == fresh.verdict
 
 
+def test_a_budget_that_is_used_up_searches_nothing_and_still_gives_the_evidence(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    answer = choose(tmp_path / "a", tiny_folder, write_prompts(tmp_path / "p.jsonl"), "budget=0.001s")
+    folder = tmp_path / "a" / "choose"
+    assert not list((folder / "searches").glob("*/trials/*.json"))
+    assert {row.method for row in answer.rows} >= {"plain", "best guided", "instruction"}
+    assert (folder / "choice.yaml").is_file()
+
+
 def test_what_is_wrong_is_refused_before_anything_is_written(tmp_path: Path, tiny_folder: Path) -> None:
     prompts = write_prompts(tmp_path / "p.jsonl")
     for override, message in {

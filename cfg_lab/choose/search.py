@@ -50,7 +50,7 @@ def try_settings(
         objectives: the aim and the limits.
         negatives: name -> a plan with this negative, in which rule and scale are still to be set.
         first: settings to try before all others.
-        stop: asked before each batch but the first; True ends the search.
+        stop: asked before each batch; True ends the search. The settings of `first` are tried all the same.
 
     Returns:
         All settings that have a value, each once, the best first: those that keep all limits by the mean of

@@ -56,10 +56,10 @@ def search(
         folder: keeps the trials.
         count: number of trials.
         evaluate: evaluates a batch.
-        stop: asked before each batch, unless there is no trial yet; True ends the search with fewer trials.
+        stop: asked before each batch; True ends the search with fewer trials, perhaps with none.
     """
     batch = problem.settings.batch
-    while len(trials := folder.read()) < count and not (trials and stop()):
+    while len(trials := folder.read()) < count and not stop():
         begin = len(trials) // batch * batch
         size = min(batch, count - begin)
         proposals = propose(problem.space, problem.objectives, problem.settings, trials[:begin], size)
