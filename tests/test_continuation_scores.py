@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from cfg_lab.models import LanguageModel, from_transformers
 from cfg_lab.options import CONFIG, option_names
 from tests import reference
 from tests.conftest import make_model
+from tests.policies import write_policy
 from tests.test_decoder import context
 from tests.test_encoder_decoder import make as make_encoder_decoder
 from tests.tiny_architectures import build
@@ -34,13 +38,20 @@ SCALES = [1, 1.25, 1.5, 1.75, 2, 3, 4, 5, 6, 7]
 
 def configured() -> Iterator[Rule]:
     """Every rule of conf/guidance, and classifier-free guidance with every option of every part."""
+    needed = {"policy": ["++adaptive.path=policy.json"]}
     choices: list[tuple[str, list[str]]] = [(rule, []) for rule in option_names("guidance")]
     for part in PARTS:
         options = option_names(f"guidance/{part}")
         choices += [
-            ("cfg", [f"{part}=[{name}]" if part == "modifiers" else f"{part}={name}"]) for name in options
+            ("cfg", [f"{part}=[{name}]" if part == "modifiers" else f"{part}={name}", *needed.get(name, [])])
+            for name in options
         ]
-    with initialize_config_dir(str(CONFIG / "guidance"), version_base="1.3"):
+    with (
+        TemporaryDirectory() as folder,
+        chdir(folder),
+        initialize_config_dir(str(CONFIG / "guidance"), version_base="1.3"),
+    ):
+        write_policy(Path("policy.json"))
         for rule, overrides in choices:
             yield instantiate(compose(rule, overrides=overrides), _convert_="all")
 
@@ -142,7 +153,8 @@ def test_scores_equal_brute_force(kind: str) -> None:
                 distribution = rows[0]
                 if request.negatives:
                     scale = torch.tensor([rule.scale_at(step)])
-                    distribution = rule.guide(rows[:1], rows[None, 1:], weights, scale)[0][0]
+                    at = torch.tensor([step])
+                    distribution = rule.guide(rows[:1], rows[None, 1:], weights, scale, at)[0][0]
                 guided[number] += float(distribution[token])
                 greedy[number] &= int(distribution.argmax()) == token
         expected = ContinuationScore(
