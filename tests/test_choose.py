@@ -47,9 +47,22 @@ def test_the_parts_of_a_budget_sum_up_to_what_was_used() -> None:
     budget.finish("first")
     budget.finish("second")
     assert 50 <= budget.parts["first"] <= sum(budget.parts.values()) <= budget.used
-    assert budget.stop_after(40)()
-    assert not budget.stop_after(4000)()
     assert [in_words(seconds) for seconds in (45.2, 580, 3900)] == ["45 s", "9 min 40 s", "1 h 5 min"]
+
+
+def test_a_step_that_would_end_too_late_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    budget = Budget(seconds=600, began=now)
+    stop, late = budget.stop_before(100), budget.stop_before(0)
+    assert late()
+    assert not stop()
+    now += 40
+    assert not stop()  # 40 seconds are used, and the next 40 end before 100
+    now += 40
+    assert stop()  # another 40 would end after 100
+    now += 5
+    assert not stop()  # a short step fits
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,19 @@ class Budget:
         """Seconds since the budget began."""
         return time.monotonic() - self.began
 
-    def stop_after(self, seconds: float) -> Callable[[], bool]:
-        """A function that is True from so many seconds after the beginning of the budget on."""
-        return lambda: self.used >= seconds
+    def stop_before(self, seconds: float) -> Callable[[], bool]:
+        """A function to ask before each step: True if the step may end later than `seconds` of the budget.
+
+        A step is expected to take as long as the step before it. Nothing is known of the first step.
+        """
+        asked: list[float] = []
+
+        def stop() -> bool:
+            expected = self.used - asked[-1] if asked else 0.0
+            asked.append(self.used)
+            return self.used + expected >= seconds
+
+        return stop
 
     def finish(self, part: str) -> None:
         """Note that a part has ended. It began when the part before it ended."""

@@ -72,9 +72,9 @@ def run(config: DictConfig, began: float) -> Answer:
     )
     prompts = held_out_prompts(bench, suggest, budget)
     before_evidence = (1 - prompts.share) * budget.seconds
-    choice = choose_negative(bench, suggest, budget.stop_after((budget.used + before_evidence) / 2))
+    choice = choose_negative(bench, suggest, budget.stop_before((budget.used + before_evidence) / 2))
     budget.finish("finding a negative")
-    tried = _search(bench, settings, objectives, choice, budget.stop_after(before_evidence))
+    tried = _search(bench, settings, objectives, choice, budget.stop_before(before_evidence))
     budget.finish(f"trying {count(len(tried), 'setting')}")
     answer = gather(bench, settings, suggest, objectives, tried, prompts.limit)
     budget.finish("evidence")
