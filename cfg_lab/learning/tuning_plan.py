@@ -56,7 +56,7 @@ class TuningSettings:
     generations: int = 8
     max_new_tokens: int = 32
     rank: int = 8
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-3
     steps_per_save: int = 5
     seed: int = 0
 
