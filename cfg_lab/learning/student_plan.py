@@ -76,7 +76,7 @@ class StudentSettings:
     strength: Strength = "linear"
     rank: int = 16
     learning_rate: float = 1e-3
-    steps: int = 50
+    steps: int = 250
     batch: int = 4
     steps_per_round: int = 10
     max_new_tokens: int = 32
