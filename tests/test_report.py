@@ -361,6 +361,21 @@ def test_the_page_says_if_the_best_cell_has_an_extreme_scale() -> None:
     assert "scale tried" not in answer_of(page_of(results({1: 0, 2: -0.2, 3: -0.4})))
 
 
+def test_texts_of_the_negative_itself_are_no_success_of_guidance() -> None:
+    """At scale 0 the negative is decoded, such as an instruction or a base model."""
+    with_zero = analyse_study(results({0.0: 0.4, 1.0: 0.0, 2.0: 0.1, 3.0: 0.05}), Record("study"))
+    (finding, *_) = with_zero.findings
+    assert finding.change is not None
+    assert with_zero.cells.labels[finding.change.cell] == with_zero.cells.labels[finding.best or 0] == "scale 2"
+    assert finding.guided == 2
+    # The cell is compared all the same, and alone it is what the study is about.
+    assert {change.cell for change in with_zero.comparisons.of(finding.metric)} == {0, 2, 3}
+    alone = analyse_study(results({0.0: 0.4, 1.0: 0.0}), Record("study"))
+    (finding, *_) = alone.findings
+    assert finding.change is not None
+    assert finding.change.cell == 0
+
+
 def test_the_page_warns_of_too_many_comparisons_for_the_prompts() -> None:
     scales = {1 + number / 4: 0.0 for number in range(10)}
     many = results(scales, prompts=12, samples=1, negatives=("empty", "own", "bos", "last_token"))

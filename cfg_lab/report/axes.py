@@ -58,6 +58,20 @@ class Cells:
         return {cell: number for number, cell in enumerate(self.ids)}
 
     @property
+    def of_negative(self) -> frozenset[int]:
+        """Indices of the cells with a negative and scale 0, if there are also cells with another scale and one.
+
+        Their texts are those of the negative itself, such as an instruction or a base model. They are shown
+        beside guided texts, but guidance has not made them.
+        """
+        with_negative = {*range(len(self.ids))} - self.unguided
+        for number, axis in enumerate(self.axes):
+            if axis.key == SCALE:
+                zeros = {cell for cell in with_negative if axis.values[self.points[cell][number]] == 0}
+                return frozenset(zeros if zeros != with_negative else ())
+        return frozenset()
+
+    @property
     def labels(self) -> list[str]:
         """The name of each cell: the cell's settings as text, such as "negatives own, scale 2"."""
         return [

@@ -91,7 +91,8 @@ def findings(
 ) -> list[Finding]:
     """Return one finding per task and aim. An aim is a metric that guidance is meant to improve.
 
-    Means of different tasks are never compared, because they are over different prompts.
+    Means of different tasks are never compared, because they are over different prompts. Cells with scale 0
+    are the texts of the negative itself (`Cells.of_negative`), so none of them is the best guided cell.
     """
     rows = row_dicts(summary)
     all_findings: list[Finding] = []
@@ -135,7 +136,8 @@ def _finding(
     """
     sign = 1 if analysis.better(metric) == "higher" else -1
     index = cells.index
-    means = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
+    scored = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
+    means = {cell: mean for cell, mean in scored.items() if cell not in cells.of_negative}
     changes = [change for change in comparisons.of(metric) if change.cell in means]
     baselines = {change.baseline for change in changes}
     # If means are equal, the baseline counts as the best: guidance that changes nothing has not won.
@@ -166,7 +168,7 @@ def _finding(
         compute=next(iter(compute), math.nan),
         better=tuple(change.cell for change in changes if change.verdict == "better"),
         worse=tuple(change.cell for change in changes if change.verdict == "worse"),
-        unscored=tuple(sorted({index[str(row["cell"])] for row in rows} - {*means})),
+        unscored=tuple(sorted({index[str(row["cell"])] for row in rows} - {*scored})),
         edge=_edge(cells, change.cell) if change else "",
         guided=len(changes),
         reference_mean=next(iter(references), math.nan),
@@ -182,7 +184,8 @@ def _edge(cells: Cells, cell: int) -> str:
     """
     for number, axis in enumerate(cells.axes):
         if axis.key == SCALE and axis.numeric:
-            guided = [point for index, point in enumerate(cells.points) if index not in cells.unguided]
+            others = cells.unguided | cells.of_negative
+            guided = [point for index, point in enumerate(cells.points) if index not in others]
             scales = {axis.values[point[number]] for point in guided} - {MISSING}
             if len(scales) > 1:
                 scale = axis.values[cells.points[cell][number]]

@@ -196,7 +196,8 @@ class Bench:
         Raises:
             InputError, StoreError, NotANumberError: as `cfg_lab.study.run.run_study`.
         """
-        prepared = prepare_study(study, self.console)
+        # Each step asks for cells of earlier steps again, so it would say again and again that they are there.
+        prepared = prepare_study(study, Console(quiet=True))
         (missing,) = prepared.missing.values()
         total = sum(text.request.max_new_tokens for text in missing.values())
         if total:
