@@ -139,14 +139,22 @@ def test_a_killed_search_and_two_at_once_give_the_trials_of_one(tmp_path: Path, 
     assert (left == right).all()
 
 
-def test_workers_decode_each_batch(tmp_path: Path, tiny_folder: Path) -> None:
-    done = shell(
-        *arguments(tmp_path, tiny_folder, "trials=3", "hydra.sweeper.batch=2", "samples=1"),
-        *("hydra/launcher=local", "hydra.launcher.workers=1", "hydra.launcher.threads=1"),
-    )
+LOCAL = ("hydra/launcher=local", "hydra.launcher.workers=1", "hydra.launcher.threads=1")
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.workers=2", "hydra.launcher.cpus=1")
+
+
+@pytest.mark.parametrize("launcher", [LOCAL, SLURM], ids=["local", "slurm"])
+def test_workers_decode_each_batch(
+    launcher: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path
+) -> None:
+    if launcher is SLURM:
+        request.getfixturevalue("slurm")
+    small = ("trials=3", "hydra.sweeper.batch=2", "samples=1")
+    done = shell(*arguments(tmp_path, tiny_folder, *small), *launcher)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     root = tmp_path / "results" / "study"
     assert len(trials_of(root)) == 3
+    assert len(list(root.glob("jobs/*/end.json"))) >= 3  # two batches, and the held-out half
     assert "Choosing cost" in done.stdout
 
 
