@@ -57,6 +57,7 @@ def main(record: Record) -> None:
     best = best_constant(means["selection"])
     record.table("cells", cells_table(means, halves["held_out"].groupby("cell").size()))
     record.table("differences", differences_table(means["held_out"], best))
+    record.table("moments", moments_table(means["held_out"]))
     record.table("divergence", divergence_table(means["held_out"]))
     record.table("choices", choices_table(pd.read_parquet(record.folder / "choices.parquet")))
     record.table("cost", cost_table(json.loads((record.folder / "policy.json").read_text())["notes"], best))
@@ -88,7 +89,8 @@ def method(text: pd.Series) -> str:
         return "shuffled" if text["guidance.schedule"] == "shuffled" else "policy"
     scale = text["guidance.scale"]
     if text["guidance.adaptive"] == "kl_budget":
-        return f"KL budget {text['guidance.adaptive.nats']:g}"
+        name = f"KL budget {text['guidance.adaptive.nats']:g}"
+        return f"shuffled {name}" if text["guidance.schedule"] == "shuffled" else name
     return "plain" if scale == 1 else f"constant {scale:g}"
 
 
@@ -96,6 +98,16 @@ def constants(means: Means) -> list[str]:
     """The cells of constant scales, plain decoding first, by scale."""
     cells = [cell for cell in means["kl"] if cell.startswith("constant")]
     return ["plain", *sorted(cells, key=lambda cell: float(cell.split()[1]))]
+
+
+def budgets(means: Means) -> list[str]:
+    """The cells of KL budgets, the smallest budget first."""
+    return sorted(cell for cell in means["kl"] if cell.startswith("KL budget"))
+
+
+def shuffled_budgets(means: Means) -> list[str]:
+    """The cells with the scales of a KL budget in another order."""
+    return [cell for cell in (f"shuffled {name}" for name in budgets(means)) if cell in means["kl"]]
 
 
 def best_constant(selection: Means) -> str:
@@ -106,9 +118,8 @@ def best_constant(selection: Means) -> str:
 def cells_table(means: dict[str, Means], texts: pd.Series) -> str:
     """Means of every cell on both halves. The selection half has not all cells."""
     held_out = means["held_out"]
-    budgets = [cell for cell in held_out["kl"] if cell.startswith("KL budget")]
     rows: list[list[str]] = []
-    for cell in [*constants(held_out), *sorted(budgets), *OTHERS]:
+    for cell in [*constants(held_out), *budgets(held_out), *shuffled_budgets(held_out), *OTHERS]:
         selection = means["selection"]["reward"].get(cell)
         row = [cell, str(texts[cell])]
         row.append("–" if selection is None or np.isnan(selection[0]) else with_interval(selection))
@@ -120,9 +131,8 @@ def cells_table(means: dict[str, Means], texts: pd.Series) -> str:
 def differences_table(held_out: Means, best: str) -> str:
     """The policy minus the best constant scale, its mean as a constant, its scales shuffled, and plain."""
     (mean,) = [cell for cell in constants(held_out) if cell not in _GRID][:1] or [best]
-    budgets = sorted(cell for cell in held_out["kl"] if cell.startswith("KL budget"))
     rows: list[list[str | Floats]] = []
-    for cell in dict.fromkeys([best, mean, "shuffled", *budgets, "plain"]):
+    for cell in dict.fromkeys([best, mean, "shuffled", *budgets(held_out), "plain"]):
         name = {best: f"{cell} (best on selection)", mean: f"{cell} (its mean)"}.get(cell, cell)
         rows.append(
             [f"policy − {name}", *(held_out[column]["policy"] - held_out[column][cell] for column in COLUMNS)]
@@ -134,12 +144,21 @@ _GRID = ("plain", "constant 1.5", "constant 2", "constant 3", "constant 4")
 """The cells of the grid; the other constant scale is the policy's mean."""
 
 
+def moments_table(held_out: Means) -> str:
+    """Adaptive scales minus the same scales in another order: does the moment matter?"""
+    pairs = {name.removeprefix("shuffled "): name for name in shuffled_budgets(held_out)}
+    rows: list[list[str | Floats]] = [
+        [f"{cell} − its scales shuffled", *(held_out[c][cell] - held_out[c][other] for c in COLUMNS)]
+        for cell, other in {"policy": "shuffled", **pairs}.items()
+    ]
+    return markdown_table(["difference, held out", *COLUMNS], with_differences(rows))
+
+
 def divergence_table(held_out: Means) -> str:
-    """The policy and its shuffled scales minus constant scales and budgets with the same divergence."""
-    budgets = sorted(cell for cell in held_out["kl"] if cell.startswith("KL budget"))
-    curves = {"constant scales": constants(held_out), "KL budgets": ["plain", *budgets]}
+    """Adaptive and shuffled scales minus constant scales and budgets with the same divergence."""
+    curves = {"constant scales": constants(held_out), "KL budgets": ["plain", *budgets(held_out)]}
     rows: list[list[str | Floats]] = []
-    for cell in OTHERS:
+    for cell in [*OTHERS, *shuffled_budgets(held_out)]:
         level = np.maximum(held_out["kl"][cell], 0)
         for name, curve in curves.items():
             row: list[str | Floats] = [f"{cell} − {name}", with_interval(level)]
@@ -187,8 +206,11 @@ def trade_off(held_out: Means) -> Figure:
     """Sentiment and leakage against the divergence from plain decoding, held-out half."""
     figure = new_figure(PAGE, 2.8)
     panels: Any = figure.subplots(1, 2)
-    budgets = ["plain", *sorted(cell for cell in held_out["kl"] if cell.startswith("KL budget"))]
-    curves = {"constant": constants(held_out), "KL budget": budgets, **{cell: [cell] for cell in OTHERS}}
+    curves = {
+        "constant": constants(held_out),
+        "KL budget": ["plain", *budgets(held_out)],
+        **{cell: [cell] for cell in OTHERS},
+    }
     for axes, metric in zip(panels, ("sentiment", "leakage"), strict=True):
         for number, (name, cells) in enumerate(curves.items()):
             axes.plot(

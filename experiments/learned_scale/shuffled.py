@@ -1,6 +1,7 @@
-"""Decodes the policy's texts again with the policy's own scales in another order, held-out half.
+"""Decodes the texts of adaptive scales again with their own scales in another order, held-out half.
 
-Run `python -m experiments.learned_scale.shuffled` after the training. The texts become a cell of the study.
+Run `python -m experiments.learned_scale.shuffled` after the training and the sweeps. The policy, and each KL
+budget, gets one more cell.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from cfg_lab.study.scoring import score_missing
 from cfg_lab.study.store import Store
 from experiments.record import size_of
 
-CELL = "shuffled"
-"""Id of the cell."""
+ADAPTIVE = ("policy", "kl_budget")
+"""Options of guidance/adaptive whose scales change from token to token."""
 
 METRICS = "metrics=[sentiment,leakage,perplexity,kl_from_plain,relevance,diversity,length,cost]"
 
@@ -47,21 +48,33 @@ class Replay:
 
 
 def main(folder: Path) -> None:
-    """Decode, store and score the cell `shuffled`.
+    """Decode, store and score the shuffled cells.
 
     Args:
-        folder: the results folder of the training.
+        folder: the results folder of the training and the sweeps.
     """
     store, console = Store(folder), open_console()
     results = pd.DataFrame(cfg_lab.load_results(folder))
-    texts = results[(results["guidance.adaptive"] == "policy") & (results["prompts.half"] == "held_out")]
+    texts = results[
+        results["guidance.adaptive"].isin(ADAPTIVE)
+        & (results["guidance.schedule"] == "constant")
+        & (results["prompts.half"] == "held_out")
+    ]
+    model = cfg_lab.load_model(texts["model.name"].iloc[0])
+    cells = list(texts["cell"].unique())
+    for cell in cells:
+        decode(store, model, f"shuffled-{cell}", texts[texts["cell"] == cell])
+    metrics = list(build(compose_group("metrics", [METRICS], "shuffled"), "metrics").values())
+    score_missing(store, metrics, console, {f"shuffled-{cell}" for cell in cells})
+
+
+def decode(store: Store, model: LanguageModel, cell: str, texts: pd.DataFrame) -> None:
+    """Store a cell with the texts of another one, each with its own scales in another order."""
     first: dict[str, Any] = texts.iloc[0].to_dict()
-    model = cfg_lab.load_model(first["model.name"])
     planned = [_planned(text, number, model) for number, text in enumerate(texts.to_dict("records"))]
     settings = {name: _plain(first[name]) for name in settings_of(texts)} | {"guidance.schedule": "shuffled"}
-    store.write_cell(CELL, settings, [row(CELL_COLUMNS, text) for text in planned])
+    store.write_cell(cell, settings, [row(CELL_COLUMNS, text) for text in planned])
     missing = {id(text.request): text for text in planned if text.completion_id not in store.completion_ids()}
-    done = Decoder(model).decode([text.request for text in missing.values()])
     rows = [
         row(
             COMPLETION_COLUMNS,
@@ -72,12 +85,10 @@ def main(folder: Path) -> None:
                 text=model.decode(completion.text_tokens),
             ),
         )
-        for completion in done
+        for completion in Decoder(model).decode([text.request for text in missing.values()])
     ]
     if rows:
         store.add_completions(rows)
-    metrics = list(build(compose_group("metrics", [METRICS], "shuffled"), "metrics").values())
-    score_missing(store, metrics, console, {CELL})
 
 
 def _planned(text: dict[str, Any], number: int, model: LanguageModel) -> PlannedText:
