@@ -50,6 +50,7 @@ def main(record: Record) -> None:
     )
     means = resampled_means(texts, (*COLUMNS, "kl"))
     record.table("cells", cells_table(means, texts.groupby("cell").size()))
+    record.table("differences", differences_table(means))
     record.table("same_kl", same_divergence_table(means))
     record.table("formula", formula_table(means))
     record.table("training", training_table(record))
@@ -123,6 +124,16 @@ def cells_table(means: Means, texts: pd.Series) -> str:
         for cell in cells
     ]
     return markdown_table(["cell", "n", "KL from base", *_header()], rows)
+
+
+def differences_table(means: Means) -> str:
+    """Some cells minus the base."""
+    cells = [*map(at_scale, (1, 2, 3)), *map(trained, BETAS)]
+    rows: list[list[str | Floats]] = [
+        [f"{cell} − base", *(means[column][cell] - means[column]["base"] for column in COLUMNS)]
+        for cell in cells
+    ]
+    return markdown_table(["difference", *_header()], with_differences(rows))
 
 
 def same_divergence_table(means: Means) -> str:
