@@ -133,7 +133,8 @@ def differences_table(held_out: Means, best: str) -> str:
     (mean,) = [cell for cell in constants(held_out) if cell not in _GRID][:1] or [best]
     rows: list[list[str | Floats]] = []
     for cell in dict.fromkeys([best, mean, "shuffled", *budgets(held_out), "plain"]):
-        name = {best: f"{cell} (best on selection)", mean: f"{cell} (its mean)"}.get(cell, cell)
+        roles = [role for of, role in ((best, "best on selection"), (mean, "its mean")) if of == cell]
+        name = f"{cell} ({', '.join(roles)})" if roles else cell
         rows.append(
             [f"policy − {name}", *(held_out[column]["policy"] - held_out[column][cell] for column in COLUMNS)]
         )
@@ -228,7 +229,7 @@ def trade_off(held_out: Means) -> Figure:
         axes.set_xlabel("square root of KL(guided ‖ plain) per token, nats")
         axes.set_ylabel(metric)
         axes.grid(axis="y")
-    panels[0].legend()
+    panels[0].legend(loc="lower right")
     return figure
 
 
