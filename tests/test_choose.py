@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cfg_lab.choose.run import run
 from cfg_lab.choose.settings import ChooseSettings
 from cfg_lab.choose.verdict import BEST, PLAIN, decide
 from cfg_lab.errors import InputError
+from cfg_lab.report.write import report
 from cfg_lab.study.config import compose_config
 from cfg_lab.study.results import load_results
 from cfg_lab.suggest.cells import CellPlan
@@ -225,6 +227,12 @@ def test_the_command_recommends_by_held_out_prompts_and_its_command_makes_the_sa
         "instruction",
     }
     assert len(list((folder / "searches").glob("*/trials/*.json"))) == 4
+    # The page says what the command says, in its head and in a section, and not something else.
+    page = unescape(report(folder).read_text(encoding="utf-8"))
+    head, section = page.split("<section id='recommendation'")
+    assert f"Recommended:</b> {content['recommended']['setting']}." in head
+    assert all(sentence in section for sentence in content["conclusion"])
+    assert content["recommended"]["command"] in section
     results = load_results(folder)
     assert set(results["prompts.half"]) == {"held_out"}
     for plan, cell in zip(answer.plans, answer.study.cells, strict=True):

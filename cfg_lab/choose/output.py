@@ -113,6 +113,7 @@ def choice_file(bench: Bench, answer: Answer, choice: Choice, budget: Budget) ->
         return {"setting": _setting(plan), "overrides": overrides_of(plan), "command": _command(bench, plan)}
 
     content: dict[str, Any] = {
+        "column": bench.reward.column,
         "conclusion": list(answer.verdict.sentences),
         "recommended": described(by_name[answer.verdict.method]),
         "best_guided": described(by_name[BEST]),
@@ -120,7 +121,7 @@ def choice_file(bench: Bench, answer: Answer, choice: Choice, budget: Budget) ->
         "methods": [
             {
                 "method": row.method,
-                bench.reward.column: compact(row.reward.mean),
+                "mean": compact(row.reward.mean),
                 "change_on_selection": _numbers(row.selection),
                 "change_on_held_out": _numbers(row.held_out),
                 "best_guided_minus_this": _numbers(row.found_minus),

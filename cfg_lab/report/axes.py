@@ -59,7 +59,7 @@ class Cells:
 
     @property
     def of_negative(self) -> frozenset[int]:
-        """Indices of the cells with a negative and scale 0, if there are also cells with another scale and one.
+        """Indices of the cells with a negative and scale 0, if others with a negative have another scale.
 
         Their texts are those of the negative itself, such as an instruction or a base model. They are shown
         beside guided texts, but guidance has not made them.

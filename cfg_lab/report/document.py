@@ -18,6 +18,7 @@ from cfg_lab.report.answer import answer, conclusion_html, design, question
 from cfg_lab.report.axes import Cells, constant_settings, prompts_of, value_text
 from cfg_lab.report.cards import cards_html, meanings_html
 from cfg_lab.report.payload import cells_payload, fronts_payload, metrics_payload, texts_payload
+from cfg_lab.report.recommendation import recommendation_lines, recommendation_section
 from cfg_lab.report.record import record_html
 from cfg_lab.report.scripts import page_script
 from cfg_lab.report.search_section import search_section
@@ -69,7 +70,7 @@ def document(
         "distinct_prompts": study.distinct_prompts,
         **texts,
     }
-    compared = bool(comparisons.primary)
+    compared, recommendation = bool(comparisons.primary), study.record.recommendation
     facts = {**design(cells.axes, study.roles, compared), **_option_descriptions(cells)}
     script = page_script()
     return _fill(
@@ -88,7 +89,10 @@ def document(
             ),
             "design": "".join(f"<dt>{title}</dt><dd>{detail}</dd>" for title, detail in facts.items()),
             "question": question(cells.axes, study.roles, compared),
-            "conclusion": conclusion_html(study.conclusion),
+            "conclusion": conclusion_html(recommendation_lines(recommendation) or study.conclusion),
+            "recommendation": recommendation_section(recommendation),
+            "recommendation_link": "<li><a href='#recommendation'>Recommendation</a></li>"
+            * bool(recommendation),
             "answer": answer(study.findings, study.scope, study.unscored, cards),
             "search": search_section(study.searches),
             "search_link": "<li><a href='#search'>Search</a></li>" if study.searches else "",

@@ -17,6 +17,7 @@ import yaml
 
 from cfg_lab.errors import StoreError
 from cfg_lab.report.axes import prompts_of
+from cfg_lab.report.recommendation import KEYS
 from cfg_lab.study.costs import in_words
 from cfg_lab.study.store import Store
 
@@ -37,6 +38,7 @@ class Record:
         environment: content of environment.json.
         costs: time, work and memory of decoding, one row per run and model.
         planned: number of texts that were requested, decoded or not.
+        recommendation: content of choice.yaml of `python -m cfg_lab.choose`; empty if the folder has none.
     """
 
     name: str
@@ -45,12 +47,14 @@ class Record:
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     costs: Sequence[Mapping[str, Any]] = ()
     planned: int = 0
+    recommendation: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def read_record(store: Store) -> Record:
     """Read the record of a results folder; a missing or damaged file leaves its fields empty."""
     config, environment = store.read_text("config.yaml") or "", store.read_text("environment.json") or "{}"
     parsed = _mapping(yaml.safe_load, config)
+    recommendation = _mapping(yaml.safe_load, store.read_text("choice.yaml") or "{}")
     first_cell: Any = parsed.get("first_cell") or {}
     return Record(
         name=str(first_cell.get("name") or store.root.resolve().name),
@@ -58,6 +62,7 @@ def read_record(store: Store) -> Record:
         config=config,
         environment=_mapping(json.loads, environment),
         costs=_costs(store),
+        recommendation=recommendation if {*KEYS} <= {*recommendation} else {},
         planned=store.planned_text_count(),
     )
 

@@ -196,7 +196,7 @@ class Bench:
         Raises:
             InputError, StoreError, NotANumberError: as `cfg_lab.study.run.run_study`.
         """
-        # Each step asks for cells of earlier steps again, so it would say again and again that they are there.
+        # Each step asks for cells of earlier steps again. It need not say each time that they are there.
         prepared = prepare_study(study, Console(quiet=True))
         (missing,) = prepared.missing.values()
         total = sum(text.request.max_new_tokens for text in missing.values())

@@ -33,22 +33,20 @@ def conclusion_table(choice: dict[str, Any]) -> str:
 
 def methods_table(choice: dict[str, Any]) -> str:
     """One row per method."""
-    (column,) = {*choice["methods"][0]} - _KEYS
     rows = [
         [
             row["method"],
-            f"{row[column]:.3f}",
+            f"{row['mean']:.3f}",
             *(_interval(row[key]) for key in _DIFFERENCES),
             "–" if row["p_holm"] is None else f"{row['p_holm']:.3g}",
         ]
         for row in choice["methods"]
     ]
-    header = ["method", column, "change, choice", "change, held out", "best guided − this", "p"]
+    header = ["method", choice["column"], "change, choice", "change, held out", "best guided − this", "p"]
     return markdown_table(header, rows)
 
 
 _DIFFERENCES = ("change_on_selection", "change_on_held_out", "best_guided_minus_this")
-_KEYS = {"method", "p_holm", *_DIFFERENCES}
 
 
 def time_table(choice: dict[str, Any]) -> str:
