@@ -38,7 +38,7 @@ SCALES = [1, 1.25, 1.5, 1.75, 2, 3, 4, 5, 6, 7]
 
 def configured() -> Iterator[Rule]:
     """Every rule of conf/guidance, and classifier-free guidance with every option of every part."""
-    needed = {"policy": ["++adaptive.path=policy.json"]}
+    needed = {"policy": ["adaptive.path=policy.json"]}
     choices: list[tuple[str, list[str]]] = [(rule, []) for rule in option_names("guidance")]
     for part in PARTS:
         options = option_names(f"guidance/{part}")

@@ -366,9 +366,8 @@ def test_texts_of_the_negative_itself_are_no_success_of_guidance() -> None:
     with_zero = analyse_study(results({0.0: 0.4, 1.0: 0.0, 2.0: 0.1, 3.0: 0.05}), Record("study"))
     (finding, *_) = with_zero.findings
     assert finding.change is not None
-    assert (
-        with_zero.cells.labels[finding.change.cell] == with_zero.cells.labels[finding.best or 0] == "scale 2"
-    )
+    labels = with_zero.cells.labels
+    assert labels[finding.change.cell] == labels[finding.best or 0] == "scale 2"
     assert finding.guided == 2
     # The cell is compared all the same, and alone it is what the study is about.
     assert {change.cell for change in with_zero.comparisons.of(finding.metric)} == {0, 2, 3}

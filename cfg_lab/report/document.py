@@ -91,8 +91,9 @@ def document(
             "question": question(cells.axes, study.roles, compared),
             "conclusion": conclusion_html(recommendation_lines(recommendation) or study.conclusion),
             "recommendation": recommendation_section(recommendation),
-            "recommendation_link": "<li><a href='#recommendation'>Recommendation</a></li>"
-            * bool(recommendation),
+            "recommendation_link": (
+                "<li><a href='#recommendation'>Recommendation</a></li>" if recommendation else ""
+            ),
             "answer": answer(study.findings, study.scope, study.unscored, cards),
             "search": search_section(study.searches),
             "search_link": "<li><a href='#search'>Search</a></li>" if study.searches else "",

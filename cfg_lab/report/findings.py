@@ -135,9 +135,9 @@ def _finding(
         comparisons: the comparisons of all cells.
     """
     sign = 1 if analysis.better(metric) == "higher" else -1
-    index = cells.index
+    index, of_negative = cells.index, cells.of_negative
     scored = {index[str(row["cell"])]: float(row[metric]) for row in rows if math.isfinite(row[metric])}
-    means = {cell: mean for cell, mean in scored.items() if cell not in cells.of_negative}
+    means = {cell: mean for cell, mean in scored.items() if cell not in of_negative}
     changes = [change for change in comparisons.of(metric) if change.cell in means]
     baselines = {change.baseline for change in changes}
     # If means are equal, the baseline counts as the best: guidance that changes nothing has not won.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from cfg_lab.report.search_table import number
 from cfg_lab.study.formats import interval, p_value, signed, three_digits
 
 KEYS = ("column", "conclusion", "recommended", "methods")
@@ -65,7 +66,7 @@ _DIFFERENCES = ("change_on_selection", "change_on_held_out", "best_guided_minus_
 
 def _row(row: Mapping[str, Any]) -> str:
     """The row of a method."""
-    numbers = [three_digits(_number(row["mean"])), *(_difference(row[key]) for key in _DIFFERENCES)]
+    numbers = [three_digits(number(row, "mean")), *(_difference(row[key]) for key in _DIFFERENCES)]
     cells = "".join(f"<td class='n'>{text}</td>" for text in [*numbers, _p(row["p_holm"])])
     return f"<tr><th scope='row'>{escape(row['method'])}</th>{cells}</tr>"
 
@@ -74,13 +75,9 @@ def _difference(numbers: Sequence[float | None] | None) -> str:
     """A difference with its interval; a dash if there is none."""
     if numbers is None:
         return "\N{EM DASH}"
-    mean, low, high = map(_number, numbers)
+    mean, low, high = (math.nan if value is None else value for value in numbers)
     return f"{signed(mean)} <small>{interval(low, high)}</small>"
 
 
 def _p(value: float | None) -> str:
     return "\N{EM DASH}" if value is None else escape(p_value(value).removeprefix("p ").removeprefix("= "))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
