@@ -11,6 +11,7 @@ estimate in row 0 and its bootstrap distribution in the other rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from cfg_lab.analysis.frame import AlignedTexts
 from cfg_lab.analysis.stats import holm
 from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.analysis.stats.clustered_means import Floats
+from cfg_lab.analysis.style import COLOURS, DASHES, MARKERS
 from experiments.record import markdown_table, number_and_interval
 
 
@@ -154,6 +156,43 @@ def divergence_table(
                 differences = [values - reference_values for values, reference_values in pairs]
                 rows.append([f"{level:g}", f"{name} − {reference}", *differences])
     return markdown_table(["KL", kind, *metrics], with_differences(rows))
+
+
+def draw_curves(
+    axes: Any,
+    means: Mapping[str, Mapping[str, Floats]],
+    metric: str,
+    curves: Mapping[str, Sequence[str]],
+) -> None:
+    """Draw a metric against the square root of the divergence, one line per curve.
+
+    Args:
+        axes: axes of matplotlib.
+        means: from `resampled_means`, with the metric and kl.
+        curves: name of a curve -> its cells.
+    """
+    for number, (name, cells) in enumerate(curves.items()):
+        axes.plot(
+            [root_of_divergence(means, cell) for cell in cells],
+            [means[metric][cell][0] for cell in cells],
+            label=name,
+            color=COLOURS[number],
+            marker=MARKERS[number % len(MARKERS)],
+            dashes=DASHES[number % len(DASHES)],
+        )
+
+
+def draw_interval(
+    axes: Any, means: Mapping[str, Mapping[str, Floats]], metric: str, cell: str, colour: str, **style: Any
+) -> None:
+    """Draw the 95 % interval of a cell as a thin vertical line, in the figure of `draw_curves`."""
+    _, low, high = interval(means[metric][cell])
+    axes.plot([root_of_divergence(means, cell)] * 2, [low, high], color=colour, linewidth=0.6, **style)
+
+
+def root_of_divergence(means: Mapping[str, Mapping[str, Floats]], cell: str) -> float:
+    """The place of a cell in the figure of `draw_curves`."""
+    return float(_root(means["kl"][cell])[0])
 
 
 def _p_value(differences: Floats) -> float:

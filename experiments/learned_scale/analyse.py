@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 import cfg_lab
 from cfg_lab.analysis.stats.clustered_means import Floats
-from cfg_lab.analysis.style import COLOURS, DASHES, MARKERS, PAGE, in_style, new_figure
+from cfg_lab.analysis.style import COLOURS, PAGE, in_style, new_figure
 from experiments.curves import (
     along,
     at_divergence,
-    interval,
+    draw_curves,
+    draw_interval,
     resampled_means,
     with_differences,
     with_interval,
@@ -213,19 +214,9 @@ def trade_off(held_out: Means) -> Figure:
         **{cell: [cell] for cell in OTHERS},
     }
     for axes, metric in zip(panels, ("sentiment", "leakage"), strict=True):
-        for number, (name, cells) in enumerate(curves.items()):
-            axes.plot(
-                [np.sqrt(max(held_out["kl"][cell][0], 0)) for cell in cells],
-                [held_out[metric][cell][0] for cell in cells],
-                label=name,
-                color=COLOURS[number],
-                marker=MARKERS[number],
-                dashes=DASHES[number],
-            )
-        for cell in OTHERS:
-            _, low, high = interval(held_out[metric][cell])
-            x = np.sqrt(max(held_out["kl"][cell][0], 0))
-            axes.plot([x] * 2, [low, high], color=COLOURS[2 + OTHERS.index(cell)], linewidth=0.6)
+        draw_curves(axes, held_out, metric, curves)
+        for colour, cell in zip(COLOURS[2:], OTHERS, strict=False):
+            draw_interval(axes, held_out, metric, cell, colour)
         axes.set_xlabel("square root of KL(guided ‖ plain) per token, nats")
         axes.set_ylabel(metric)
         axes.grid(axis="y")

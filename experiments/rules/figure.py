@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cfg_lab.analysis.stats.clustered_means import Floats
-from cfg_lab.analysis.style import COLOURS, DASHES, FAINT, INK, MARKERS, PAGE, in_style, new_figure
-from experiments.curves import interval
+from cfg_lab.analysis.style import FAINT, INK, PAGE, in_style, new_figure
+from experiments.curves import draw_curves, draw_interval, root_of_divergence
 
 BASELINE_MARKERS = ("o", "P", "X", "s", "D", "*")
 LABELS = {
@@ -34,22 +34,11 @@ def trade_off(
     figure = new_figure(PAGE, 3.1)
     panels: Any = figure.subplots(1, 3)
     for axes, (metric, label) in zip(panels, LABELS.items(), strict=True):
-        for number, (rule, cells) in enumerate(curves.items()):
-            axes.plot(
-                [_root_of_divergence(means, cell) for cell in cells],
-                [means[metric][cell][0] for cell in cells],
-                label=rule,
-                color=COLOURS[number],
-                marker=MARKERS[number % len(MARKERS)],
-                dashes=DASHES[number % len(DASHES)],
-            )
+        draw_curves(axes, means, metric, curves)
         for cell in ("plain", "cfg 2", "cfg 4"):
-            _, low, high = interval(means[metric][cell])
-            axes.plot(
-                [_root_of_divergence(means, cell)] * 2, [low, high], color=FAINT, linewidth=0.6, zorder=1
-            )
+            draw_interval(axes, means, metric, cell, FAINT, zorder=1)
         for marker, cell in zip(BASELINE_MARKERS, baselines, strict=False):
-            x, y = _root_of_divergence(means, cell), means[metric][cell][0]
+            x, y = root_of_divergence(means, cell), means[metric][cell][0]
             axes.plot(x, y, label=cell, marker=marker, markersize=4.5, color=INK, linestyle="")
         axes.set_ylabel(label)
         axes.grid(axis="y")
@@ -58,7 +47,3 @@ def trade_off(
     panels[1].set_xlabel("KL from plain decoding, nats per token")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return figure
-
-
-def _root_of_divergence(means: Mapping[str, Mapping[str, Floats]], cell: str) -> float:
-    return math.sqrt(max(means["kl"][cell][0], 0))

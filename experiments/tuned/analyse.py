@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 import cfg_lab
 from cfg_lab import Decoder, Request
 from cfg_lab.analysis.stats.clustered_means import Floats
-from cfg_lab.analysis.style import COLOURS, DASHES, MARKERS, PAGE, in_style, new_figure
+from cfg_lab.analysis.style import COLOURS, PAGE, in_style, new_figure
 from experiments.curves import (
     along,
     at_divergence,
-    interval,
+    draw_curves,
+    draw_interval,
     resampled_means,
     with_differences,
     with_interval,
@@ -189,21 +190,12 @@ def trade_off(means: Means) -> Figure:
     """The reward and the judge against the divergence from the base."""
     figure = new_figure(PAGE, 2.8)
     panels: Any = figure.subplots(1, 2)
+    curves = {f"γ, model of β = {BETA:g}": CURVE, **{f"β = {beta:g}": [trained(beta)] for beta in BETAS}}
     for axes, metric in zip(panels, ("sentiment", "judge"), strict=True):
-        curves = {f"γ, model of β = {BETA:g}": CURVE, **{f"β = {beta:g}": [trained(beta)] for beta in BETAS}}
-        for number, (name, cells) in enumerate(curves.items()):
-            x = [np.sqrt(max(means["kl"][cell][0], 0)) for cell in cells]
-            axes.plot(
-                x,
-                [means[metric][cell][0] for cell in cells],
-                label=name,
-                color=COLOURS[number],
-                marker=MARKERS[number],
-                dashes=DASHES[number],
-            )
-            for place, cell in zip(x, cells, strict=True):
-                _, low, high = interval(means[metric][cell])
-                axes.plot([place] * 2, [low, high], color=COLOURS[number], linewidth=0.6)
+        draw_curves(axes, means, metric, curves)
+        for colour, cells in zip(COLOURS, curves.values(), strict=False):
+            for cell in cells:
+                draw_interval(axes, means, metric, cell, colour)
         axes.set_xlabel("square root of KL(decoded ‖ base) per token, nats")
         axes.set_ylabel(NAMES.get(metric, metric))
         axes.grid(axis="y")
