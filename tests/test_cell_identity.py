@@ -25,6 +25,7 @@ from cfg_lab.decoding import sampling
 from cfg_lab.decoding.identity import canonical
 from cfg_lab.errors import InputError, StoreError
 from cfg_lab.options import CONFIG, option_names
+from cfg_lab.prompts import written_out
 from cfg_lab.report.write import report
 from cfg_lab.score import run as score
 from cfg_lab.study.build import SETTING_GROUPS, build_study, canonical_config
@@ -321,3 +322,16 @@ def test_a_damaged_cell_is_named_before_anything_is_written(tmp_path: Path, tiny
     with pytest.raises(StoreError, match=rf"{cell.name} is damaged or cut short"):
         sweep(*on(tmp_path, tiny_folder), "guidance.scale=3")
     assert files(root) == before
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIG / "prompts").glob("*.jsonl")))
+def test_a_set_of_this_lab_gives_the_same_cell_as_its_prompts_in_a_config(name: str) -> None:
+    config = composed(f"prompts={name}", "prompts.limit=5", "prompts.half=held_out")
+    by_name = cell_id(config)
+    node: Any = OmegaConf.to_container(config.prompts)
+    OmegaConf.set_struct(config, False)
+    config.prompts = written_out(node)
+    assert len(config.prompts.prompts) >= 64
+    assert cell_id(config) == by_name
+    config.prompts.prompts[0].text += "!"
+    assert cell_id(config) != by_name

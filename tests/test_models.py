@@ -32,7 +32,14 @@ from transformers import (
 
 from cfg_lab import Branch, ClassifierFreeGuidance, Decoder, Prompt, Request, load_model, options, packages
 from cfg_lab.errors import InputError
-from cfg_lab.models import LanguageModel, from_transformers, load_evaluator, packaged
+from cfg_lab.models import (
+    LanguageModel,
+    from_transformers,
+    keep_packaged_models,
+    kept,
+    load_evaluator,
+    packaged,
+)
 from cfg_lab.models.checkpoint import Checkpoint, fingerprint
 from cfg_lab.models.evaluator import log_probs
 from cfg_lab.models.option import LOAD_MODEL, option_call
@@ -269,6 +276,26 @@ def test_unloading_frees_the_weights(kind: str, tmp_path: Path, loads: list[str]
     assert len(loads) == 1
     assert tokens_of(model) == tokens
     assert len(loads) == 2
+
+
+@pytest.mark.real
+def test_packaged_models_can_be_kept(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_kept", None)  # taken back after the test
+    assert load_model("smollm2") is not load_model("smollm2")
+    keep_packaged_models()
+    model = load_model("smollm2")
+    assert load_model("smollm2") is model
+    module = model.module
+    model.unload()
+    assert model.module is module
+    others = [load_model("smollm2", prompt_format="plain"), load_model("smollm2", dtype="float64")]
+    assert len({id(model), *map(id, others)}) == 3
+    for changeable in (
+        {"name": str(tiny_folder)},
+        {"name": "smollm2", "chat_template": str(tiny_folder / "a")},
+    ):
+        (tiny_folder / "a").write_text("{{ messages[0].content }}")
+        assert load_model(**changeable) is not load_model(**changeable)
 
 
 # Fingerprints

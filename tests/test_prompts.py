@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfg_lab.errors import InputError
-from cfg_lab.options import CONFIG
-from cfg_lab.prompts import Prompt, from_dataset, from_file, inline, parse_phrases
+from cfg_lab.prompts import Prompt, from_dataset, from_file, inline, of_this_lab, parse_phrases
 
 RECORDS = [
     {"id": "a", "text": "One, two", "negative": "sad:0.5, grim"},
@@ -407,10 +405,14 @@ def _texts_of_half(records: list[dict[str, str]], half: Any) -> set[str]:
 
 
 def test_the_halves_of_the_recorded_openers_are_of_about_equal_size() -> None:
-    prompts = yaml.safe_load((CONFIG / "prompts" / "openers_200.yaml").read_text())["prompts"]
-    assert 90 <= len(inline(prompts, half="selection")) <= 110
-    first = inline(prompts, half="held_out", limit=20)
-    assert first == inline(prompts, half="held_out")[:20]  # the limit counts prompts of the half
+    assert 90 <= len(of_this_lab("openers_200", half="selection")) <= 110
+    first = of_this_lab("openers_200", half="held_out", limit=20)
+    assert first == of_this_lab("openers_200", half="held_out")[:20]  # the limit counts prompts of the half
+
+
+def test_an_unknown_set_of_this_lab_is_refused() -> None:
+    with pytest.raises(InputError, match=r"prompts\.set_name must be one of openers_200, .*, got 'openers'"):
+        of_this_lab("openers")
 
 
 @pytest.mark.parametrize("half", ["first", True, 1])

@@ -192,11 +192,12 @@ def _licence_of_model(name: str) -> str:
 
 
 def _licence_of_prompts(option: str) -> str:
-    """The licence of packaged prompts; the lab's own for prompts that stand in one of its YAML files."""
+    """The licence of packaged prompts; the lab's own for prompts that stand in one of its own files."""
     if option in LICENCES:
         return LICENCES[option]
     path = CONFIG / "prompts" / f"{option}.yaml"
-    if path.is_file() and "_target_: cfg_lab.prompts.inline" in path.read_text(encoding="utf-8"):
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if any(f"_target_: cfg_lab.prompts.{source}\n" in text for source in ("inline", "of_this_lab")):
         return "Apache-2.0 (written for cfg_lab)"
     return ""
 

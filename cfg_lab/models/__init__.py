@@ -8,7 +8,8 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 from cfg_lab.models.classifier import load_classifier
 from cfg_lab.models.embedder import Embedder, load_embedder
 from cfg_lab.models.encoder_decoder import EncoderDecoder
-from cfg_lab.models.evaluator import load_evaluator
+from cfg_lab.models.evaluator import evaluator_model, load_evaluator
+from cfg_lab.models.kept import keep_packaged_models
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.load import from_transformers, load_model
 from cfg_lab.models.logits_processor import GuidanceLogitsProcessor
@@ -21,7 +22,9 @@ __all__ = [
     "GuidanceLogitsProcessor",
     "LanguageModel",
     "PromptFormat",
+    "evaluator_model",
     "from_transformers",
+    "keep_packaged_models",
     "load_classifier",
     "load_embedder",
     "load_evaluator",

@@ -28,11 +28,17 @@ def load_evaluator(
         InputError: there is no such model, or its weights are broken.
     """
     try:
-        evaluator = load_model(model)
+        evaluator = evaluator_model(model)
         evaluator.fingerprint  # noqa: B018, checks the weight files now, and not after hours of decoding
     except InputError as error:
         raise InputError(f"metrics.evaluator: {error}") from error
     return lambda texts: log_probs(evaluator, texts, separator)
+
+
+@lru_cache(maxsize=2)
+def evaluator_model(model: str) -> LanguageModel:
+    """The model with this name, which stays loaded: whatever judges texts with it uses the same one."""
+    return load_model(model)
 
 
 def log_probs(

@@ -53,6 +53,9 @@ class LanguageModel:
         chat_template: which chat template to use, see `find_template`.
         template_arguments: values for variables that the chat template reads.
 
+    Attributes:
+        stays_loaded: `unload` does nothing, see `cfg_lab.models.kept`.
+
     Raises:
         InputError: the prompt format does not exist, or is "chat" without a chat template; or an argument
             does not fit the chat template.
@@ -65,6 +68,7 @@ class LanguageModel:
     pack: bool = False
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
+    stays_loaded: bool = field(init=False, default=False)
     _short_forward: LlamaOnCpu | None = field(init=False, default=None)
     _kernels: Kernels | None = field(init=False, default=None)
     _token_ids_of_prompts: dict[tuple[str, str | None], tuple[int, ...]] = field(
@@ -172,7 +176,7 @@ class LanguageModel:
             try:
                 self._prepare(module)
             except BaseException:
-                self.unload()
+                self._free()
                 raise
         return module
 
@@ -223,7 +227,11 @@ class LanguageModel:
         return short
 
     def unload(self) -> None:
-        """Free the memory of the weights. The next use of the weights loads them again."""
+        """Free the memory of the weights, unless the model `stays_loaded`. The next use loads them again."""
+        if not self.stays_loaded:
+            self._free()
+
+    def _free(self) -> None:
         module = self.__dict__.pop("module", None)
         self._short_forward = None
         if module is not None and is_spread(module):

@@ -22,6 +22,7 @@ from cfg_lab.models.checkpoint.layer_skipping import check_skip
 from cfg_lab.models.checkpoint.quantization import check_stored_quantization, quantization_settings
 from cfg_lab.models.default_device import default_device
 from cfg_lab.models.encoder_decoder import EncoderDecoder
+from cfg_lab.models.kept import keep_packaged
 from cfg_lab.models.language_model import LanguageModel, PromptFormat
 from cfg_lab.models.option import with_option_defaults
 from cfg_lab.models.packaged import PACKAGED, packaged_model
@@ -47,6 +48,7 @@ _CLASSIFIERS = (
 
 
 @with_option_defaults
+@keep_packaged
 def load_model(
     name: str,
     *,

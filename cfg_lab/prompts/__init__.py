@@ -3,7 +3,7 @@
 from cfg_lab.prompts.packaged import human_eval, real_toxicity, xsum
 from cfg_lab.prompts.phrases import Phrase, join_phrases, parse_phrases
 from cfg_lab.prompts.prompt import Prompt
-from cfg_lab.prompts.sources import from_dataset, from_file, inline
+from cfg_lab.prompts.sources import from_dataset, from_file, inline, of_this_lab, written_out
 
 __all__ = [
     "Phrase",
@@ -13,7 +13,9 @@ __all__ = [
     "human_eval",
     "inline",
     "join_phrases",
+    "of_this_lab",
     "parse_phrases",
     "real_toxicity",
+    "written_out",
     "xsum",
 ]

@@ -6,9 +6,11 @@ import logging
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from cfg_lab.errors import InputError, reason_of
+from cfg_lab.options import CONFIG
 from cfg_lab.prompts.files import read_records
 from cfg_lab.prompts.halves import Half
 from cfg_lab.prompts.prompt import Prompt
@@ -41,6 +43,43 @@ def inline(
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
         raise InputError(f"prompts.prompts must be a list of mappings with the key text, got {prompts!r}")
     return make_prompts(prompts, "prompts.prompts", system, limit, half=half)
+
+
+def of_this_lab(
+    set_name: str, *, system: str | None = None, limit: int | None = None, half: Half | None = None
+) -> list[Prompt]:
+    """Prompts that were written for this lab, from conf/prompts/<set_name>.jsonl.
+
+    Two hundred prompts in a YAML file would double the time that Hydra takes to compose a config.
+
+    Args:
+        set_name: name of the file without its ending.
+        system, limit, half: as in `inline`.
+
+    Raises:
+        InputError: there is no such set, or one of the reasons given at `inline`.
+    """
+    return make_prompts(_records_of_this_lab(set_name), set_name, system, limit, half=half)
+
+
+def written_out(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config node of prompts; if it names a set of this lab, then the equal node of `inline`.
+
+    So the id of a cell depends on the prompts and not on the file that they are in.
+    """
+    if node["_target_"] != f"{__package__}.{of_this_lab.__name__}":
+        return node
+    others = {key: value for key, value in node.items() if key not in ("_target_", "set_name")}
+    records = _records_of_this_lab(node["set_name"])
+    return {"_target_": f"{__package__}.{inline.__name__}", **others, "prompts": records}
+
+
+@cache
+def _records_of_this_lab(set_name: str) -> list[dict[str, Any]]:
+    files = {path.stem: path for path in sorted((CONFIG / "prompts").glob("*.jsonl"))}
+    if set_name not in files:
+        raise InputError(f"prompts.set_name must be one of {', '.join(files)}, got {set_name!r}")
+    return read_records(str(files[set_name]))
 
 
 def from_file(

@@ -19,6 +19,7 @@ from cfg_lab.decoding.decoder import CudaGraphs
 from cfg_lab.decoding.identity import canonical, class_name
 from cfg_lab.decoding.row_limit import MaxRows
 from cfg_lab.errors import InputError
+from cfg_lab.prompts import written_out
 from cfg_lab.study.arguments import HYDRA_KEYS, parameters
 from cfg_lab.study.cell import Cell, Study
 from cfg_lab.study.config import build, check_option, nearest, plain_config
@@ -142,6 +143,8 @@ def settings_and_keys(config: DictConfig, plain: dict[str, Any]) -> tuple[dict[s
     scale = plain["guidance"].get("scale")
     if isinstance(scale, float) and scale.is_integer():
         plain["guidance"]["scale"] = int(scale)  # 2.0 and 2 give the same cell, which results show as 2
+    if "prompts" in plain:
+        plain["prompts"] = written_out(plain["prompts"])
     settings = _settings(config, plain)
     # The option's name is part of the key: a sweep over two options has two cells, even if both describe
     # equal objects.

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -27,7 +28,6 @@ def environment_file() -> str:
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
-    packages = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
     return json.dumps(
         {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,7 +35,14 @@ def environment_file() -> str:
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
             "git_revision": revision.stdout.strip() or None,
-            "packages": dict(sorted(packages.items())),
+            "packages": _packages(),
         },
         indent=1,
     )
+
+
+@cache
+def _packages() -> dict[str, str]:
+    """Installed packages with their versions. Reading them takes longer than all else in environment.json."""
+    versions = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
+    return dict(sorted(versions.items()))

