@@ -72,12 +72,13 @@ def load(record: Record) -> pd.DataFrame:
 def load_lengths(record: Record) -> pd.DataFrame:
     """Whether the longest answer is right, and whether each score chooses it: one row per cell and item.
 
-    As with `Record.scores`, the values are kept in the record, and read from there without results.
+    As with `Record.scores`, the values of each model are kept in the record, and read from there without
+    results.
     """
     file = record.folder / "lengths.parquet"
-    if all((record.results / sweep).is_dir() for sweep in SWEEPS):
-        rows: list[dict[str, object]] = []
-        for sweep in SWEEPS:
+    rows: list[dict[str, object]] = []
+    for sweep in SWEEPS:
+        if (record.results / sweep).is_dir():
             for item in cfg_lab.load_results(record.results / sweep).to_dict("records"):
                 choices = pd.DataFrame(list(item["choices"]))
                 longest = choices["text"].str.len() == choices["text"].str.len().max()
@@ -89,7 +90,11 @@ def load_lengths(record: Record) -> pd.DataFrame:
                         "normalised": float(longest[choices["guided"].idxmax()]),
                     }
                 )
-        pd.DataFrame(rows).to_parquet(file, compression="zstd", index=False)
+    if rows:
+        new = pd.DataFrame(rows)
+        kept = pd.read_parquet(file) if file.is_file() else new[:0]
+        kept = kept[~kept["model"].isin(new["model"])]
+        pd.concat([kept, new]).to_parquet(file, compression="zstd", index=False)
     return pd.read_parquet(file)
 
 
