@@ -17,7 +17,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfg_lab.errors import InputError
-from cfg_lab.prompts import Prompt, from_dataset, from_file, inline, of_this_lab, parse_phrases
+from cfg_lab.prompts import (
+    Prompt,
+    from_dataset,
+    from_file,
+    inline,
+    of_this_lab,
+    parse_phrases,
+    written_out,
+)
 
 RECORDS = [
     {"id": "a", "text": "One, two", "negative": "sad:0.5, grim"},
@@ -27,6 +35,9 @@ PROMPTS = [
     Prompt(id="a", text="One, two", negative="sad:0.5, grim"),
     Prompt(id="b", text='Say "hi"\nthere'),
 ]
+
+OF_THIS_LAB = {"_target_": "cfg_lab.prompts.of_this_lab"}
+"""The node of an option whose prompts are in a file of the lab, without the name of the set."""
 
 MARK = "\N{BYTE ORDER MARK}"
 
@@ -410,9 +421,14 @@ def test_the_halves_of_the_recorded_openers_are_of_about_equal_size() -> None:
     assert first == of_this_lab("openers_200", half="held_out")[:20]  # the limit counts prompts of the half
 
 
-def test_an_unknown_set_of_this_lab_is_refused() -> None:
-    with pytest.raises(InputError, match=r"prompts\.set_name must be one of openers_200, .*, got 'openers'"):
-        of_this_lab("openers")
+@pytest.mark.parametrize("name", ["openers", "", None, 200, ["openers_200"]])
+def test_an_unknown_set_of_this_lab_is_refused(name: Any) -> None:
+    message = re.escape("prompts.set_name must be one of openers_200, translation, got " + repr(name))
+    for use in (of_this_lab, lambda name: written_out({**OF_THIS_LAB, "set_name": name})):
+        with pytest.raises(InputError, match=f"^{message}$"):
+            use(name)
+    with pytest.raises(InputError, match="got None"):
+        written_out(OF_THIS_LAB)
 
 
 @pytest.mark.parametrize("half", ["first", True, 1])

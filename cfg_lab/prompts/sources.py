@@ -70,16 +70,20 @@ def written_out(node: Mapping[str, Any]) -> Mapping[str, Any]:
     if node["_target_"] != f"{__package__}.{of_this_lab.__name__}":
         return node
     others = {key: value for key, value in node.items() if key not in ("_target_", "set_name")}
-    records = _records_of_this_lab(node["set_name"])
+    records = _records_of_this_lab(node.get("set_name"))
     return {"_target_": f"{__package__}.{inline.__name__}", **others, "prompts": records}
 
 
+def _records_of_this_lab(set_name: object) -> list[dict[str, Any]]:
+    names = sorted(path.stem for path in (CONFIG / "prompts").glob("*.jsonl"))
+    if not isinstance(set_name, str) or set_name not in names:
+        raise InputError(f"prompts.set_name must be one of {', '.join(names)}, got {set_name!r}")
+    return _read_once(str(CONFIG / "prompts" / f"{set_name}.jsonl"))
+
+
 @cache
-def _records_of_this_lab(set_name: str) -> list[dict[str, Any]]:
-    files = {path.stem: path for path in sorted((CONFIG / "prompts").glob("*.jsonl"))}
-    if set_name not in files:
-        raise InputError(f"prompts.set_name must be one of {', '.join(files)}, got {set_name!r}")
-    return read_records(str(files[set_name]))
+def _read_once(path: str) -> list[dict[str, Any]]:
+    return read_records(path)
 
 
 def from_file(
