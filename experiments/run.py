@@ -78,7 +78,11 @@ def run(name: str, size: str) -> str:
 
 
 def run_module(module: str, *arguments: str) -> int:
-    """Run `python -m module arguments` in this process.
+    """Run a module in this process, as the interpreter's option -m does.
+
+    Args:
+        module: dotted name of the module.
+        arguments: its command-line arguments.
 
     Returns:
         The exit status. After an exception it is 1, and the traceback is printed to stderr.
