@@ -84,7 +84,7 @@ def test_every_part_runs_on_a_cpu_and_all_laws_hold(tmp_path: Path) -> None:
         for name, result in of_work["contenders"].items():
             assert result["tokens_s"] > 0, (name, result)
             if name.startswith("lab"):
-                assert result["share_of_limit"] > 0
+                assert 0 < result["share_of_limit"] < 1
     for calls in values["profile"]["tiny"].values():
         assert calls["operations"] > 100
     assert len(values["goals"]) == 5

@@ -13,7 +13,6 @@ from cfg_lab.models.load import load_model
 from cfg_lab.prompts import Prompt
 
 
-@lru_cache(maxsize=2)
 def load_evaluator(
     model: str, separator: str = "\n"
 ) -> Callable[[Sequence[tuple[Prompt, str]]], list[list[float]]]:

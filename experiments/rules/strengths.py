@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-import cfg_lab
 from cfg_lab.guidance.divergences import entropy, kl_divergence
 from cfg_lab.guidance.log_probs import log_probs
-from cfg_lab.models import LanguageModel
+from cfg_lab.models import LanguageModel, evaluator_model
 
 SHARE = 0.5
 """The share c of the negative that contrastive formulas subtract."""
@@ -92,16 +90,11 @@ def sampled(positive: Tensor, temperature: float, min_p: float) -> Tensor:
 
 def _read(texts: pd.DataFrame) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Each text with the model's log-probs [tokens, vocab] after its positive context."""
-    model = _model(str(texts["model.name"].iloc[0]))
+    model = evaluator_model(str(texts["model.name"].iloc[0]))
     rows: list[dict[str, Any]] = texts.to_dict("records")  # pyright: ignore[reportAssignmentType]
     for text in rows:
         ids = [*text["positive_ids"], *text["tokens"][:-1]]
         yield text, _log_probs(model, ids, len(text["tokens"]))
-
-
-@lru_cache(maxsize=1)
-def _model(name: str) -> LanguageModel:
-    return cfg_lab.load_model(name)
 
 
 @torch.inference_mode()
