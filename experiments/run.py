@@ -14,6 +14,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -162,6 +163,15 @@ def _prepare_for_short_commands() -> None:
 
     keep_packaged_models()
     gc.disable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, also if it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _print(line: str) -> None:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cfg_lab.options import CONFIG, option_names
 from experiments.record import EXPERIMENTS, Record
 from experiments.run import commands, names
-from tests.cli import environment
+from tests.cli import environment, wait_until
 
 PARTS = ("# ", "**Question.**", "**Prediction.**", "## Command", "**Verdict.**", "**Against the prediction")
 
@@ -97,6 +98,25 @@ def test_a_study_that_fails_does_not_stop_the_others(size: str, tmp_path: Path) 
     ):
         assert reason in done.stdout + done.stderr, reason
     assert "after the failure" not in done.stdout
+
+
+def test_killing_the_command_ends_its_processes(tmp_path: Path) -> None:
+    folder = _fabricated_studies(tmp_path)
+    analyse = folder / "experiments" / "first" / "analyse.py"
+    analyse.write_text(
+        "import os, pathlib, time; pathlib.Path('pid').write_text(f'{os.getpid()} '); time.sleep(900)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", "first", "size=smoke"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=f"{folder}"),
+    )
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().endswith(" "), process)
+    worker = psutil.Process(int(pid.read_text()))
+    process.kill()
+    process.wait()
+    worker.wait(timeout=300)
 
 
 def _fabricated_studies(folder: Path) -> Path:
