@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu import part_of
 from benchmarks.gpu_laws import Text, compare, static_is_eager
+from benchmarks.gpu_limits import Limits, share_of_limit
 from benchmarks.gpu_models import SIZES, build
 from benchmarks.gpu_report import Report, failures, goals
 from cfg_lab.decoding.request import Request
@@ -84,11 +86,25 @@ def test_every_part_runs_on_a_cpu_and_all_laws_hold(tmp_path: Path) -> None:
         for name, result in of_work["contenders"].items():
             assert result["tokens_s"] > 0, (name, result)
             if name.startswith("lab"):
-                assert 0 < result["share_of_limit"] < 1
+                # No upper bound: another program may slow the machine down while the limits are measured.
+                assert result["share_of_limit"] > 0
     for calls in values["profile"]["tiny"].values():
         assert calls["operations"] > 100
     assert len(values["goals"]) == 5
     assert values["machine"]["transformers"]
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_the_operations_of_a_step_are_those_that_torch_counts(rows: int) -> None:
+    module = build(SIZES["tiny"].law_model, torch.device("cpu"), torch.float32, spread=0.4)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(torch.ones(rows, 1, dtype=torch.long))
+    slow_device = Limits(copy_bytes_s=1e6, gemm_flop_s=1e6)
+    step = share_of_limit(module, slow_device, rows, columns=1, seconds=10)
+    assert step["flop"] == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert step["share_of_bandwidth"] == pytest.approx(step["bytes"] / 1e7)
+    assert step["share_of_flop"] == pytest.approx(step["flop"] / 1e7)
+    assert step["share_of_limit"] == max(step["share_of_bandwidth"], step["share_of_flop"])
 
 
 def test_which_packages_are_imported() -> None:

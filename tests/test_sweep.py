@@ -435,7 +435,7 @@ def test_cells_that_differ_in_anything_are_two(tmp_path: Path, tiny_folder: Path
     assert len({row["cell"] for row in rows}) == len({row["perplexity"] for row in rows}) == 2
     texts = "[{id: a, text: One}],[{id: a, text: Two}]"
     usual = [line for line in on(tmp_path, tiny_folder) if not line.startswith("prompts")]
-    rows = sweep(*usual, "negatives=none", f"prompts.prompts={texts}")
+    rows = sweep(*usual, "prompts=openers", "negatives=none", f"prompts.prompts={texts}")
     assert len({row["cell"] for row in rows}) == 2
 
 
