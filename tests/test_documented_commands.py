@@ -1,6 +1,6 @@
 """Every command that is shown to a user does what it says, also after a shell has read it.
 
-Sources are README, CONTRIBUTING, the experiments, the help texts, docstrings, and comments in conf.
+Sources are README, docs, CONTRIBUTING, the experiments, the help texts, docstrings, and comments in conf.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ from tests.options import REQUIRED
 
 REPOSITORY = CONFIG.parent
 DOCUMENTS = [
-    *(path for name in ("README.md", "README.zh.md") if (path := REPOSITORY / name).exists()),
-    *(REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "Makefile"),
-    *sorted((REPOSITORY / "experiments").rglob("*.md")),
+    *(REPOSITORY / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "Makefile")),
+    *(path for folder in ("docs", "experiments") for path in sorted((REPOSITORY / folder).rglob("*.md"))),
 ]
 MODULES = sorted(
     path for folder in ("cfg_lab", "experiments") for path in (REPOSITORY / folder).rglob("*.py")
@@ -173,6 +172,7 @@ def test_the_commands_are_found() -> None:
         "conf/suggest.yaml": 2,
         "conf/choose.yaml": 2,
     }
+    least |= {"docs/choosing.md": 7, "docs/benchmarks.md": 1, "docs/cluster.md": 3}
     least |= {"cfg_lab/track/__main__.py": 4, "experiments/rules/README.md": 1}
     assert {
         source: len(by_source.get(source, [])) >= count for source, count in least.items()
