@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +43,43 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "COLUMNS": "160", "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", **changes}
 
 
-def shell(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+_FORKS = multiprocessing.get_context("forkserver")
+"""Starts processes that have imported the libraries. To import them takes several seconds of each command."""
+
+_FORKS.set_forkserver_preload(["tests.cli", "cfg_lab.study.run", "transformers.modeling_utils", "optuna"])
+
+
+def shell(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a sweep in a process of its own, and return its output and exit status."""
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(), check=False, **kwargs
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = _FORKS.Process(target=_sweep_in_fork, args=(arguments, *files, environment(), cwd))
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        return subprocess.CompletedProcess(
+            command(*arguments), process.exitcode, *(file.read_text() for file in files)
+        )
+
+
+def _sweep_in_fork(
+    arguments: Sequence[str], output: Path, errors: Path, variables: Mapping[str, str], cwd: Path | None
+) -> None:
+    """Become the process that `command` starts."""
+    for file, stream in ((output, 1), (errors, 2)):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(variables)
+    if cwd is not None:
+        os.chdir(cwd)
+    sys.argv = ["cfg_lab.sweep", *arguments]
+    sys.modules.pop("cfg_lab.sweep")  # it runs as __main__, as with the interpreter's option -m
+    try:
+        runpy.run_module("cfg_lab.sweep", run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # a process of multiprocessing ends without it
 
 
 def wait_until(event: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 300) -> None:
