@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,10 @@ def _sweep_in_fork(
     try:
         runpy.run_module("cfg_lab.sweep", run_name="__main__", alter_sys=True)
     finally:
-        atexit._run_exitfuncs()  # a process of multiprocessing ends without it
+        # The end of an interpreter, which a process of multiprocessing does not have: pools of processes are
+        # shut down before anything waits for their processes.
+        threading._shutdown()
+        atexit._run_exitfuncs()
 
 
 def wait_until(event: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 300) -> None:
