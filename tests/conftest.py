@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # The libraries read these variables when they are imported. No test waits for the hub.
@@ -141,6 +142,12 @@ def slurm(
     monkeypatch.setenv("SLURM_CONF", started_slurm.environment()["SLURM_CONF"])
     yield started_slurm
     started_slurm.clear()
+
+
+def pytest_collection_finish() -> None:
+    """Leave the libraries and the tests themselves out of all later collections of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:
