@@ -58,7 +58,7 @@ def numbers(text: str) -> Counter[str]:
 def test_the_headings_have_the_same_number_and_levels(page: Path) -> None:
     english, chinese = map(sections, texts_of(page))
     assert [level for level, _ in chinese] == [level for level, _ in english]
-    assert english
+    assert len(english) > (5 if page == PAGES[0] else 0)
 
 
 @EVERY_SECTION
